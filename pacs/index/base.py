@@ -1,0 +1,145 @@
+"""The contract of an index engine. Every engine passes ``tests/contracts/index_contract.py`` unchanged.
+
+Identity: an instance is (Study, Series, SOP Instance UID). A SOP Instance UID that turns up in a second study is a
+second instance, so that neither can hide or overwrite the other. A patient is (Patient ID, Issuer); studies without a
+Patient ID never share a patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from pacs.dicom.layout import Layout
+from pacs.dicom.matching import Matcher, TagPath
+from pacs.dicom.model import BlobRef, InstanceRecord, Level, StoredInstance, Target
+
+
+class Put(Enum):
+    """What became of one record."""
+
+    STORED = "stored"
+    SAME = "same"  # already there with the same digest and transfer syntax: nothing was changed
+    CONFLICT = "conflict"  # already there with other bytes, and not asked to replace: nothing was changed
+    REPLACED = "replaced"  # the earlier version's row is kept as superseded, its file untouched
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """existing: the instance that was there before (SAME, CONFLICT, REPLACED)."""
+
+    outcome: Put
+    existing: StoredInstance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which attributes each row carries.
+
+    levels: those whose default attributes (``Attribute.default``, ``DEFAULT_SEQUENCES``) are wanted; tags: further top-level
+    tags by name, of any level ("GGGGEEEE" or "GGGG00EE@CREATOR"); everything: all that the row's level and those above
+    keep (for Level.IMAGE, the whole of the instance's metadata). A tag that the row's level does not keep is taken from one of its instances.
+    An attribute that was asked for by name and has no value is left out; the adapter adds it empty where its protocol wants that.
+    """
+
+    levels: frozenset[Level] = frozenset()
+    tags: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One search. keys of levels above and below ``level`` are allowed (relational): a study matches a series or
+    image key when some one series or image of it matches; keys of the same lower level are met by the same entity.
+
+    A key outside ``attributes.BY_TAG`` matches against the metadata of instances.
+    within: a subtree (QIDO's path). limit None: all. offset: rows left out first. after: ``Page.next`` of the page before.
+    count: fill ``Page.total``.
+    Rows come in order of first storage, oldest first, so that pages stay put while instances arrive.
+    """
+
+    level: Level
+    keys: Mapping[TagPath, Matcher]
+    within: Target | None = None
+    fields: Fields = Fields()
+    limit: int | None = None
+    offset: int = 0
+    after: str | None = None
+    count: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """rows: ready DICOM JSON objects, UTF-8, attributes in ascending tag order. next: cursor when more follow.
+
+    total: how many match in all, when asked. inconsistent: positions in ``rows`` of studies whose instances disagree on
+    study or patient attributes (the last stored won).
+    """
+
+    rows: list[bytes]
+    next: str | None = None
+    total: int | None = None
+    inconsistent: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceMetadata:
+    """json: the DICOM JSON object made at ingest, BulkDataURI relative (see ``pacs.dicom.model``)."""
+
+    target: Target
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Totals of the whole archive."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size_bytes: int
+
+
+class Index(Protocol):
+    """Safe to call from any thread. Raises OutOfResources when it cannot write (full disk, locked, read-only)."""
+
+    def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
+        """Add instances, with counters, in one durable transaction; returns when it is on disk.
+
+        Calls from several threads at once share a commit. One result a record, in order.
+        """
+
+    def search(self, query: Query) -> Page:
+        """Rows that match. Raises Invalid for a key that this level cannot be searched by, or a bad cursor."""
+
+    def select(self, keys: Mapping[TagPath, Matcher], within: Target | None = None) -> list[StoredInstance]:
+        """Instances that match, in order of study, series, Instance Number, SOP Instance UID."""
+
+    def locate(self, target: Target) -> list[StoredInstance]:
+        """All instances of a subtree, in the same order; empty when there are none."""
+
+    def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
+        """Metadata of all instances of a subtree, in the same order. Reads in pages; holds no lock between them."""
+
+    def layout(self, target: Target) -> Layout:
+        """Layout of one instance. Raises NotFound."""
+
+    def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
+        """Take subtrees out, with counters, in one transaction; returns the files that no row needs any more."""
+
+    def stored(self) -> Iterator[StoredInstance]:
+        """Every instance, superseded ones included, in pages: for verify and export."""
+
+    def holds_key(self, key: str) -> bool:
+        """Whether any row, superseded ones included, points at this blob key."""
+
+    def counts(self) -> Counts: ...
+
+    def clear(self) -> None:
+        """Forget all rows (reindex)."""
+
+    def close(self) -> None:
+        """Finish what is queued, then let go of files and threads. No call may follow."""
