@@ -1,0 +1,157 @@
+"""Blobs as plain files below one folder, readable by anyone with a shell."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pacs.dicom.model import BlobRef
+from pacs.errors import Corrupt, NotFound, OutOfResources, PacsError
+
+PIECE_BYTES = 1 << 20
+_KNOWN_FOLDERS = 4096
+
+
+class FilesystemBlobs:
+    """Files under ``root``; what is being received lies in ``incoming``, on the same filesystem."""
+
+    def __init__(self, root: Path, incoming: Path) -> None:
+        self._root = root
+        self._incoming = incoming
+        # Folders that exist and whose entries in their parents are on disk. Only a short cut: a folder that vanished is
+        # noticed when the rename fails.
+        self._durable_folders: set[Path] = set()
+        self._lock = threading.Lock()
+        with _translated("the data folder cannot be written"):
+            root.mkdir(parents=True, exist_ok=True)
+            incoming.mkdir(parents=True, exist_ok=True)
+            if root.stat().st_dev != incoming.stat().st_dev:
+                raise OutOfResources("the incoming folder has to be on the same filesystem as the store")
+
+    def incoming(self) -> Path:
+        return self._incoming
+
+    def adopt(self, path: Path, key: str) -> None:
+        destination = self._path(key)
+        with _translated("the file could not be stored"):
+            _fsync(path)
+            for attempt in (1, 2):
+                self._make_durable_folder(destination.parent)
+                if destination.exists():
+                    raise Corrupt("a stored file would have been overwritten")
+                try:
+                    # Atomic: the key names either nothing or the whole, synced file.
+                    path.rename(destination)
+                    break
+                except FileNotFoundError:
+                    # delete() removed the emptied folder between the two steps.
+                    with self._lock:
+                        self._durable_folders.clear()
+                    if attempt == 2:
+                        raise
+            _fsync(destination.parent)
+
+    def read(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> bytes:
+        wanted = ref.size_bytes - offset if length is None else length
+        with _translated("the stored file could not be read"):
+            file = os.open(self._path(ref.key), os.O_RDONLY)
+            try:
+                pieces = []
+                while wanted > 0 and (piece := os.pread(file, wanted, offset)):
+                    pieces.append(piece)
+                    offset += len(piece)
+                    wanted -= len(piece)
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            finally:
+                os.close(file)
+
+    def stream(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        wanted = ref.size_bytes - offset if length is None else length
+        with _translated("the stored file could not be read"):
+            file = os.open(self._path(ref.key), os.O_RDONLY)
+            try:
+                while wanted > 0 and (piece := os.pread(file, min(wanted, PIECE_BYTES), offset)):
+                    offset += len(piece)
+                    wanted -= len(piece)
+                    yield piece
+            finally:
+                os.close(file)
+
+    def local_path(self, ref: BlobRef) -> Path | None:
+        return self._path(ref.key)
+
+    def delete(self, ref: BlobRef) -> None:
+        path = self._path(ref.key)
+        with _translated("the stored file could not be removed"):
+            path.unlink(missing_ok=True)
+            folder = path.parent
+            with self._lock:
+                while folder != self._root:
+                    try:
+                        folder.rmdir()
+                    except OSError:  # not empty, or gone already
+                        break
+                    self._durable_folders.discard(folder)
+                    folder = folder.parent
+            with suppress(FileNotFoundError):
+                _fsync(folder)
+
+    def keys(self) -> Iterator[str]:
+        with _translated("the store could not be listed"):
+            for folder, folders, files in os.walk(self._root):
+                folders.sort()
+                for name in sorted(files):
+                    yield Path(folder, name).relative_to(self._root).as_posix()
+
+    def free_bytes(self) -> int | None:
+        with _translated("the data folder cannot be read"):
+            return shutil.disk_usage(self._root).free
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _path(self, key: str) -> Path:
+        if not key or key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+            raise Corrupt("a file key leads out of the store")
+        return self._root / key
+
+    def _make_durable_folder(self, folder: Path) -> None:
+        with self._lock:
+            missing = []
+            while folder != self._root and folder not in self._durable_folders:
+                missing.append(folder)
+                folder = folder.parent
+            for child in reversed(missing):
+                # Even when it exists: another process may have made it and not have synced it yet.
+                child.mkdir(exist_ok=True)
+                _fsync(child.parent)
+            if len(self._durable_folders) > _KNOWN_FOLDERS:
+                self._durable_folders.clear()
+            self._durable_folders.update(missing)
+
+
+def _fsync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _translated(message: str) -> Iterator[None]:
+    try:
+        yield
+    except PacsError:
+        raise
+    except FileNotFoundError as error:
+        raise NotFound("the stored file is not there") from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise OutOfResources(f"{message}: {'the disk is full' if full else reason}") from error

@@ -1,0 +1,243 @@
+"""The one way in: C-STORE, STOW-RS and ``pacs import`` all store through here.
+
+File durable first, index row second, answer third. A crash in between leaves at worst a file that no row points at,
+which ``pacs verify`` finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from pacs.blobs.base import BlobStore
+from pacs.dicom import file_meta
+from pacs.dicom.file_meta import FileMeta
+from pacs.dicom.header import read_header
+from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
+from pacs.errors import ClassMismatch, Conflict, OutOfResources, PacsError, Rejected, StudyMismatch
+from pacs.index.base import Index, Put, PutResult
+from pacs.services.file_key import FileKeyPattern
+from pacs.services.spool import Spool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """outcome: Put.STORED, Put.SAME (already there, nothing written) or Put.REPLACED."""
+
+    instance: StoredInstance
+    outcome: Put
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    record: InstanceRecord
+    warnings: tuple[str, ...]
+
+
+class Store:
+    """Takes spooled objects into the archive. Safe to call from any thread.
+
+    replace: what a known SOP Instance UID with other bytes does; False: Conflict, True: it replaces, and the earlier
+    version is kept. min_free_bytes: below this much free space nothing is taken. max_inflated_bytes: the largest data
+    set that a deflated one may become.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        blobs: BlobStore,
+        file_key: FileKeyPattern,
+        *,
+        replace: bool = False,
+        min_free_bytes: int = 0,
+        max_object_bytes: int | None = None,
+        max_inflated_bytes: int = 4 << 30,
+    ) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._file_key = file_key
+        self._replace = replace
+        self._min_free_bytes = min_free_bytes
+        self._max_object_bytes = max_object_bytes
+        self._max_inflated_bytes = max_inflated_bytes
+
+    def spool(self, meta: FileMeta | None = None) -> Spool:
+        """A file to receive one object into. Raises OutOfResources when there is no room for it."""
+        free = self._blobs.free_bytes()
+        if free is not None and free < self._min_free_bytes:
+            raise OutOfResources("the disk is full")
+        return Spool(self._blobs.incoming(), meta, self._max_object_bytes)
+
+    def store(
+        self, spool: Spool, caller: Caller, *, study_uid: str | None = None, derive_uids: bool = False
+    ) -> Stored:
+        """Take one object; durable and indexed when it returns. See ``store_many``; raises what that returns."""
+        (result,) = self.store_many([spool], caller, study_uid=study_uid, derive_uids=derive_uids)
+        if isinstance(result, PacsError):
+            raise result
+        return result
+
+    def store_many(
+        self,
+        spools: Sequence[Spool],
+        caller: Caller,
+        *,
+        study_uid: str | None = None,
+        derive_uids: bool = False,
+    ) -> list[Stored | PacsError]:
+        """Take objects in one index transaction; each succeeds or fails by itself, in order.
+
+        study_uid: what StudyInstanceUID must be. derive_uids: an object without Study or Series Instance UID is indexed
+        under UIDs made from its SOP Instance UID (its bytes stay) instead of being refused. The spools are used up.
+        Failures are a Rejected kind or OutOfResources.
+        """
+        results: list[Stored | PacsError | None] = [None] * len(spools)
+        prepared: dict[int, _Prepared] = {}
+        try:
+            for position, spool in enumerate(spools):
+                try:
+                    ready = self._prepare(spool, caller, study_uid, derive_uids)
+                except PacsError as error:
+                    results[position] = error
+                    continue
+                if isinstance(ready, Stored):
+                    results[position] = ready
+                else:
+                    prepared[position] = ready
+        finally:
+            for spool in spools:
+                spool.discard()
+        for position, result in self._put(prepared).items():
+            results[position] = result
+        answers = [result for result in results if result is not None]
+        for answer in answers:
+            _log(answer, caller)
+        return answers
+
+    def _prepare(
+        self, spool: Spool, caller: Caller, study_uid: str | None, derive_uids: bool
+    ) -> _Prepared | Stored:
+        """Read, check and make durable one object; Stored when it is there already."""
+        spool.finish()
+        header = read_header(
+            spool.path, fallback=spool.meta, derive_uids=derive_uids, max_inflated_bytes=self._max_inflated_bytes
+        )
+        _check(header, spool.meta, study_uid)
+        digest = spool.digest(header.data_set_offset)
+        warnings = []
+        if spool.meta is None:
+            meta = _mended_meta(spool, header)
+            if meta is not None:
+                if header.data_set_offset:
+                    warnings.append("the file meta information did not fit the data set and was renewed")
+                spool = spool.rewrite(meta, header.data_set_offset)
+                offset = len(file_meta.encode(meta))
+                layout = header.layout.shifted(offset - header.data_set_offset)
+                header = replace(header, data_set_offset=offset, layout=layout)
+        try:
+            known = self._index.locate(header.target)
+            if known:
+                if known[0].blob.digest == digest and known[0].transfer_syntax_uid == header.transfer_syntax_uid:
+                    return Stored(known[0], Put.SAME, tuple(warnings))
+                if not self._replace:
+                    raise _conflict(header)
+            received_at = datetime.now(UTC)
+            blob = BlobRef(self._file_key.key(header, received_at), spool.size_bytes, digest)
+            self._blobs.adopt(spool.path, blob.key)
+        finally:
+            spool.discard()
+        return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings))
+
+    def _put(self, prepared: dict[int, _Prepared]) -> dict[int, Stored | PacsError]:
+        if not prepared:
+            return {}
+        records = [each.record for each in prepared.values()]
+        try:
+            outcomes: list[PutResult | PacsError] = list(self._index.put(records, replace=self._replace))
+        except PacsError as error:
+            outcomes = [error] * len(records)
+        results: dict[int, Stored | PacsError] = {}
+        for (position, each), outcome in zip(prepared.items(), outcomes, strict=True):
+            record = each.record
+            if isinstance(outcome, PacsError):
+                results[position] = outcome
+            elif outcome.outcome is Put.CONFLICT:
+                results[position] = _conflict(record.header)
+            else:
+                instance = outcome.existing if outcome.outcome is Put.SAME else None
+                results[position] = Stored(instance or _stored_instance(record), outcome.outcome, each.warnings)
+                if instance is None:
+                    continue
+            self._drop(record.blob)
+        return results
+
+    def _drop(self, blob: BlobRef) -> None:
+        """Remove a file that got no row; when in doubt it stays, for ``pacs verify`` to find."""
+        try:
+            if not self._index.holds_key(blob.key):
+                self._blobs.delete(blob)
+        except PacsError as error:
+            log.warning("left an orphan file key=%s reason=%s", blob.key, error)
+
+
+def _check(header: Header, command: FileMeta | None, study_uid: str | None) -> None:
+    target = header.target
+    if study_uid is not None and target.study_uid != study_uid:
+        raise StudyMismatch(
+            "StudyInstanceUID is not that of the request's URL", header.sop_class_uid, target.sop_uid or ""
+        )
+    if command is not None and (header.sop_class_uid, target.sop_uid) != (command.sop_class_uid, command.sop_uid):
+        raise ClassMismatch(
+            "SOP Class or Instance UID of the data set is not that of the command",
+            command.sop_class_uid,
+            command.sop_uid,
+        )
+
+
+def _mended_meta(spool: Spool, header: Header) -> FileMeta | None:
+    """The file meta information to write when the received file has none, or one that contradicts its data set."""
+    source_ae_title = ""
+    if header.data_set_offset:
+        with spool.path.open("rb") as file:
+            head = file.read(header.data_set_offset)
+        meta, offset = file_meta.read(head)
+        fits = (
+            head[128:132] == b"DICM"
+            and meta is not None
+            and offset == header.data_set_offset
+            and (meta.sop_class_uid, meta.sop_uid) == (header.sop_class_uid, header.target.sop_uid)
+            and meta.transfer_syntax_uid == header.transfer_syntax_uid
+        )
+        if fits:
+            return None
+        source_ae_title = meta.source_ae_title if meta else ""
+    return FileMeta(header.sop_class_uid, header.target.sop_uid or "", header.transfer_syntax_uid, source_ae_title)
+
+
+def _conflict(header: Header) -> Conflict:
+    return Conflict(
+        "an instance with this SOP Instance UID and other content is already stored",
+        header.sop_class_uid,
+        header.target.sop_uid or "",
+    )
+
+
+def _stored_instance(record: InstanceRecord) -> StoredInstance:
+    header = record.header
+    return StoredInstance(
+        header.target, header.sop_class_uid, header.transfer_syntax_uid, record.blob, header.data_set_offset
+    )
+
+
+def _log(answer: Stored | PacsError, caller: Caller) -> None:
+    if isinstance(answer, Stored):
+        blob, sop_uid = answer.instance.blob, answer.instance.target.sop_uid
+        log.info("%s sop=%s from=%s size_bytes=%d", answer.outcome.value, sop_uid, caller.name, blob.size_bytes)
+    else:
+        sop_uid = answer.sop_uid if isinstance(answer, Rejected) else ""
+        log.warning("refused sop=%s from=%s reason=%s", sop_uid, caller.name, answer)
