@@ -105,6 +105,10 @@ class Store:
                 except PacsError as error:
                     results[position] = error
                     continue
+                except OSError as error:
+                    log.error("the data folder failed: %s", error)
+                    results[position] = OutOfResources("the data folder cannot be read or written")
+                    continue
                 if isinstance(ready, Stored):
                     results[position] = ready
                 else:

@@ -1,0 +1,312 @@
+"""The one way out: C-MOVE, C-GET and WADO-RS read here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pacs.blobs.base import BlobStore
+from pacs.dicom import transfer_syntax as syntaxes
+from pacs.dicom.layout import Layout, PixelLayout, Span
+from pacs.dicom.matching import Matcher, TagPath
+from pacs.dicom.model import Attributes, Caller, StoredInstance, Target
+from pacs.errors import NotFound, OutOfResources
+from pacs.imaging.decode import decode_frames
+from pacs.imaging.options import RenderOptions
+from pacs.imaging.pool import Pool
+from pacs.imaging.render import render
+from pacs.imaging.source import Source
+from pacs.imaging.transcode import transcode
+from pacs.index.base import Index, InstanceMetadata
+
+log = logging.getLogger(__name__)
+
+_PIECE_BYTES = 1 << 20
+# How many instances are looked at for one with pixels before a study or series is said to have no picture.
+_REPRESENTATIVE_TRIES = 20
+_WORD_BYTES = {"OW": 2, "US": 2, "SS": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
+
+@dataclass
+class Content:
+    """A whole file or data set on its way out. ``close`` when done, read to the end or not."""
+
+    size_bytes: int
+    transfer_syntax_uid: str
+    pieces: Iterator[bytes]
+    temporary: Path | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, once, in pieces of at most 1 MiB."""
+        return self.pieces
+
+    def close(self) -> None:
+        close = getattr(self.pieces, "close", None)
+        if close is not None:
+            close()
+        if self.temporary is not None:
+            self.temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """transfer_syntax_uid: of the frames: the stored one, or Explicit VR Little Endian when they were decoded."""
+
+    transfer_syntax_uid: str
+    frames: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkContent:
+    """size_bytes: of the whole value, whatever range was asked; offset, length: of what ``chunks`` gives."""
+
+    size_bytes: int
+    offset: int
+    length: int
+    media_type: str
+    transfer_syntax_uid: str
+    chunks: Iterator[bytes] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An encoded picture."""
+
+    media_type: str
+    data: bytes
+
+
+class Retrieve:
+    """Reads instances, metadata, frames and pictures. Safe to call from any thread.
+
+    Raises NotFound for what is not there, Undecodable for pixels that cannot be decoded, NotAcceptable for a transfer
+    syntax that cannot be made, OutOfResources when too busy.
+    """
+
+    def __init__(self, index: Index, blobs: BlobStore, pool: Pool) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._pool = pool
+
+    def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
+        """All instances of a subtree, in order of series and Instance Number."""
+        found = self._index.locate(target)
+        if not found:
+            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+        log.info(
+            "retrieves study=%s series=%s sop=%s from=%s instances=%d",
+            target.study_uid,
+            target.series_uid or "",
+            target.sop_uid or "",
+            caller.name,
+            len(found),
+        )
+        return found
+
+    def select(self, keys: Mapping[TagPath, Matcher], caller: Caller) -> list[StoredInstance]:
+        """All instances that match; may be none."""
+        found = self._index.select(keys)
+        log.info("retrieves from=%s instances=%d", caller.name, len(found))
+        return found
+
+    def metadata(self, target: Target, caller: Caller) -> Iterator[InstanceMetadata]:
+        """Metadata of a subtree. NotFound is raised here, not at the first piece."""
+        pages = iter(self._index.metadata(target))
+        first = next(pages, None)
+        if first is None:
+            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+        return chain((first,), pages)
+
+    def attributes(self, target: Target) -> Attributes:
+        """All attributes of one instance, bulk data left out."""
+        parsed: Attributes = orjson.loads(self._metadata_json(target))
+        return parsed
+
+    def layout(self, target: Target) -> Layout:
+        """Where bulk data and frames of one instance lie."""
+        return self._index.layout(target)
+
+    def number_of_frames(self, target: Target) -> int:
+        """Frames of one instance; 0 when it has no pixels."""
+        pixels = self._index.layout(target).pixels
+        return pixels.number_of_frames if pixels else 0
+
+    def file(self, instance: StoredInstance, transfer_syntax_uid: str | None = None) -> Content:
+        """A Part 10 file, as stored or in another transfer syntax."""
+        return self._content(instance, transfer_syntax_uid, with_meta=True)
+
+    def data_set(self, instance: StoredInstance, transfer_syntax_uid: str | None = None) -> Content:
+        """A data set without preamble and file meta information, as C-STORE sends it."""
+        return self._content(instance, transfer_syntax_uid, with_meta=False)
+
+    def frames(self, target: Target, numbers: Sequence[int], *, decode: bool) -> FrameSet:
+        """Frames by number, from 1. decode: as native little endian bytes, else codestreams as stored."""
+        instance, layout, pixels = self._pixels(target)
+        for number in numbers:
+            if not 1 <= number <= pixels.number_of_frames:
+                raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
+        syntax = syntaxes.get(instance.transfer_syntax_uid)
+        addressable = not layout.deflated and (pixels.encapsulated or pixels.frame_length > 0)
+        as_stored = pixels.encapsulated if not decode else not pixels.encapsulated and not syntax.big_endian
+        if addressable and as_stored:
+            frames = [self._spans(instance, _frame_spans(pixels, number)) for number in numbers]
+            uid = instance.transfer_syntax_uid if pixels.encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
+            return FrameSet(uid, frames)
+        with self._source(instance, layout) as source:
+            frames = self._pool.run(decode_frames, source, list(numbers))
+        return FrameSet(syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
+
+    def bulkdata(self, target: Target, path: str, offset: int = 0, length: int | None = None) -> BulkContent:
+        """The value at a tag path, or a range of it, in little endian byte order (PS3.18 8.7.3.2)."""
+        instance = self._instance(target)
+        layout = self._index.layout(target)
+        span = layout.bulk.get(path)
+        if span is None:
+            raise NotFound("the instance has no such bulk data")
+        wanted = span.length - offset if length is None else min(length, span.length - offset)
+        if offset < 0 or wanted < 0:
+            raise NotFound("the range begins beyond the bulk data")
+        part = Span(span.offset + offset, wanted)
+        if layout.deflated:
+            with self._source(instance, layout) as source, source.open() as reader:
+                chunks = iter([reader.read(part)])
+        elif syntaxes.get(instance.transfer_syntax_uid).big_endian:
+            whole = self._blobs.read(instance.blob, span.offset, span.length)
+            swapped = _swapped(whole, _element_at(self.attributes(target), path).get("vr", "UN"))
+            chunks = iter([swapped[offset : offset + wanted]])
+        else:
+            chunks = self._blobs.stream(instance.blob, part.offset, part.length)
+        encapsulated = layout.pixels is not None and layout.pixels.encapsulated and path == layout.pixels.tag
+        uid = instance.transfer_syntax_uid if encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
+        return BulkContent(span.length, offset, wanted, "application/octet-stream", uid, chunks)
+
+    def rendered(self, target: Target, frame: int | None, options: RenderOptions) -> Rendered:
+        """One frame of an instance as a picture. frame None: the middle one."""
+        instance, layout, pixels = self._pixels(target)
+        number = (pixels.number_of_frames + 1) // 2 if frame is None else frame
+        if not 1 <= number <= pixels.number_of_frames:
+            raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
+        with self._source(instance, layout) as source:
+            return Rendered(options.media_type, self._pool.run(render, source, number, options))
+
+    def representative(self, target: Target) -> Target:
+        """The instance that stands for a study or series in a picture: the middle one, or one with pixels near it."""
+        found = self._index.locate(target)
+        if not found:
+            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+        middle = len(found) // 2
+        by_distance = sorted(range(len(found)), key=lambda position: abs(position - middle))
+        for position in by_distance[:_REPRESENTATIVE_TRIES]:
+            if self._index.layout(found[position].target).pixels is not None:
+                return found[position].target
+        raise NotFound("no instance here has pixels")
+
+    def _content(self, instance: StoredInstance, transfer_syntax_uid: str | None, *, with_meta: bool) -> Content:
+        if transfer_syntax_uid in (None, instance.transfer_syntax_uid):
+            start = 0 if with_meta else instance.data_set_offset
+            pieces = self._blobs.stream(instance.blob, start)
+            return Content(instance.blob.size_bytes - start, instance.transfer_syntax_uid, pieces)
+        assert transfer_syntax_uid is not None
+        layout = self._index.layout(instance.target)
+        temporary = self._blobs.incoming() / f"{secrets.token_hex(12)}.transcoded"
+        try:
+            with self._source(instance, layout) as source:
+                self._pool.run(transcode, source, temporary, transfer_syntax_uid)
+            size = temporary.stat().st_size
+            start = 0 if with_meta else _data_set_offset(temporary)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutOfResources("the data folder cannot be written") from error
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return Content(size - start, transfer_syntax_uid, _file_pieces(temporary, start), temporary)
+
+    def _instance(self, target: Target) -> StoredInstance:
+        found = self._index.locate(target)
+        if not found:
+            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+        return found[0]
+
+    def _pixels(self, target: Target) -> tuple[StoredInstance, Layout, PixelLayout]:
+        instance = self._instance(target)
+        layout = self._index.layout(target)
+        if layout.pixels is None:
+            raise NotFound("the instance has no pixel data")
+        return instance, layout, layout.pixels
+
+    def _metadata_json(self, target: Target) -> bytes:
+        found = next(iter(self._index.metadata(target)), None)
+        if found is None:
+            raise NotFound("no such instance in the archive")
+        return found.json
+
+    def _spans(self, instance: StoredInstance, spans: Sequence[Span]) -> bytes:
+        pieces = [self._blobs.read(instance.blob, span.offset, span.length) for span in spans]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @contextmanager
+    def _source(self, instance: StoredInstance, layout: Layout) -> Iterator[Source]:
+        """The instance as a file that a worker process can open."""
+        metadata = self._metadata_json(instance.target)
+        path = self._blobs.local_path(instance.blob)
+        temporary = None
+        if path is None:
+            temporary = path = self._blobs.incoming() / f"{secrets.token_hex(12)}.copy"
+            with temporary.open("wb") as file:
+                for piece in self._blobs.stream(instance.blob):
+                    file.write(piece)
+        try:
+            yield Source(path, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _frame_spans(pixels: PixelLayout, number: int) -> Sequence[Span]:
+    if pixels.encapsulated:
+        return pixels.frames[number - 1]
+    return [Span(pixels.value.offset + (number - 1) * pixels.frame_length, pixels.frame_length)]
+
+
+def _data_set_offset(path: Path) -> int:
+    """Of a file that we wrote: 132 bytes of preamble and prefix, then (0002,0000) with the length of what follows."""
+    with path.open("rb") as file:
+        head = file.read(144)
+    return 144 + int.from_bytes(head[140:144], "little")
+
+
+def _file_pieces(path: Path, start: int) -> Iterator[bytes]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while piece := os.pread(file, _PIECE_BYTES, start):
+            start += len(piece)
+            yield piece
+    finally:
+        os.close(file)
+
+
+def _element_at(attributes: Attributes, path: str) -> Mapping[str, Any]:
+    tag, *rest = path.split("/")
+    element: Mapping[str, Any] = attributes.get(tag, {})
+    for item, inner in zip(rest[::2], rest[1::2], strict=True):
+        element = element["Value"][int(item) - 1].get(inner, {})
+    return element
+
+
+def _swapped(data: bytes, vr: str) -> bytes:
+    word = _WORD_BYTES.get(vr, 1)
+    if word == 1:
+        return data
+    whole = len(data) - len(data) % word
+    return np.frombuffer(data[:whole], f">u{word}").astype(f"<u{word}").tobytes() + data[whole:]
