@@ -92,8 +92,6 @@ class Layout:
                 encapsulated,
                 number_of_frames,
                 frame_length,
-                tuple(
-                    tuple(Span(frame[i], frame[i + 1]) for i in range(0, len(frame), 2)) for frame in frames
-                ),
+                tuple(tuple(Span(frame[i], frame[i + 1]) for i in range(0, len(frame), 2)) for frame in frames),
             )
         return cls(pixels, {path: Span(*span) for path, span in raw["bulk"].items()}, raw["deflated"])

@@ -1,8 +1,8 @@
 """Where a stored file lies: the pattern of DICOM_STORE_FILEPATH, filled in for one instance.
 
-    {now,date,yyyy/MM}   when it was received, UTC; letters y M d H m s as in Java's date patterns
-    {0020000D}           the attribute's value, unsafe characters replaced
-    {0020000D,hash}      its Java string hash as eight hexadecimal digits
+{now,date,yyyy/MM}   when it was received, UTC; letters y M d H m s as in Java's date patterns
+{0020000D}           the attribute's value, unsafe characters replaced
+{0020000D,hash}      its Java string hash as eight hexadecimal digits
 """
 
 from __future__ import annotations

@@ -156,9 +156,9 @@ class Retrieve:
             if not 1 <= number <= pixels.number_of_frames:
                 raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
         syntax = syntaxes.get(instance.transfer_syntax_uid)
-        addressable = not layout.deflated and (pixels.encapsulated or pixels.frame_length > 0)
-        as_stored = pixels.encapsulated if not decode else not pixels.encapsulated and not syntax.big_endian
-        if addressable and as_stored:
+        native = not pixels.encapsulated and pixels.frame_length > 0 and not syntax.big_endian
+        codestreams = pixels.encapsulated and not decode
+        if not layout.deflated and (native or codestreams):
             frames = [self._spans(instance, _frame_spans(pixels, number)) for number in numbers]
             uid = instance.transfer_syntax_uid if pixels.encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
             return FrameSet(uid, frames)

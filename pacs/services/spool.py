@@ -63,7 +63,7 @@ class Spool:
             self._file = -1
 
     def digest(self, data_set_offset: int) -> str:
-        """"sha256:…" of the data set; reads the file again when it does not begin where its meta information said."""
+        """ "sha256:…" of the data set; reads the file again when it does not begin where its meta information said."""
         if self.hashed_from == data_set_offset:
             return f"sha256:{self._hash.hexdigest()}"
         with self.path.open("rb") as file:

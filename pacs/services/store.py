@@ -73,9 +73,7 @@ class Store:
             raise OutOfResources("the disk is full")
         return Spool(self._blobs.incoming(), meta, self._max_object_bytes)
 
-    def store(
-        self, spool: Spool, caller: Caller, *, study_uid: str | None = None, derive_uids: bool = False
-    ) -> Stored:
+    def store(self, spool: Spool, caller: Caller, *, study_uid: str | None = None, derive_uids: bool = False) -> Stored:
         """Take one object; durable and indexed when it returns. See ``store_many``; raises what that returns."""
         (result,) = self.store_many([spool], caller, study_uid=study_uid, derive_uids=derive_uids)
         if isinstance(result, PacsError):
@@ -123,9 +121,7 @@ class Store:
             _log(answer, caller)
         return answers
 
-    def _prepare(
-        self, spool: Spool, caller: Caller, study_uid: str | None, derive_uids: bool
-    ) -> _Prepared | Stored:
+    def _prepare(self, spool: Spool, caller: Caller, study_uid: str | None, derive_uids: bool) -> _Prepared | Stored:
         """Read, check and make durable one object; Stored when it is there already."""
         spool.finish()
         header = read_header(

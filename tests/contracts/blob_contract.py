@@ -1,0 +1,115 @@
+"""What every blob store has to do. A store's test class inherits this and gives the two fixtures.
+
+Checks look at the store through ``raw``, not through the store itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pacs.blobs.base import BlobStore
+from pacs.dicom.model import BlobRef
+from pacs.errors import Corrupt, NotFound
+
+Raw = Callable[[str], bytes | None]
+
+
+class BlobContract:
+    """``blobs``: an empty store; ``raw``: the bytes under a key as something else than the store sees them."""
+
+    def put(self, blobs: BlobStore, key: str, data: bytes) -> BlobRef:
+        path = blobs.incoming() / f"{abs(hash(key))}.part"
+        path.write_bytes(data)
+        blobs.adopt(path, key)
+        return BlobRef(key, len(data), "")
+
+    def test_an_adopted_file_is_there_whole_and_gone_from_incoming(self, blobs: BlobStore, raw: Raw) -> None:
+        self.put(blobs, "2026/11/study/a.dcm", b"abc" * 1000)
+        assert raw("2026/11/study/a.dcm") == b"abc" * 1000
+        assert list(blobs.incoming().iterdir()) == []
+
+    def test_a_key_is_never_overwritten(self, blobs: BlobStore, raw: Raw) -> None:
+        self.put(blobs, "a/b.dcm", b"first")
+        second = blobs.incoming() / "second.part"
+        second.write_bytes(b"second")
+        with pytest.raises(Corrupt):
+            blobs.adopt(second, "a/b.dcm")
+        assert raw("a/b.dcm") == b"first"
+        assert second.read_bytes() == b"second"
+
+    @pytest.mark.parametrize("key", ["../x.dcm", "a/../../x.dcm", "/etc/x.dcm", "a//x.dcm", "", "."])
+    def test_a_key_cannot_lead_out_of_the_store(self, blobs: BlobStore, key: str) -> None:
+        path = blobs.incoming() / "x.part"
+        path.write_bytes(b"x")
+        with pytest.raises(Corrupt):
+            blobs.adopt(path, key)
+        assert path.read_bytes() == b"x"
+
+    @pytest.mark.parametrize(
+        ("offset", "length", "expected"),
+        [(0, None, b"0123456789"), (3, None, b"3456789"), (3, 4, b"3456"), (8, 100, b"89"), (10, 5, b""), (0, 0, b"")],
+    )
+    def test_a_range_is_read_as_asked(self, blobs: BlobStore, offset: int, length: int | None, expected: bytes) -> None:
+        ref = self.put(blobs, "a/range.dcm", b"0123456789")
+        assert blobs.read(ref, offset, length) == expected
+        assert b"".join(blobs.stream(ref, offset, length)) == expected
+
+    def test_a_large_file_streams_in_pieces_of_at_most_one_mebibyte(self, blobs: BlobStore) -> None:
+        data = bytes(range(256)) * 4096 * 3 + b"tail"
+        ref = self.put(blobs, "a/large.dcm", data)
+        pieces = list(blobs.stream(ref))
+        assert b"".join(pieces) == data
+        assert max(map(len, pieces)) <= 1 << 20
+
+    def test_a_key_that_is_not_there_is_not_found(self, blobs: BlobStore) -> None:
+        missing = BlobRef("no/such.dcm", 5, "")
+        with pytest.raises(NotFound):
+            blobs.read(missing)
+        with pytest.raises(NotFound):
+            next(iter(blobs.stream(missing)))
+
+    def test_deleting_takes_the_file_and_can_be_repeated(self, blobs: BlobStore, raw: Raw) -> None:
+        ref = self.put(blobs, "a/b/c.dcm", b"x")
+        other = self.put(blobs, "a/other.dcm", b"y")
+        blobs.delete(ref)
+        blobs.delete(ref)
+        assert raw("a/b/c.dcm") is None
+        assert blobs.read(other) == b"y"
+
+    def test_keys_are_all_listed_and_incoming_files_are_not(self, blobs: BlobStore) -> None:
+        keys = {f"2026/{month:02d}/s/{name}.dcm" for month in range(1, 4) for name in "abc"}
+        for key in keys:
+            self.put(blobs, key, b"x")
+        (blobs.incoming() / "half.part").write_bytes(b"x")
+        assert set(blobs.keys()) == keys
+
+    def test_adopting_and_deleting_in_the_same_folder_at_once_loses_nothing(self, blobs: BlobStore, raw: Raw) -> None:
+        errors: list[BaseException] = []
+
+        def work(name: int) -> None:
+            try:
+                for turn in range(40):
+                    kept = turn == 39
+                    path = blobs.incoming() / f"{name}-{turn}.part"
+                    path.write_bytes(b"%d" % name)
+                    key = f"shared/folder/{name}-{turn}.dcm"
+                    blobs.adopt(path, key)
+                    if not kept:
+                        blobs.delete(BlobRef(key, 1, ""))
+            except BaseException as error:  # noqa: BLE001 - reported by the assertion below
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert [raw(f"shared/folder/{name}-39.dcm") for name in range(6)] == [b"%d" % name for name in range(6)]
+
+    def test_free_space_is_a_number_or_unknown(self, blobs: BlobStore) -> None:
+        free = blobs.free_bytes()
+        assert free is None or free > 0
