@@ -15,6 +15,7 @@ from pacs.errors import Corrupt, NotFound, OutOfResources, PacsError
 
 PIECE_BYTES = 1 << 20
 _KNOWN_FOLDERS = 4096
+_ATTEMPTS = 5
 
 
 class FilesystemBlobs:
@@ -40,19 +41,20 @@ class FilesystemBlobs:
         destination = self._path(key)
         with _translated("the file could not be stored"):
             _fsync(path)
-            for attempt in (1, 2):
-                self._make_durable_folder(destination.parent)
-                if destination.exists():
-                    raise Corrupt("a stored file would have been overwritten")
+            for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    # Atomic: the key names either nothing or the whole, synced file.
-                    path.rename(destination)
+                    # Under the lock, so that delete() cannot remove the emptied folder between the two steps.
+                    with self._lock:
+                        self._make_durable_folder(destination.parent)
+                        if destination.exists():
+                            raise Corrupt("a stored file would have been overwritten")
+                        # Atomic: the key names either nothing or the whole, synced file.
+                        path.rename(destination)
                     break
                 except FileNotFoundError:
-                    # delete() removed the emptied folder between the two steps.
-                    with self._lock:
-                        self._durable_folders.clear()
-                    if attempt == 2:
+                    # Another process removed the folder, or it was known here and is gone.
+                    self._durable_folders.clear()
+                    if attempt == _ATTEMPTS:
                         raise
             _fsync(destination.parent)
 
@@ -121,18 +123,17 @@ class FilesystemBlobs:
         return self._root / key
 
     def _make_durable_folder(self, folder: Path) -> None:
-        with self._lock:
-            missing = []
-            while folder != self._root and folder not in self._durable_folders:
-                missing.append(folder)
-                folder = folder.parent
-            for child in reversed(missing):
-                # Even when it exists: another process may have made it and not have synced it yet.
-                child.mkdir(exist_ok=True)
-                _fsync(child.parent)
-            if len(self._durable_folders) > _KNOWN_FOLDERS:
-                self._durable_folders.clear()
-            self._durable_folders.update(missing)
+        missing = []
+        while folder != self._root and folder not in self._durable_folders:
+            missing.append(folder)
+            folder = folder.parent
+        for child in reversed(missing):
+            # Synced even when it exists: another process may have made it and not have synced it yet.
+            child.mkdir(exist_ok=True)
+            _fsync(child.parent)
+        if len(self._durable_folders) > _KNOWN_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.update(missing)
 
 
 def _fsync(path: Path) -> None:
