@@ -1,0 +1,67 @@
+"""How log lines look, and which libraries may speak. UIDs and AE titles as key=value; never patient names or IDs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+import orjson
+
+# Their DEBUG and INFO lines repeat every PDU and request, and DEBUG ones show data sets.
+_QUIET = ("pynetdicom", "pydicom", "aiohttp.access", "asyncio", "PIL")
+
+
+def configure(level: str = "INFO", form: str = "text", stream: TextIO | None = None) -> None:
+    """Send the log to ``stream`` (stderr). level: DEBUG, INFO, WARNING or ERROR; form: text or json."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.captureWarnings(True)
+
+
+class TextLines(logging.Formatter):
+    """``2026-01-31T12:00:00.123Z INFO pacs.services.store stored sop=1.2.3``; a message never breaks its line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        # A peer's bytes may be in the message: they must not forge a line of their own.
+        message = "".join(
+            character if character.isprintable() else _escape(character) for character in record.getMessage()
+        )
+        line = f"{_timestamp(record)} {record.levelname} {record.name} {message}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message and, for errors, exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": _timestamp(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _encodable(record.getMessage()),
+        }
+        if record.exc_info:
+            fields["exception"] = _encodable(self.formatException(record.exc_info))
+        return orjson.dumps(fields).decode()
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()
+
+
+def _encodable(text: str) -> str:
+    # Lone surrogates, from undecodable file names, are no UTF-8.
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,423 @@
+"""Every setting, in one frozen table, and the only place that reads the environment.
+
+Values come from the process environment, then from the file ``.env`` in the project folder, then from the defaults
+here. The project folder is PACS_HOME when that is set; else the working directory when it holds an ``.env``; else the
+checkout that pacs runs from, if it runs from one; else the working directory. Relative paths start there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationError,
+)
+
+from pacs import env_file, qrscp_command
+from pacs.errors import Invalid
+from pacs.services.file_key import FileKeyPattern
+
+# Also read under raccoon's misspelt name.
+OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
+_MASK = "********"
+
+
+def _setting(default: Any, section: str, description: str, expected: str, example: str) -> Any:
+    extra: dict[str, JsonValue] = {"section": section, "expected": expected, "example": example}
+    return Field(default, description=description, json_schema_extra=extra, validate_default=True)
+
+
+def _listed(value: object) -> object:
+    """A JSON array, or items between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _ae_title(value: str) -> str:
+    value = value.strip()
+    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", value):
+        raise ValueError
+    return value
+
+
+def _route(value: str) -> str:
+    value = value.strip("/")
+    if not re.fullmatch(r"[\w.~-]+(/[\w.~-]+)*", value, re.ASCII):
+        raise ValueError
+    return value
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"https?://[^/\s]+", value):
+        raise ValueError
+    return value
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)
+    return value
+
+
+def _file_pattern(value: str) -> str:
+    try:
+        FileKeyPattern(value)
+    except Invalid as error:
+        raise ValueError from error
+    return value
+
+
+_Port = Annotated[int, Field(ge=1, le=65535)]
+_Positive = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_SecondsOrNever = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Bytes = Annotated[ByteSize, Field(ge=0)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+_Upper = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+_Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+_PORT = "a port number, 1 to 65535"
+_BOOL = "true or false"
+_TEXT = "text"
+_SECONDS = "seconds, more than 0"
+_BYTES = "a number of bytes, or a size such as 500MiB or 4GiB"
+_BYTES_OR_NONE = f"{_BYTES}; 0: no limit"
+_COUNT = "a whole number, 1 or more"
+_HOST = "a host name or address; 0.0.0.0 for all"
+
+
+class Settings(BaseModel):
+    """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # project folder, resolved by load()
+    home: Path
+
+    # --- where data lie
+    dicom_store_rootpath: Path = _setting(
+        Path("data"),
+        "Data",
+        "Folder that holds the archive: files and, without MongoDB, the index.",
+        "a path",
+        "/dicomFiles",
+    )
+    dicom_store_filepath: Annotated[str, AfterValidator(_file_pattern)] = _setting(
+        "{now,date,yyyy/MM}/{0020000D}/{0020000E}/{00080018}",
+        "Data",
+        "Where a new file goes in the store. {0020000D} is an attribute's value, {0020000D,hash} its hash, "
+        "{now,date,yyyy/MM} the time of arrival. Changing it never moves what is stored.",
+        "a relative path with {GGGGEEEE}, {GGGGEEEE,hash} and {now,date,yyyy/MM/dd}",
+        "DICOM/{0020000D,hash}/{0020000E,hash}/{00080018,hash}.dcm",
+    )
+    duplicates: Annotated[Literal["reject", "replace"], _Lower] = _setting(
+        "reject",
+        "Data",
+        "What becomes of an instance already stored with other bytes: reject it, or replace (the old file is kept).",
+        "reject or replace",
+        "replace",
+    )
+    min_free_bytes: _Bytes = _setting(
+        ByteSize(256 << 20), "Data", "Take nothing more in when less than this is free on the disk.", _BYTES, "10GiB"
+    )
+    max_instance_bytes: _Bytes = _setting(
+        ByteSize(0), "Data", "Largest instance that is taken in.", _BYTES_OR_NONE, "8GiB"
+    )
+    max_inflated_bytes: _Bytes = _setting(
+        ByteSize(1 << 30),
+        "Data",
+        "Largest size that a deflated data set may have when it is inflated.",
+        _BYTES,
+        "256MiB",
+    )
+
+    # --- HTTP server
+    server_host: str = _setting("127.0.0.1", "Server", "Address that the web server listens on.", _HOST, "0.0.0.0")  # noqa: S104
+    server_port: _Port = _setting(8081, "Server", "Port of the web server.", _PORT, "8042")
+    server_session_secret_key: SecretStr = _setting(
+        SecretStr(""), "Server", "Accepted for raccoon's files; this version has no sessions.", _TEXT, "secret-key"
+    )
+    cors_allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_listed)] = (
+        _setting(
+            (),
+            "Server",
+            "Origins of web viewers that may read this archive from a browser.",
+            "origins such as http://localhost:3000, between commas or as a JSON array; * for any",
+            "http://localhost:3000",
+        )
+    )
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_listed)] = (
+        _setting(
+            (),
+            "Server",
+            "Reverse proxies whose X-Forwarded-Proto, -Host and -Prefix are believed.",
+            "addresses or networks, between commas or as a JSON array",
+            "10.0.0.0/8",
+        )
+    )
+
+    # --- DICOMweb
+    dicomweb_api: Annotated[str, AfterValidator(_route)] = _setting(
+        "dicom-web", "DICOMweb", "Root of the DICOMweb routes and URLs.", "a URL path", "rs"
+    )
+    dicomweb_host: str = _setting(
+        "{host}",
+        "DICOMweb",
+        "Host in Retrieve URLs; {host} is the request's Host header.",
+        "a host name or {host}",
+        "pacs.example",
+    )
+    dicomweb_port: _Port | None = _setting(
+        None, "DICOMweb", "Port in Retrieve URLs, when the host carries none.", _PORT, "8081"
+    )
+    dicomweb_ae: str = _setting("RACCOON", "DICOMweb", "Accepted for raccoon's files; not used here.", _TEXT, "RACCOON")
+    stow_max_bytes: _Bytes = _setting(
+        ByteSize(16 << 30), "DICOMweb", "Largest body of one STOW-RS request.", _BYTES_OR_NONE, "64GiB"
+    )
+    qido_default_limit: _Positive = _setting(
+        100, "DICOMweb", "Rows of a QIDO-RS answer when the client gives no limit.", _COUNT, "50"
+    )
+    qido_max_limit: _Positive = _setting(5000, "DICOMweb", "Most rows of a QIDO-RS answer.", _COUNT, "1000")
+
+    # --- DIMSE
+    enable_dimse: bool = _setting(True, "DIMSE", "Whether to serve DIMSE.", _BOOL, "false")
+    dimse_ae_title: Annotated[str, AfterValidator(_ae_title)] = _setting(
+        "DCMQRSCP", "DIMSE", "AE title of this archive.", "1 to 16 printable ASCII characters without \\", "ARCHIVE"
+    )
+    dimse_check_called_ae: bool = _setting(
+        False, "DIMSE", "Refuse associations that call another AE title than this archive's.", _BOOL, "true"
+    )
+    dimse_hostname: str = _setting("127.0.0.1", "DIMSE", "Address that DIMSE listens on.", _HOST, "0.0.0.0")  # noqa: S104
+    dimse_port: _Port = _setting(11112, "DIMSE", "Port of DIMSE.", _PORT, "104")
+    dimse_ae_config: Path = _setting(
+        Path("config/ae.properties"),
+        "DIMSE",
+        "Peers that C-MOVE may send to, one AET=host:port a line; read again when it changes.",
+        "a path",
+        "/etc/pacs/ae.properties",
+    )
+    dcm4che_qrscp_command: str = _setting(
+        "",
+        "DIMSE",
+        "raccoon's way to say AE title, port, peers and file pattern. The settings above win over it.",
+        'a JSON array of strings, such as ["-b", "DCMQRSCP:11112"]',
+        '`["-b", "DCMQRSCP:11112", "--ae-config", "{project}/config/ae.properties"]`',
+    )
+    max_associations: _Positive = _setting(
+        100, "DIMSE", "Associations at once; further ones are rejected as a local limit.", _COUNT, "20"
+    )
+    dimse_max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = _setting(
+        131072, "DIMSE", "Largest PDU that peers may send, in bytes.", "bytes, 4096 to 16777216", "16384"
+    )
+    dimse_acse_timeout_s: _Seconds = _setting(
+        30.0, "DIMSE", "How long to wait for a peer's answer when associating or releasing.", _SECONDS, "10"
+    )
+    dimse_message_timeout_s: _Seconds = _setting(
+        60.0, "DIMSE", "How long to wait for a peer's answer to a message.", _SECONDS, "120"
+    )
+    dimse_idle_timeout_s: _SecondsOrNever = _setting(
+        3600.0, "DIMSE", "How long an association may do nothing before it is aborted.", "seconds; 0: for ever", "600"
+    )
+
+    # --- pixels
+    imaging_workers: _Positive = _setting(
+        min(4, os.cpu_count() or 1), "Imaging", "Processes that decode, render and transcode.", _COUNT, "2"
+    )
+    imaging_queue: _Positive = _setting(
+        64, "Imaging", "Requests that may wait for such a process; further ones are told to come back.", _COUNT, "16"
+    )
+    imaging_timeout_s: _Seconds = _setting(
+        60.0, "Imaging", "How long one image may take before it is given up.", _SECONDS, "20"
+    )
+
+    # --- log
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _Upper] = _setting(
+        "INFO", "Log", "Least severe lines that are logged, to stderr.", "DEBUG, INFO, WARNING or ERROR", "DEBUG"
+    )
+    log_format: Annotated[Literal["text", "json"], _Lower] = _setting(
+        "text", "Log", "Lines for people, or JSON objects for machines.", "text or json", "json"
+    )
+
+    # --- raccoon's, for later versions
+    mongodb_hosts: _Names = _setting(
+        (), "Not in this version yet", "MongoDB index: refused when set.", "a JSON array of host names", '["mongodb"]'
+    )
+    mongodb_ports: Annotated[tuple[_Port, ...], BeforeValidator(_listed)] = _setting(
+        (), "Not in this version yet", "Not used without MONGODB_HOSTS.", "a JSON array of port numbers", "[27017]"
+    )
+    mongodb_name: str = _setting("raccoon-dicom", "Not in this version yet", "Database.", _TEXT, "raccoon-dicom")
+    mongodb_user: str = _setting("", "Not in this version yet", "User.", _TEXT, "root")
+    mongodb_password: SecretStr = _setting(SecretStr(""), "Not in this version yet", "Password.", _TEXT, "root")
+    mongodb_auth_source: str = _setting("admin", "Not in this version yet", "Authentication database.", _TEXT, "admin")
+    mongodb_is_sharding_mode: bool = _setting(False, "Not in this version yet", "Sharded cluster.", _BOOL, "true")
+    mongodb_options: str = _setting("", "Not in this version yet", "URL query.", _TEXT, "replicaSet=rs0")
+    sync_to_fhir_server: bool = _setting(
+        False, "Not in this version yet", "FHIR; raccoon's spelling SYCN_TO_FHIR_SERVER is read too.", _BOOL, "true"
+    )
+    fhirserver_base_url: str = _setting(
+        "", "Not in this version yet", "FHIR server.", "a URL", "http://localhost:8088/fhir"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """warnings: sentences for whoever starts the server."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def load(
+    overrides: Mapping[str, str] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    working_directory: Path | None = None,
+) -> Loaded:
+    """Read all settings. overrides: by environment name, from the command line; they win.
+
+    environment and working_directory stand in for the process's own. Raises Invalid for all wrong values together.
+    """
+    environment = os.environ if environment is None else environment
+    home = _home(environment, working_directory or Path.cwd())
+    from_file, warnings = _read_env_file(home / ".env")
+    given = {**_known(from_file), **_known(environment), **(overrides or {})}
+    command = _qrscp(given)
+    values = {**command.settings, **given}
+    values = {name: value.replace("{project}", str(home)) for name, value in values.items()}
+    settings = _validated(home, values)
+    if settings.mongodb_hosts:
+        raise Invalid(
+            "the MongoDB index is not in this version yet: unset MONGODB_HOSTS to use the embedded index",
+            "MONGODB_HOSTS",
+        )
+    if settings.sync_to_fhir_server:
+        warnings.append("SYNC_TO_FHIR_SERVER: forwarding to FHIR is not in this version yet; nothing is sent")
+    default_limit, max_limit = settings.qido_default_limit, settings.qido_max_limit
+    if default_limit > max_limit:
+        raise Invalid(
+            f"QIDO_DEFAULT_LIMIT={default_limit}: expected at most QIDO_MAX_LIMIT, which is {max_limit}",
+            "QIDO_DEFAULT_LIMIT",
+        )
+    return Loaded(settings, (*warnings, *command.warnings))
+
+
+def names() -> list[str]:
+    """Environment names of all settings, in the table's order."""
+    return [field.upper() for field in Settings.model_fields if field != "home"]
+
+
+def effective(settings: Settings) -> dict[str, str]:
+    """Environment names to values, as text that ``load`` reads back; secrets masked."""
+    return {name: _text(getattr(settings, name.lower())) for name in names()}
+
+
+def describe(name: str) -> tuple[str, str, str, str, str]:
+    """Section, description, what is expected, an example and the default of one setting, as text."""
+    field = Settings.model_fields[name.lower()]
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    section, expected, example = (str(extra[key]) for key in ("section", "expected", "example"))
+    return section, field.description or "", expected, example, _text(field.default)
+
+
+def _home(environment: Mapping[str, str], working_directory: Path) -> Path:
+    if environment.get("PACS_HOME"):
+        return Path(environment["PACS_HOME"]).expanduser().resolve()
+    checkout = Path(__file__).resolve().parent.parent
+    if not (working_directory / ".env").exists() and (checkout / "setup.cfg").exists():
+        return checkout
+    return working_directory.resolve()
+
+
+def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    try:
+        values = env_file.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Invalid(f"{path}: {reason}", ".env") from None
+    known = {*names(), *OTHER_NAMES, "PACS_HOME"}
+    warnings = []
+    for name in values:
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+        if name not in known and near:
+            warnings.append(f".env: {name} is not a setting and is ignored; did you mean {near[0]}?")
+    return values, warnings
+
+
+def _known(values: Mapping[str, str]) -> dict[str, str]:
+    """Those that are settings. An empty value counts as not set, as compose files and shells pass them on."""
+    known = set(names())
+    renamed = {OTHER_NAMES[name]: value for name, value in values.items() if name in OTHER_NAMES}
+    return {name: value for name, value in {**renamed, **values}.items() if name in known and value != ""}
+
+
+def _qrscp(given: Mapping[str, str]) -> qrscp_command.QrscpCommand:
+    command = given.get("DCM4CHE_QRSCP_COMMAND")
+    if not command:
+        return qrscp_command.QrscpCommand()
+    try:
+        return qrscp_command.parse(command)
+    except ValueError as error:
+        raise Invalid(f"DCM4CHE_QRSCP_COMMAND: {error}", "DCM4CHE_QRSCP_COMMAND") from None
+
+
+def _validated(home: Path, values: Mapping[str, str]) -> Settings:
+    try:
+        settings = Settings(home=home, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = list(dict.fromkeys(str(detail["loc"][0]).upper() for detail in error.errors()))
+        lines = [_complaint(name, values.get(name, "")) for name in wrong]
+        head = "a setting is wrong" if len(lines) == 1 else f"{len(lines)} settings are wrong"
+        raise Invalid("\n  ".join([f"{head}:", *lines]), wrong[0]) from None
+    return settings.model_copy(
+        update={
+            name: home / getattr(settings, name).expanduser() for name in ("dicom_store_rootpath", "dimse_ae_config")
+        }
+    )
+
+
+def _complaint(name: str, value: str) -> str:
+    _, _, expected, _, default = describe(name)
+    shown = _MASK if isinstance(Settings.model_fields[name.lower()].default, SecretStr) else value
+    return f"{name}={shown}: expected {expected} (default: {default or 'none'})"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return _MASK if value.get_secret_value() else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps(list(value)) if value else ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, ByteSize):
+        return _size(value)
+    return "" if value is None else str(value)
+
+
+def _size(size_bytes: int) -> str:
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size_bytes and size_bytes % (1 << shift) == 0:
+            return f"{size_bytes >> shift}{unit}"
+    return str(int(size_bytes))
