@@ -32,9 +32,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         # A peer's bytes may be in the message: they must not forge a line of their own.
-        message = "".join(
-            character if character.isprintable() else _escape(character) for character in record.getMessage()
-        )
+        message = "".join(char if char.isprintable() else _escape(char) for char in record.getMessage())
         line = f"{_timestamp(record)} {record.levelname} {record.name} {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

@@ -1,47 +1,62 @@
-"""Who works in a data folder: servers and imports share it, reindex wants it alone.
-
-A lock of ``flock`` on ``<data>/.lock``: the system lets go of it when the process ends, however it ends.
-"""
+"""Who works in a data folder: servers and imports share it, reindex wants it alone."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pacs.errors import OutOfResources
 
 LOCK_NAME = ".lock"
 
 
-@contextmanager
-def shared(data: Path) -> Iterator[None]:
-    """Work beside others. Makes the folder. Raises OutOfResources while someone has it alone."""
-    with _locked(data, fcntl.LOCK_SH, "another command has the data folder to itself; try again when it is done"):
-        yield
+class ArchiveLock:
+    """``flock`` on ``<data>/.lock`` while in a ``with``: the system lets go of it when the process ends, however it does.
 
+    exclusive: work alone. Raises OutOfResources, on entering, when others are in the folder (or one has it alone), and
+    when the folder cannot be used. Entering makes the folder.
+    """
 
-@contextmanager
-def exclusive(data: Path) -> Iterator[None]:
-    """Work alone. Makes the folder. Raises OutOfResources while a server or another command is in it."""
-    with _locked(data, fcntl.LOCK_EX, "a server or another command is using the data folder; stop it first"):
-        yield
+    def __init__(self, data: Path, *, exclusive: bool = False) -> None:
+        self._data = data
+        self._exclusive = exclusive
+        self._descriptor = -1
 
-
-@contextmanager
-def _locked(data: Path, kind: int, busy: str) -> Iterator[None]:
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise OutOfResources(f"the data folder cannot be used: {error.strerror}") from error
-    try:
+    def __enter__(self) -> Self:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            self._data.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._data / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise OutOfResources(f"the data folder cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, (fcntl.LOCK_EX if self._exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutOfResources(busy) from None
-        yield
-    finally:
-        os.close(descriptor)
+            self._release()
+            if self._exclusive:
+                message = "a server or another command is using the data folder; stop it first"
+            else:
+                message = "another command has the data folder to itself; try again when it is done"
+            raise OutOfResources(message) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def try_exclusive(self) -> bool:
+        """Whether nobody else is in the folder now; if so, nobody can come in until this lock is left."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Converting is not atomic (flock(2)): the shared lock may be lost on the way, so it is asked for again.
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            return False
+        return True
+
+    def _release(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
