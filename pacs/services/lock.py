@@ -14,7 +14,7 @@ LOCK_NAME = ".lock"
 
 
 class ArchiveLock:
-    """``flock`` on ``<data>/.lock`` while in a ``with``: the system lets go of it when the process ends, however it does.
+    """``flock`` on ``<data>/.lock`` while in a ``with``; the system lets go of it when the process ends.
 
     exclusive: work alone. Raises OutOfResources, on entering, when others are in the folder (or one has it alone), and
     when the folder cannot be used. Entering makes the folder.
@@ -46,16 +46,6 @@ class ArchiveLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
-
-    def try_exclusive(self) -> bool:
-        """Whether nobody else is in the folder now; if so, nobody can come in until this lock is left."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # Converting is not atomic (flock(2)): the shared lock may be lost on the way, so it is asked for again.
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-            return False
-        return True
 
     def _release(self) -> None:
         os.close(self._descriptor)
