@@ -155,7 +155,7 @@ class Retrieve:
         for number in numbers:
             if not 1 <= number <= pixels.number_of_frames:
                 raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
-        syntax = syntaxes.get(instance.transfer_syntax_uid)
+        syntax = syntaxes.find(instance.transfer_syntax_uid)
         native = not pixels.encapsulated and pixels.frame_length > 0 and not syntax.big_endian
         codestreams = pixels.encapsulated and not decode
         if not layout.deflated and (native or codestreams):
@@ -180,7 +180,7 @@ class Retrieve:
         if layout.deflated:
             with self._source(instance, layout) as source, source.open() as reader:
                 chunks = iter([reader.read(part)])
-        elif syntaxes.get(instance.transfer_syntax_uid).big_endian:
+        elif syntaxes.find(instance.transfer_syntax_uid).big_endian:
             whole = self._blobs.read(instance.blob, span.offset, span.length)
             swapped = _swapped(whole, _element_at(self.attributes(target), path).get("vr", "UN"))
             chunks = iter([swapped[offset : offset + wanted]])
