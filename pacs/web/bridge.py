@@ -1,0 +1,109 @@
+"""Between the event loop and the archive's blocking services."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from aiohttp import web
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# One batch is being sent while the next is read: two of these per download is all the memory it takes.
+_BATCH_BYTES = 1 << 20
+_BATCH_PIECES = 64
+
+
+class Bridge:
+    """Runs blocking calls in threads and sends what blocking iterators give.
+
+    A slow client holds no thread: a thread is busy only while a batch is read. idle_s: how long a client may take to
+    accept or send the next bytes before it is given up.
+    """
+
+    def __init__(self, threads: int = 32, idle_s: float = 120.0) -> None:
+        self.idle_s = idle_s
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="web")
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call in a thread. The call goes on when the waiting task is cancelled."""
+        return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+
+    async def send(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        pieces: Iterator[bytes],
+        on_close: Callable[[], None] | None = None,
+    ) -> web.StreamResponse:
+        """Send a body from a blocking iterator, which is closed, and ``on_close`` called, whatever happens.
+
+        When reading fails half way the connection is cut: the client must not take what it has for the whole.
+        """
+        pending: Future[list[bytes]] | None = None
+        try:
+            await response.prepare(request)
+            if request.method == "HEAD":
+                await response.write_eof()
+                return response
+            pending = self._executor.submit(_batch, pieces)
+            while batch := await asyncio.wrap_future(pending):
+                pending = self._executor.submit(_batch, pieces)
+                for piece in batch:
+                    async with asyncio.timeout(self.idle_s):
+                        await response.write(piece)
+            await response.write_eof()
+            return response
+        except TimeoutError as error:
+            self._cut(request)
+            raise ConnectionAbortedError("the client takes nothing any more") from error
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.error("download cut path=%s reason=%s", request.rel_url.raw_path, error, exc_info=error)
+            self._cut(request)
+            raise ConnectionAbortedError("reading failed half way") from error
+        finally:
+            # Not awaited: the iterator must be closed even when this task is cancelled.
+            self._executor.submit(_finish, pieces, pending, on_close)
+
+    def close(self) -> None:
+        """Wait for the calls under way; no call may follow."""
+        self._executor.shutdown(wait=True)
+
+    @staticmethod
+    def _cut(request: web.Request) -> None:
+        if request.transport is not None:
+            request.transport.abort()
+
+
+def _batch(pieces: Iterator[bytes]) -> list[bytes]:
+    """The next pieces, about a MiB; empty at the end."""
+    batch: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if piece:
+            batch.append(piece)
+            size += len(piece)
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_PIECES:
+            break
+    return batch
+
+
+def _finish(pieces: Iterator[bytes], pending: Future[list[bytes]] | None, on_close: Callable[[], None] | None) -> None:
+    """Close the iterator once no thread is in it. The executor is a queue, so ``pending`` never waits behind this."""
+    if pending is not None and not pending.cancel():
+        pending.exception()
+    try:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+    finally:
+        if on_close is not None:
+            on_close()

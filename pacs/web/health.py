@@ -1,0 +1,72 @@
+"""Whether the server lives and is ready, and a page for the person who opens its root in a browser."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+
+import orjson
+from aiohttp import web
+
+from pacs.index.base import Counts
+from pacs.web.bridge import Bridge
+from pacs.web.links import Links
+from pacs.web.negotiate import Offer, accepted, choose
+
+
+class Health:
+    """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block."""
+
+    def __init__(
+        self, bridge: Bridge, links: Links, counts: Callable[[], Counts], health: Callable[[], Sequence[str]]
+    ) -> None:
+        self._bridge = bridge
+        self._links = links
+        self._counts = counts
+        self._health = health
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/health/live", self.live),
+            web.get("/health/ready", self.ready),
+            web.get("/", self.root),
+        ]
+
+    async def live(self, request: web.Request) -> web.Response:
+        """200 as long as the loop turns."""
+        return _json({"status": "ok"})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """200 when requests can be served, 503 with the reasons when not."""
+        problems = list(await self._bridge.run(self._health))
+        body = {"status": "unavailable" if problems else "ok", "problems": problems}
+        return _json(body, status=503 if problems else 200)
+
+    async def root(self, request: web.Request) -> web.Response:
+        """Where to go, as HTML for browsers and JSON for others."""
+        base = self._links.base(request)
+        counts = await self._bridge.run(self._counts)
+        totals = {
+            "patients": counts.patients,
+            "studies": counts.studies,
+            "series": counts.series,
+            "instances": counts.instances,
+        }
+        ranges = accepted(request.headers.getall("Accept", []))
+        chosen = choose(ranges, [Offer("application/json"), Offer("text/html")], client_order=True)
+        if chosen.media_type == "application/json":
+            return _json({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
+        address = html.escape(base)
+        rows = "".join(f"<li>{value} {name}</li>" for name, value in totals.items())
+        page = (
+            "<!doctype html><html lang=en><meta charset=utf-8><title>DICOM archive</title>"
+            f"<h1>DICOM archive</h1><p>DICOMweb root: <code>{address}</code></p><ul>{rows}</ul>"
+            f'<p><a href="{address}/studies">Studies (QIDO-RS)</a></p></html>'
+        )
+        return web.Response(text=page, content_type="text/html")
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

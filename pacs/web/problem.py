@@ -1,0 +1,124 @@
+"""Errors as HTTP: the one place that decides a status, and a STOW-RS failure reason.
+
+Bodies are RFC 9457 problem details. What was not foreseen is logged with its trace and told to the client without one.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+
+from pacs.errors import (
+    Cancelled,
+    ClassMismatch,
+    Conflict,
+    Corrupt,
+    Invalid,
+    InvalidValue,
+    MissingAttribute,
+    MissingValue,
+    NotAcceptable,
+    NotFound,
+    NotStorable,
+    OutOfResources,
+    PacsError,
+    Rejected,
+    StudyMismatch,
+    TooLarge,
+    Undecodable,
+    Unreadable,
+)
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 30
+
+# Most derived kinds first: the first that fits decides.
+_STATUS: tuple[tuple[type[PacsError], HTTPStatus], ...] = (
+    (Invalid, HTTPStatus.BAD_REQUEST),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
+    (Undecodable, HTTPStatus.NOT_ACCEPTABLE),
+    (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (OutOfResources, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Cancelled, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Rejected, HTTPStatus.CONFLICT),
+    (Corrupt, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+# Failure Reason (0008,1197): PS3.18 Table I.2-2, PS3.7 Annex C.
+_FAILURE_REASON: tuple[tuple[type[PacsError], int], ...] = (
+    (StudyMismatch, 0xA901),
+    (ClassMismatch, 0xA900),
+    (Conflict, 0x0111),
+    (NotStorable, 0x0122),
+    (MissingAttribute, 0x0120),
+    (MissingValue, 0x0121),
+    (InvalidValue, 0x0106),
+    (Unreadable, 0xC000),
+    (OutOfResources, 0xA700),
+    (TooLarge, 0xA700),
+)
+_PROCESSING_FAILURE = 0x0110
+
+
+class Answered(Exception):
+    """Carries an answer that no PacsError stands for up to where answers are sent."""
+
+    def __init__(self, response: web.Response) -> None:
+        super().__init__(response.reason)
+        self.response = response
+
+
+def status_of(error: PacsError) -> HTTPStatus:
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def failure_reason(error: PacsError) -> int:
+    """Value of Failure Reason (0008,1197) for one instance of a STOW-RS request."""
+    for kind, reason in _FAILURE_REASON:
+        if isinstance(error, kind):
+            return reason
+    return _PROCESSING_FAILURE
+
+
+def of_error(error: PacsError) -> web.Response:
+    """The answer to a request that ended in ``error``."""
+    status = status_of(error)
+    members: dict[str, object] = {}
+    headers: dict[str, str] = {}
+    if isinstance(error, Invalid) and error.subject:
+        members["parameter"] = error.subject
+    if isinstance(error, NotAcceptable) and error.available:
+        members["available"] = list(error.available)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed: %s", error, exc_info=error)
+    return problem(status, str(error), headers, **members)
+
+
+def of_http_exception(error: web.HTTPException) -> web.Response:
+    """What the router says (404, 405 …) in the same form; Allow and Location stay."""
+    headers = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
+    return problem(HTTPStatus(error.status), error.reason, headers)
+
+
+def of_bug(error: Exception) -> web.Response:
+    """Nothing foreseen: the log has the trace, the client has not."""
+    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "An unexpected error happened; the server's log says more.")
+
+
+def problem(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
+    """An ``application/problem+json`` answer (RFC 9457)."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **members}
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/problem+json", headers=headers
+    )

@@ -1,0 +1,226 @@
+"""QIDO-RS: searching (PS3.18 10.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict, MultiMapping
+
+from pacs.dicom import keys as query_keys
+from pacs.dicom.matching import Matcher, Single, TagPath, UidList
+from pacs.dicom.model import Caller, Level, Target
+from pacs.errors import Invalid
+from pacs.index.base import Fields, Page, Query
+from pacs.services.query import QueryService
+from pacs.web.bridge import Bridge
+from pacs.web.links import Links, url_of
+from pacs.web.negotiate import DICOM_JSON, Offer, accepted, choose
+from pacs.web.target import uid_of
+from pacs.web.warning import warnings
+
+_RETRIEVE_URL, _RETRIEVE_AE_TITLE, _AVAILABILITY = "00081190", "00080054", "00080056"
+_PATIENT_ID, _STUDY_UID, _SERIES_UID, _SOP_UID = "00100020", "0020000D", "0020000E", "00080018"
+_UNIQUE = {
+    Level.PATIENT: frozenset({_PATIENT_ID}),
+    Level.STUDY: frozenset({_STUDY_UID}),
+    Level.SERIES: frozenset({_STUDY_UID, _SERIES_UID}),
+    Level.IMAGE: frozenset({_STUDY_UID, _SERIES_UID, _SOP_UID}),
+}
+_OFFERS = (Offer(DICOM_JSON), Offer("application/json"))
+_LARGEST_OFFSET = 1 << 62
+
+# Parameters that are no keys; those of the later editions that change nothing here are known by name, so that they do
+# not draw a warning.
+_CONTROLS = frozenset({"limit", "offset", "fuzzymatching", "includefield", "accept", "charset"})
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What one request asks. ignored: names that mean nothing here; paging: limit and offset as they are used."""
+
+    query: Query
+    ignored: tuple[str, ...]
+    limit: int
+    offset: int
+
+
+class Qido:
+    """default_limit, max_limit: rows a page when no limit is asked, and at most."""
+
+    def __init__(
+        self,
+        query: QueryService,
+        bridge: Bridge,
+        links: Links,
+        *,
+        retrieve_ae_title: str,
+        default_limit: int = 100,
+        max_limit: int = 5000,
+    ) -> None:
+        self._query = query
+        self._bridge = bridge
+        self._links = links
+        self._retrieve_ae_title = retrieve_ae_title
+        self._default_limit = default_limit
+        self._max_limit = max_limit
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths below the API root."""
+        return [
+            web.get("/patients", self.patients),
+            web.get("/studies", self.studies),
+            web.get("/series", self.series),
+            web.get("/instances", self.instances),
+            web.get("/patients/{patient}/studies", self.studies),
+            web.get("/studies/{study}/series", self.series),
+            web.get("/studies/{study}/instances", self.instances),
+            web.get("/series/{series}/instances", self.instances),
+            web.get("/studies/{study}/series/{series}/instances", self.instances),
+        ]
+
+    async def patients(self, request: web.Request) -> web.Response:
+        return await self._search(request, Level.PATIENT, {Level.PATIENT})
+
+    async def studies(self, request: web.Request) -> web.Response:
+        return await self._search(request, Level.STUDY, {Level.PATIENT, Level.STUDY})
+
+    async def series(self, request: web.Request) -> web.Response:
+        levels = {Level.SERIES}
+        if "study" not in request.match_info:
+            levels |= {Level.PATIENT, Level.STUDY}
+        return await self._search(request, Level.SERIES, levels)
+
+    async def instances(self, request: web.Request) -> web.Response:
+        """PS3.18 10.6.3.3: what the path does not pin down comes with each row."""
+        levels = {Level.IMAGE}
+        if "series" not in request.match_info:
+            levels |= {Level.SERIES}
+        if "study" not in request.match_info:
+            levels |= {Level.PATIENT, Level.STUDY, Level.SERIES}
+        return await self._search(request, Level.IMAGE, levels)
+
+    async def _search(self, request: web.Request, level: Level, levels: set[Level]) -> web.Response:
+        ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
+        media_type = choose(ranges, _OFFERS).media_type
+        search = self._parse(request, level, frozenset(levels))
+        base = self._links.base(request)
+        caller = self._links.caller(request)
+        page, total, body = await self._bridge.run(self._find, search, caller, base)
+        texts = []
+        if search.ignored:
+            texts.append(f"These parameters are not supported and were ignored: {', '.join(search.ignored)}")
+        headers: CIMultiDict[str] = CIMultiDict()
+        if total is not None:
+            remaining = max(total - search.offset - len(page.rows), 1)
+            texts.append(f"There are {remaining} additional results that can be requested")
+            headers.add("Link", f'<{self._next_url(request, search, len(page.rows))}>; rel="next"')
+        if page.inconsistent:
+            texts.append("Study attributes differ between instances of a study; those stored last are shown")
+        headers.extend(warnings(base, texts))
+        if not page.rows:
+            return web.Response(status=204, headers=headers)
+        headers["Content-Type"] = media_type
+        headers["Vary"] = "Accept"
+        return web.Response(body=body, headers=headers)
+
+    def _parse(self, request: web.Request, level: Level, levels: frozenset[Level]) -> Search:
+        parameters = request.query
+        ignored: list[str] = []
+        limit = min(_number(parameters, "limit", self._default_limit, least=1), self._max_limit)
+        offset = min(_number(parameters, "offset", 0, least=0), _LARGEST_OFFSET)
+        is_fuzzy = _flag(parameters, "fuzzymatching")
+        fields = Fields(levels, _UNIQUE[level])
+        for name in _listed(parameters, "includefield"):
+            if name.lower() == "all":
+                fields = replace(fields, everything=True)
+                continue
+            try:
+                fields = replace(fields, tags=fields.tags | {query_keys.resolve(name)[0]})
+            except Invalid:
+                ignored.append(name)
+        found: dict[TagPath, Matcher] = {}
+        for name in dict.fromkeys(parameters):
+            if name.lower() in _CONTROLS:
+                continue
+            try:
+                query_keys.resolve(name)
+            except Invalid:
+                ignored.append(name)
+                continue
+            path, matcher = query_keys.from_parameter(name, parameters.getall(name), fuzzy=is_fuzzy)
+            found[path] = matcher
+        keys = dict(query_keys.combine(found))
+        within = None
+        study_uid = uid_of(request, "study")
+        series_uid = uid_of(request, "series")
+        if study_uid is not None:
+            within = Target(study_uid, series_uid)
+        elif series_uid is not None:
+            keys[(_SERIES_UID,)] = UidList((series_uid,))
+        if "patient" in request.match_info:
+            keys[(_PATIENT_ID,)] = Single(request.match_info["patient"])
+        query = Query(level, keys, within, fields, limit=limit, offset=offset)
+        return Search(query, tuple(ignored), limit, offset)
+
+    def _find(self, search: Search, caller: Caller, base: str) -> tuple[Page, int | None, bytes]:
+        """(page, total when there is more, body); runs in a thread."""
+        page = self._query.search(search.query, caller)
+        total = None
+        if page.next is not None:
+            # Counting all is only worth its time when there is more than what is sent.
+            total = self._query.search(replace(search.query, limit=1, offset=0, count=True), caller).total or 0
+        rows = [self._decorated(row, search.query, base) for row in page.rows]
+        return page, total, b"[" + b",".join(rows) + b"]"
+
+    def _decorated(self, row: bytes, query: Query, base: str) -> bytes:
+        """The row with where and from whom it can be retrieved, in ascending tag order (PS3.18 F.2.2)."""
+        if query.level is Level.PATIENT:
+            return row
+        attributes = orjson.loads(row)
+        within = query.within
+        study_uid = _value(attributes, _STUDY_UID) or (within.study_uid if within else "")
+        series_uid = sop_uid = None
+        if query.level >= Level.SERIES:
+            series_uid = _value(attributes, _SERIES_UID) or (within.series_uid if within else None)
+        if query.level is Level.IMAGE:
+            sop_uid = _value(attributes, _SOP_UID)
+        attributes[_RETRIEVE_AE_TITLE] = {"vr": "AE", "Value": [self._retrieve_ae_title]}
+        attributes[_AVAILABILITY] = {"vr": "CS", "Value": ["ONLINE"]}
+        attributes[_RETRIEVE_URL] = {"vr": "UR", "Value": [url_of(base, Target(study_uid, series_uid, sop_uid))]}
+        return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)
+
+    def _next_url(self, request: web.Request, search: Search, rows: int) -> str:
+        kept = [(name, value) for name, value in request.query.items() if name.lower() not in ("limit", "offset")]
+        kept += [("limit", str(search.limit)), ("offset", str(search.offset + rows))]
+        return f"{self._links.here(request)}?{urlencode(kept)}"
+
+
+def _value(attributes: dict[str, dict[str, list[str]]], tag: str) -> str | None:
+    values = attributes.get(tag, {}).get("Value")
+    return values[0] if values else None
+
+
+def _listed(parameters: MultiMapping[str], name: str) -> Sequence[str]:
+    """Values of a parameter that may be repeated and may hold a list."""
+    values = [piece.strip() for value in parameters.getall(name, []) for piece in value.split(",")]
+    return [value for value in dict.fromkeys(values) if value]
+
+
+def _number(parameters: MultiMapping[str], name: str, default: int, *, least: int) -> int:
+    if name not in parameters:
+        return default
+    text = parameters[name].strip()
+    if not (text.isascii() and text.isdigit()) or len(text) > 30 or int(text) < least:
+        raise Invalid(f"{name} must be a whole number, at least {least}", name)
+    return int(text)
+
+
+def _flag(parameters: MultiMapping[str], name: str) -> bool:
+    text = parameters.get(name, "").strip().lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise Invalid(f"{name} must be true or false", name)
+    return text in ("true", "1")

@@ -1,0 +1,215 @@
+"""The DICOMweb server: routes, what stands before every handler, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pacs.errors import Invalid, PacsError
+from pacs.index.base import Counts
+from pacs.services.query import QueryService
+from pacs.services.retrieve import Retrieve
+from pacs.services.store import Store
+from pacs.web import problem
+from pacs.web.bridge import Bridge
+from pacs.web.cors import Cors
+from pacs.web.frames import Frames
+from pacs.web.health import Health
+from pacs.web.links import Links
+from pacs.web.qido import Qido
+from pacs.web.rendered import RenderedResources
+from pacs.web.stow import Stow
+from pacs.web.wado import Wado
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 512
+_KEEP_ALIVE_S = 75.0
+_READ_BUFFER_BYTES = 512 * 1024
+# What is left for connections that hang on after the grace period.
+_CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """query_rows, query_rows_max: of a QIDO-RS page by default, at most. body_bytes: of a STOW-RS request, None: any.
+
+    header_bytes: of one header or the request line. idle_s: how long a client may stall within a request. threads:
+    blocking calls at once.
+    """
+
+    query_rows: int = 100
+    query_rows_max: int = 5000
+    body_bytes: int | None = None
+    header_bytes: int = 64 * 1024
+    idle_s: float = 120.0
+    threads: int = 32
+
+
+class WebServer:
+    """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
+
+    counts: totals of the archive. health: what is wrong, empty when ready. port 0: any free one; ``port`` tells which
+    after ``start``. Raises Invalid for values that mean nothing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        query: QueryService,
+        retrieve: Retrieve,
+        *,
+        counts: Callable[[], Counts],
+        health: Callable[[], Sequence[str]] = lambda: (),
+        host: str = "127.0.0.1",
+        port: int = 8081,
+        api_root: str = "dicom-web",
+        dicomweb_host: str = "{host}",
+        dicomweb_port: int | None = None,
+        limits: Limits = Limits(),
+        cors_origins: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
+        retrieve_ae_title: str = "DCMQRSCP",
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._limits = limits
+        self._bridge = Bridge(limits.threads, limits.idle_s)
+        self._links = Links(api_root, host=dicomweb_host, port=dicomweb_port, trusted_proxies=trusted_proxies)
+        self._cors = Cors(cors_origins)
+        bridge, links = self._bridge, self._links
+        qido = Qido(
+            query,
+            bridge,
+            links,
+            retrieve_ae_title=retrieve_ae_title,
+            default_limit=limits.query_rows,
+            max_limit=limits.query_rows_max,
+        )
+        stow = Stow(store, bridge, links, max_body_bytes=limits.body_bytes)
+        self._api_routes = [
+            *qido.routes(),
+            *stow.routes(),
+            *Wado(retrieve, bridge, links).routes(),
+            *Frames(retrieve, bridge, links).routes(),
+            *RenderedResources(retrieve, bridge, links).routes(),
+        ]
+        self._health_routes = Health(bridge, links, counts, health).routes()
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._under_way: set[asyncio.Task[object]] = set()
+
+    async def start(self) -> None:
+        """Listen. On return connections are accepted. Raises Invalid naming the address when it cannot be had."""
+        runner = web.AppRunner(
+            self._application(),
+            handle_signals=False,
+            access_log=None,  # ours leaves out query values: they are patients
+            keepalive_timeout=_KEEP_ALIVE_S,
+            shutdown_timeout=_CLOSE_S,
+            max_line_size=self._limits.header_bytes,
+            max_field_size=self._limits.header_bytes,
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise Invalid(f"Cannot listen on {self.host} port {self.port}: {reason}", "SERVER_PORT") from error
+        self._runner, self._site = runner, site
+        self.port = runner.addresses[0][1]
+        log.info("web server listens host=%s port=%d api=%s", self.host, self.port, self._links.api_path)
+
+    async def stop(self, grace_s: float = 30.0) -> None:
+        """Take no more connections, finish the requests under way, at most grace_s; then close. Idempotent."""
+        runner, site = self._runner, self._site
+        if runner is None or site is None:
+            return
+        self._runner = self._site = None
+        await site.stop()
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=grace_s)
+        left = len(self._under_way)
+        await runner.cleanup()
+        await asyncio.to_thread(self._bridge.close)
+        log.info("web server stopped requests_cut=%d", left)
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._every_request], client_max_size=1 << 20)
+        api = self._links.api_path
+        app.add_routes(_below(api, self._api_routes))
+        # An API at the server's root has no place for a page of ours there.
+        app.add_routes(self._health_routes)
+        app.on_response_prepare.append(self._cors.on_prepare)
+        return app
+
+    @web.middleware
+    async def _every_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn what is raised into answers, and log one line a request."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        began = time.perf_counter()
+        status = 499  # the client was gone before an answer
+        try:
+            response = await self._answer(request, handler)
+            status = response.status
+            return response
+        finally:
+            self._under_way.discard(task)
+            self._log(request, status, began)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return self._cors.preflight(request)
+        try:
+            return await handler(request)
+        except PacsError as error:
+            return problem.of_error(error)
+        except problem.Answered as answered:
+            return answered.response
+        except web.HTTPException as error:
+            return problem.of_http_exception(error)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one request must not end the connection without an answer
+            return problem.of_bug(error)
+
+    def _log(self, request: web.Request, status: int, began: float) -> None:
+        path = request.rel_url.raw_path
+        if "patient" in request.match_info:
+            path = str(request.match_info.route.resource.canonical) if request.match_info.route.resource else ""
+        log.info(
+            "http method=%s path=%s keys=%s status=%d ms=%.1f from=%s",
+            request.method,
+            path,
+            ",".join(_printable(name) for name in dict.fromkeys(request.query)),
+            status,
+            (time.perf_counter() - began) * 1000,
+            self._links.caller(request).address,
+        )
+
+
+def _below(root: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
+    """The same routes below ``root``, with and without a slash at the end."""
+    found = []
+    for route in routes:
+        for path in (f"{root}{route.path}", f"{root}{route.path}/"):
+            # {path:.+} already takes the slash; a second route would never be reached.
+            if not (path.endswith("/") and "{path:" in path):
+                found.append(web.RouteDef(route.method, path, route.handler, dict(route.kwargs)))
+    return found
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "?" for c in name[:64])

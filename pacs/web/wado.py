@@ -1,0 +1,273 @@
+"""WADO-RS: whole instances and their metadata (PS3.18 10.4)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from aiohttp import web
+from isal import isal_zlib
+
+from pacs import __version__
+from pacs.dicom import transfer_syntax as syntaxes
+from pacs.dicom.model import StoredInstance
+from pacs.errors import NotAcceptable, PacsError, Undecodable
+from pacs.imaging.transcode import TARGETS
+from pacs.index.base import InstanceMetadata
+from pacs.services.retrieve import Content, Retrieve
+from pacs.web import single
+from pacs.web.bridge import Bridge
+from pacs.web.links import Links, url_of
+from pacs.web.multipart import Writer
+from pacs.web.negotiate import (
+    DICOM,
+    DICOM_JSON,
+    EXPLICIT_LITTLE_ENDIAN,
+    MediaType,
+    Offer,
+    accepted,
+    choose,
+    quality,
+)
+from pacs.web.target import target_of
+from pacs.web.warning import warnings
+
+_PIECE_BYTES = 256 * 1024
+_JSON_OFFERS = (Offer(DICOM_JSON), Offer("application/json"))
+_FORMS = (Offer(DICOM, multipart=True), Offer(DICOM))
+
+# Pixels that must be decoded may turn out to be undecodable. So many instances are made before the status goes out, so
+# that it can say 206; past that a failure cuts the connection.
+_PREPARED_INSTANCES = 64
+_PREPARED_BYTES = 512 << 20
+
+
+@dataclass(slots=True)
+class Planned:
+    """One instance and how it goes out. transfer_syntax_uid None: as stored. content: made ahead."""
+
+    instance: StoredInstance
+    transfer_syntax_uid: str | None
+    content: Content | None = None
+
+
+class Wado:
+    """Study, series and instance, as DICOM files or as metadata."""
+
+    def __init__(self, retrieve: Retrieve, bridge: Bridge, links: Links) -> None:
+        self._retrieve = retrieve
+        self._bridge = bridge
+        self._links = links
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths below the API root."""
+        found = []
+        for path in (
+            "/studies/{study}",
+            "/studies/{study}/series/{series}",
+            "/studies/{study}/series/{series}/instances/{instance}",
+        ):
+            found += [web.get(path, self.instances), web.get(f"{path}/metadata", self.metadata)]
+        return found
+
+    async def instances(self, request: web.Request) -> web.StreamResponse:
+        """multipart/related of DICOM files, or one file by itself when ``application/dicom`` alone is accepted."""
+        ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
+        instances = await self._bridge.run(self._retrieve.instances, target_of(request), self._links.caller(request))
+        is_multipart = _is_multipart(ranges, instances)
+        if not is_multipart and len(instances) > 1:
+            raise NotAcceptable(
+                f"There are {len(instances)} instances: they can only be sent as {_FORMS[0]}", (str(_FORMS[0]),)
+            )
+        if not is_multipart:
+            return await self._one(request, ranges, instances[0])
+        planned, failures = await self._bridge.run(self._plan, instances, ranges, is_multipart)
+        if not planned:
+            raise failures[0]
+        base = self._links.base(request)
+        response = web.StreamResponse(status=206 if failures else 200)
+        if failures:
+            text = f"{len(failures)} of {len(instances)} instances cannot be sent as asked: {failures[0]}"
+            response.headers.extend(warnings(base, [text]))
+        writer = Writer()
+        response.headers["Content-Type"] = writer.content_type(DICOM)
+        response.headers["Vary"] = "Accept"
+        # Not left to the generator alone: one that was never begun runs no finally.
+        return await self._bridge.send(
+            request, response, self._parts(planned, writer, base), on_close=lambda: _close_all(planned)
+        )
+
+    async def metadata(self, request: web.Request) -> web.StreamResponse:
+        """A JSON array, one object an instance, joined from what was made at ingest."""
+        ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
+        media_type = choose(ranges, _JSON_OFFERS).media_type
+        target = target_of(request)
+        caller = self._links.caller(request)
+        base = self._links.base(request)
+        is_gzip = _accepts_gzip(request)
+        instances = await self._bridge.run(self._retrieve.instances, target, caller)
+        digests = (f"{each.target.series_uid} {each.target.sop_uid} {each.blob.digest}" for each in instances)
+        etag = single.etag_of(__version__, base, str(is_gzip), *digests)
+        headers = {"Vary": "Accept, Accept-Encoding"}
+        if is_gzip:
+            headers["Content-Encoding"] = "gzip"
+
+        def pieces() -> Iterator[bytes]:
+            joined = _joined(self._retrieve.metadata(target, caller), base)
+            return _gzipped(joined) if is_gzip else joined
+
+        def read(offset: int, length: int | None) -> Iterator[bytes]:
+            return single.cut(pieces(), offset, length)
+
+        return await single.answer(
+            request,
+            self._bridge,
+            etag=etag,
+            media_type=media_type,
+            size_bytes=lambda: sum(len(piece) for piece in pieces()),
+            read=read,
+            headers=headers,
+        )
+
+    async def _one(
+        self, request: web.Request, ranges: tuple[MediaType, ...], instance: StoredInstance
+    ) -> web.StreamResponse:
+        content = await self._bridge.run(self._open, instance, ranges)
+        uid = content.transfer_syntax_uid
+        return await single.answer(
+            request,
+            self._bridge,
+            etag=single.etag_of(__version__, instance.blob.digest, instance.transfer_syntax_uid, uid),
+            media_type=f"{DICOM}; transfer-syntax={uid}",
+            size_bytes=content.size_bytes,
+            read=lambda offset, length: single.cut(content.chunks(), offset, length),
+            headers={"Vary": "Accept", "Content-Location": url_of(self._links.base(request), instance.target)},
+            on_close=content.close,
+        )
+
+    def _open(self, instance: StoredInstance, ranges: tuple[MediaType, ...]) -> Content:
+        return self._retrieve.file(instance, _chosen_syntax(instance, ranges, is_multipart=False))
+
+    def _plan(
+        self, instances: list[StoredInstance], ranges: tuple[MediaType, ...], is_multipart: bool
+    ) -> tuple[list[Planned], list[PacsError]]:
+        """What can be sent and why the rest cannot; blocking."""
+        planned: list[Planned] = []
+        failures: list[PacsError] = []
+        prepared = prepared_bytes = 0
+        try:
+            for instance in instances:
+                try:
+                    uid = _chosen_syntax(instance, ranges, is_multipart)
+                    each = Planned(instance, uid)
+                    may_prepare = prepared < _PREPARED_INSTANCES and prepared_bytes < _PREPARED_BYTES
+                    if uid is not None and _may_fail(instance) and may_prepare:
+                        each.content = self._retrieve.file(instance, uid)
+                        prepared += 1
+                        prepared_bytes += each.content.size_bytes
+                except (NotAcceptable, Undecodable) as error:
+                    failures.append(error)
+                    continue
+                planned.append(each)
+        except BaseException:
+            _close_all(planned)
+            raise
+        return planned, failures
+
+    def _parts(self, planned: list[Planned], writer: Writer, base: str) -> Iterator[bytes]:
+        """The whole body; blocking."""
+        for each in planned:
+            content = each.content or self._retrieve.file(each.instance, each.transfer_syntax_uid)
+            each.content = content
+            yield writer.part(
+                f"{DICOM}; transfer-syntax={content.transfer_syntax_uid}",
+                {"Content-Location": url_of(base, each.instance.target)},
+            )
+            yield from content.chunks()
+            content.close()
+            each.content = None
+        yield writer.end()
+
+
+def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]) -> bool:
+    """Multipart unless only the bare type is accepted, or liked better. Raises NotAcceptable when neither is."""
+    syntaxes_here = {each.transfer_syntax_uid for each in instances} | {EXPLICIT_LITTLE_ENDIAN}
+    best = {
+        multipart: max(quality(ranges, Offer(DICOM, uid, multipart))[0] for uid in _makeable(syntaxes_here))
+        for multipart in (True, False)
+    }
+    if max(best.values()) <= 0:
+        available = tuple(
+            str(Offer(DICOM, uid, multipart)) for multipart in (True, False) for uid in sorted(syntaxes_here)
+        )
+        raise NotAcceptable(
+            f"None of the accepted media types can be sent. There is: {', '.join(available)}", available
+        )
+    return best[True] >= best[False]
+
+
+def _chosen_syntax(instance: StoredInstance, ranges: tuple[MediaType, ...], is_multipart: bool) -> str | None:
+    """The transfer syntax to send in, None for the stored one, which wins among equals: it costs nothing."""
+    stored = instance.transfer_syntax_uid
+    candidates = [stored, *(uid for uid in _makeable({EXPLICIT_LITTLE_ENDIAN}) if uid != stored)]
+    offers = [Offer(DICOM, uid, is_multipart) for uid in candidates]
+    chosen = choose(ranges, offers).transfer_syntax_uid
+    return None if chosen == stored else chosen
+
+
+def _makeable(stored: set[str]) -> list[str]:
+    """Stored syntaxes and the uncompressed ones that anything decodable can be turned into."""
+    return [*sorted(stored), *(uid for uid in TARGETS if uid not in stored)]
+
+
+def _may_fail(instance: StoredInstance) -> bool:
+    """Whether making another transfer syntax of it means decoding something."""
+    syntax = syntaxes.find(instance.transfer_syntax_uid)
+    return syntax.encapsulated or syntax.deflated or instance.transfer_syntax_uid not in syntaxes.BY_UID
+
+
+def _close_all(planned: Iterable[Planned]) -> None:
+    for each in planned:
+        if each.content is not None:
+            each.content.close()
+            each.content = None
+
+
+def _joined(fragments: Iterable[InstanceMetadata], base: str) -> Iterator[bytes]:
+    """The fragments as one array, BulkDataURI made absolute.
+
+    Replacing text in JSON is safe here: within a string a quote is escaped, so ``"BulkDataURI":"`` can only be the
+    member of that name, and no attribute can be called so.
+    """
+    held: list[bytes] = []
+    size = 0
+    separator = b"["
+    for fragment in fragments:
+        absolute = f'"BulkDataURI":"{url_of(base, fragment.target)}/bulkdata/'.encode("ascii")
+        held += [separator, fragment.json.replace(b'"BulkDataURI":"', absolute)]
+        separator = b",\n"
+        size += len(held[-1])
+        if size >= _PIECE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    held.append(b"]" if separator != b"[" else b"[]")
+    yield b"".join(held)
+
+
+def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    packer = isal_zlib.compressobj(level=1, wbits=zlib.MAX_WBITS | 16)
+    for piece in pieces:
+        packed = packer.compress(piece)
+        if packed:
+            yield packed
+    yield packer.flush()
+
+
+def _accepts_gzip(request: web.Request) -> bool:
+    for value in request.headers.getall("Accept-Encoding", []):
+        for item in value.lower().split(","):
+            coding, _, parameters = item.partition(";")
+            if coding.strip() in ("gzip", "x-gzip") and parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00"):
+                return True
+    return False
