@@ -2,81 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-# The way to an attribute: tags from the outermost sequence inwards, each "GGGGEEEE" in upper case. A private tag whose
-# creator is known is "GGGG00EE@CREATOR": the block it has in a given data set is found by the creator.
-TagPath = tuple[str, ...]
+from pacs.dicom import criteria
+from pacs.dicom.attributes import BY_TAG
+from pacs.dicom.dictionary import AMBIGUOUS, public_vr
+from pacs.dicom.matchers import (
+    CombinedRange,
+    Empty,
+    Matcher,
+    Range,
+    Sequence,
+    Single,
+    TagPath,
+    UidList,
+    Universal,
+    ValueList,
+    Wildcard,
+    Words,
+)
+from pacs.dicom.model import Attributes
+from pacs.dicom.normal import Kind, kind_of, normal_values
 
-
-@dataclass(frozen=True, slots=True)
-class Universal:
-    """Zero length key: every value matches, absent ones too (C.2.2.2.3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Single:
-    """One value (C.2.2.2.1); for DA, TM and DT every instant that the key's precision covers."""
-
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class UidList:
-    """Any of these UIDs (C.2.2.2.2)."""
-
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ValueList:
-    """Any of these matchers: several values in one key (C.2.2.2.8)."""
-
-    any_of: tuple[Matcher, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wildcard:
-    """``*`` any run of characters, ``?`` exactly one (C.2.2.2.4)."""
-
-    pattern: str
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """low ≤ value ≤ high, either end open when empty (C.2.2.2.5). DA, TM and DT as DICOM text."""
-
-    low: str = ""
-    high: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CombinedRange:
-    """A range over a date attribute and its time attribute together (C.2.2.2.5.1), filed under the date's path."""
-
-    time_path: TagPath
-    date: Range = field(default_factory=Range)
-    time: Range = field(default_factory=Range)
+__all__ = [
+    "CombinedRange",
+    "Empty",
+    "Matcher",
+    "Range",
+    "Sequence",
+    "Single",
+    "TagPath",
+    "UidList",
+    "Universal",
+    "ValueList",
+    "Wildcard",
+    "Words",
+    "element_at",
+    "is_universal",
+    "items_of",
+    "kind_at",
+    "matches",
+    "matches_all",
+    "private_tags",
+    "timezone_of",
+    "values_at",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Fuzzy person name matching: every word of the key begins, or sounds like, a word of the name."""
+def matches(matcher: Matcher, path: TagPath, attributes: Attributes) -> bool:
+    """Whether a data set meets one key: the reference that every index engine agrees with.
 
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """Some one item matches all of these keys (C.2.2.2.6)."""
-
-    keys: Mapping[TagPath, Matcher]
+    attributes: the whole data set in DICOM JSON. A path into a sequence means: some one item of it matches.
+    """
+    return _meets(matcher, path, attributes, timezone_of(attributes))
 
 
-@dataclass(frozen=True, slots=True)
-class Empty:
-    """The attribute is absent or has no value (Empty Value Matching, C.2.2.2.7: the key is two quotes)."""
+def matches_all(keys: Mapping[TagPath, Matcher], attributes: Attributes) -> bool:
+    """Whether a data set meets every key."""
+    timezone = timezone_of(attributes)
+    return all(_meets(matcher, path, attributes, timezone) for path, matcher in keys.items())
 
 
-Matcher = Universal | Single | UidList | ValueList | Wildcard | Range | CombinedRange | Words | Sequence | Empty
+def is_universal(matcher: Matcher) -> bool:
+    """Whether everything matches, absent attributes too: zero length, or ``*`` alone (C.2.2.2.4, note)."""
+    match matcher:
+        case Universal():
+            return True
+        case Wildcard(pattern):
+            return pattern.strip(" ") != "" and pattern.strip(" ").strip("*") == ""
+        case Range("", "") | CombinedRange(_, Range("", ""), Range("", "")):
+            return True
+        case ValueList(any_of):
+            return any(map(is_universal, any_of))
+        case Sequence(keys):
+            return all(map(is_universal, keys.values()))
+        case _:
+            return False
+
+
+def values_at(attributes: Attributes, path: TagPath) -> list[Any]:
+    """All DICOM JSON values at a path, of all items of the sequences on the way; those without value left out."""
+    element = element_at(attributes, path[0])
+    if element is None:
+        return []
+    if len(path) > 1:
+        return [value for item in items_of(element) for value in values_at(item, path[1:])]
+    return [value for value in element.get("Value") or () if value is not None]
+
+
+def element_at(attributes: Attributes, tag: str) -> Mapping[str, Any] | None:
+    """The element of one tag, "GGGGEEEE" or "GGGG00EE@CREATOR"; None when the data set has none."""
+    if "@" not in tag:
+        return attributes.get(tag)
+    return next((attributes[found] for found in private_tags(attributes, tag) if found in attributes), None)
+
+
+def private_tags(attributes: Attributes, tag: str) -> Iterator[str]:
+    """Where "GGGG00EE@CREATOR" may be in this data set: one tag per block that the creator reserved (PS3.5 7.8.1)."""
+    place, _, creator = tag.partition("@")
+    group, element = place[:4], place[6:]
+    reserving = group + "00"
+    for block in _BLOCKS:
+        reserved = attributes.get(reserving + block)
+        if reserved and any(str(value).strip(" \0") == creator for value in reserved.get("Value") or ()):
+            yield group + block + element
+
+
+_BLOCKS = tuple(f"{number:02X}" for number in range(0x10, 0x100))
+
+
+def items_of(element: Mapping[str, Any] | None) -> list[Attributes]:
+    """Items of a sequence element; an item without attributes is an empty mapping."""
+    if element is None or element.get("vr") != "SQ":
+        return []
+    return [item or {} for item in element.get("Value") or ()]
+
+
+def timezone_of(attributes: Attributes) -> str:
+    """Timezone Offset From UTC of a data set, "" when there is none."""
+    values = attributes.get("00080201", {}).get("Value")
+    return str(values[0]).strip() if values and values[0] else ""
+
+
+def kind_at(tag: str, element: Mapping[str, Any] | None) -> Kind:
+    """How an element's values compare: by the standard's VR, else (none, or a choice) by the stored one."""
+    known = BY_TAG.get(tag)
+    if known:
+        return kind_of(known.vr)
+    vr = None if "@" in tag else public_vr(int(tag, 16))
+    if (vr is None or vr in AMBIGUOUS) and element is not None:
+        vr = str(element.get("vr"))
+    return kind_of(vr or "UN")
+
+
+def _meets(matcher: Matcher, path: TagPath, attributes: Attributes, timezone: str) -> bool:
+    if is_universal(matcher):
+        return True
+    element = element_at(attributes, path[0])
+    if len(path) > 1:
+        if isinstance(matcher, CombinedRange):
+            matcher = CombinedRange(matcher.time_path[1:], matcher.date, matcher.time)
+        return any(_meets(matcher, path[1:], item, timezone) for item in items_of(element))
+    match matcher:
+        case Empty():
+            return normal_values(element, kind_at(path[0], element)) is None
+        case ValueList(any_of):
+            return any(_meets(one, path, attributes, timezone) for one in any_of)
+        case Sequence(keys):
+            return any(
+                all(_meets(inner, at, item, timezone) for at, inner in keys.items()) for item in items_of(element)
+            )
+        case CombinedRange(time_path, date, time):
+            times = normal_values(element_at(attributes, time_path[0]), Kind.TIME) or ()
+            asked = criteria.criterion(date, Kind.DATE), criteria.criterion(time, Kind.TIME)
+            days = normal_values(element, Kind.DATE) or ()
+            return any(criteria.meets_combined(*asked, day, at) for day in days for at in times)
+        case _:
+            kind = kind_at(path[0], element)
+            wanted = criteria.criterion(matcher, kind)
+            return any(criteria.meets(wanted, value) for value in normal_values(element, kind, timezone) or ())
