@@ -1,0 +1,136 @@
+"""DICOM JSON → bytes of a data set, for C-FIND answers and whatever else the archive writes itself."""
+
+from __future__ import annotations
+
+import base64
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from struct import Struct, pack
+from typing import Any
+
+from pacs.dicom import charset
+from pacs.dicom.json_model import LONG_VRS, WORD_TYPES
+from pacs.dicom.model import Attributes
+from pacs.dicom.transfer_syntax import find
+
+SPECIFIC_CHARACTER_SET = "00080005"
+
+
+def encode_data_set(attributes: Attributes, transfer_syntax_uid: str, *, character_set: str = charset.UTF_8) -> bytes:
+    """Write attributes in explicit or implicit VR, either byte order; items and sequences with defined length.
+
+    (0008,0005) is what ``character_set`` says when any text is not ASCII, and left as it is otherwise. Elements that
+    have a BulkDataURI are left out: their bytes are not here. Encapsulated syntaxes write as Explicit VR Little Endian;
+    a deflated one is the caller's to deflate.
+    """
+    syntax = find(transfer_syntax_uid)
+    writer = _Writer(syntax.implicit, syntax.big_endian, character_set)
+    encoded = writer.data_set(attributes)
+    if writer.wide and attributes.get(SPECIFIC_CHARACTER_SET, {}).get("Value") != [character_set]:
+        declared = {**attributes, SPECIFIC_CHARACTER_SET: {"vr": "CS", "Value": [character_set]}}
+        return writer.data_set(declared)
+    return encoded
+
+
+class _Writer:
+    """One data set's encoding. wide: whether any text so far was not ASCII."""
+
+    def __init__(self, implicit: bool, big_endian: bool, character_set: str) -> None:
+        order = ">" if big_endian else "<"
+        self.implicit = implicit
+        self.big_endian = big_endian
+        self.order = order
+        self.character_set = character_set
+        self.wide = False
+        self.implicit_header = Struct(order + "HHL").pack
+        self.short_header = Struct(order + "HH2sH").pack
+        self.long_header = Struct(order + "HH2sHL").pack
+
+    def data_set(self, attributes: Attributes) -> bytes:
+        parts = []
+        for tag in sorted(attributes):
+            element = attributes[tag]
+            if "BulkDataURI" not in element:
+                parts.append(self.element(tag, element))
+        return b"".join(parts)
+
+    def element(self, tag: str, element: Mapping[str, Any]) -> bytes:
+        vr = element["vr"]
+        value = self.value(vr, element)
+        group, number = int(tag[:4], 16), int(tag[4:], 16)
+        if self.implicit:
+            return self.implicit_header(group, number, len(value)) + value
+        if vr in LONG_VRS:
+            return self.long_header(group, number, vr.encode("ascii"), 0, len(value)) + value
+        if len(value) > 0xFFFE:
+            return self.long_header(group, number, b"UN", 0, len(value)) + value  # PS3.5 6.2.2 note 3
+        return self.short_header(group, number, vr.encode("ascii"), len(value)) + value
+
+    def value(self, vr: str, element: Mapping[str, Any]) -> bytes:
+        values = element.get("Value")
+        if vr == "SQ":
+            return b"".join(self.item(item) for item in values or ())
+        if not values:
+            binary = element.get("InlineBinary")
+            return _even(self.binary(vr, binary), b"\0") if binary else b""
+        if vr in _NUMBERS:
+            return self.numbers(_NUMBERS[vr], vr, values)
+        if vr == "AT":
+            return b"".join(pack(self.order + "HH", int(v[:4], 16), int(v[4:8], 16)) for v in values if v)
+        text = "\\".join(_TEXTS.get(vr, _plain)(value) if value is not None else "" for value in values)
+        if text.isascii():
+            return _even(text.encode("ascii"), b"\0" if vr == "UI" else b" ")
+        self.wide = True
+        return _even(charset.encode(text, self.character_set), b" ")
+
+    def item(self, attributes: Attributes) -> bytes:
+        content = self.data_set(attributes or {})
+        return self.implicit_header(0xFFFE, 0xE000, len(content)) + content
+
+    def numbers(self, code: str, vr: str, values: Iterable[Any]) -> bytes:
+        parse: Callable[[Any], Any] = float if vr in ("FL", "FD") else int
+        numbers = [parse(value) for value in values if value is not None]
+        return pack(f"{self.order}{len(numbers)}{code}", *numbers)
+
+    def binary(self, vr: str, text: str) -> bytes:
+        raw = base64.b64decode(text)
+        if not self.big_endian or vr not in WORD_TYPES:
+            return raw
+        words = array(WORD_TYPES[vr])
+        words.frombytes(raw[: len(raw) - len(raw) % words.itemsize])
+        words.byteswap()
+        return words.tobytes()
+
+
+_NUMBERS = {"FD": "d", "FL": "f", "SL": "l", "SS": "h", "SV": "q", "UL": "L", "US": "H", "UV": "Q"}
+
+
+def _even(value: bytes, padding: bytes) -> bytes:
+    return value + padding if len(value) % 2 else value
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def _decimal(value: Any) -> str:
+    """At most 16 characters (PS3.5 Table 6.2-1), as exact as they allow."""
+    text = str(value)
+    if len(text) <= 16 or isinstance(value, str):
+        return text
+    number = float(value)
+    for digits in range(15, 0, -1):
+        text = f"{number:.{digits}g}"
+        if len(text) <= 16:
+            return text
+    return text
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    groups = "=".join(value.get(group, "") for group in ("Alphabetic", "Ideographic", "Phonetic"))
+    return groups.rstrip("=")
+
+
+_TEXTS: dict[str, Callable[[Any], str]] = {"DS": _decimal, "PN": _name}
