@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import os
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
+from pacs.dicom import transfer_syntax
 from pacs.dicom.layout import Layout, Span
 from pacs.dicom.model import Attributes
 from pacs.errors import Corrupt, NotFound, Undecodable
@@ -53,13 +56,10 @@ class Source:
 
     def number(self, tag: str, default: int) -> int:
         """First value as an integer. Raises Undecodable when it is not one."""
-        found = self.value(tag)
+        found = decimal(self.value(tag), default)
         if found is None:
-            return default
-        try:
-            return int(float(found))
-        except (TypeError, ValueError, OverflowError) as err:
-            raise Undecodable(f"attribute {tag} is not a number") from err
+            raise Undecodable(f"attribute {tag} is not a number")
+        return int(found)
 
     @contextmanager
     def open(self) -> Iterator[Reader]:
@@ -74,17 +74,35 @@ class Source:
             os.close(descriptor)
 
     def bulk(self, reader: Reader, path: str, element: Any) -> bytes:
-        """Bytes of a binary element of the metadata, inline or in the file, as stored. Empty when it has none."""
+        """A binary element of the metadata, inline or in the file, in little endian words. Empty when it has none."""
         if "InlineBinary" in element:
             return base64.b64decode(element["InlineBinary"])
         span = self.layout.bulk.get(path)
-        return reader.read(span) if span is not None else b""
+        if span is None:
+            return b""
+        data = reader.read(span)
+        if transfer_syntax.find(self.transfer_syntax_uid).big_endian:
+            words = array("H", data[: len(data) // 2 * 2])
+            words.byteswap()
+            return words.tobytes()
+        return data
 
 
 def first(attributes: Attributes, tag: str, default: Any = None) -> Any:
     """First value of an attribute of a DICOM JSON data set, ``default`` when absent, empty or null."""
     values = attributes.get(tag, {}).get("Value")
     return values[0] if values and values[0] is not None else default
+
+
+def decimal(value: Any, default: float | None = None) -> float | None:
+    """A number out of DICOM JSON, where it may be text as well; ``default`` for null, None for what is no number."""
+    if value is None:
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if isfinite(number) else None
 
 
 def items(attributes: Attributes, tag: str) -> list[Attributes]:
