@@ -1,0 +1,268 @@
+"""C-STORE SCU for C-MOVE and C-GET: associations to peers, and instances sent over them (PS3.4 B, C.4.2, C.4.3)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from pacs.dicom import transfer_syntax as syntaxes
+from pacs.dicom.model import StoredInstance
+from pacs.dimse import negotiation
+from pacs.dimse.association import Association
+from pacs.dimse.command import HAS_DATA_SET, Command, Field
+from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedContext
+from pacs.dimse.peers import Peer, Peers
+from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire
+from pacs.errors import NotAcceptable, PacsError
+from pacs.services.retrieve import Retrieve
+
+log = logging.getLogger(__name__)
+
+# What a peer gets that does not take the stored transfer syntax, in this order.
+FALLBACKS = (syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, syntaxes.IMPLICIT_VR_LITTLE_ENDIAN)
+MAX_PDU = 131072
+_LOSSES_ALLOWED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Originator:
+    """Whose C-MOVE a C-STORE serves (PS3.7 9.1.1.1.6 and .7)."""
+
+    ae_title: str
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of sending one instance. status: the peer's, None when it could not be sent; reason: why it failed."""
+
+    instance: StoredInstance
+    status: int | None
+    reason: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == 0
+
+    @property
+    def is_warning(self) -> bool:
+        """PS3.7 C.3: 0001H, 0107H, 0116H and Bxxx."""
+        return self.status in (0x0001, 0x0107, 0x0116) or (self.status or 0) >> 12 == 0xB
+
+
+class Sender:
+    """Sends instances to known peers. Safe to call from any thread."""
+
+    def __init__(self, ae_title: str, peers: Peers, retrieve: Retrieve, timeouts: Timeouts) -> None:
+        self._ae_title = ae_title
+        self._peers = peers
+        self._retrieve = retrieve
+        self._timeouts = timeouts
+
+    def find(self, ae_title: str) -> Peer | None:
+        return self._peers.find(ae_title)
+
+    def send(
+        self, peer: Peer, instances: Sequence[StoredInstance], priority: int, originator: Originator | None
+    ) -> Generator[Outcome, None, None]:
+        """Send instances in their order; yields what became of each. Close the iterator when it is left early."""
+        position = 0
+        for contexts, count in proposals(instances):
+            yield from self._send(peer, contexts, instances[position : position + count], priority, originator)
+            position += count
+
+    def _send(
+        self,
+        peer: Peer,
+        contexts: Sequence[ProposedContext],
+        instances: Sequence[StoredInstance],
+        priority: int,
+        originator: Originator | None,
+    ) -> Generator[Outcome, None, None]:
+        """Over one association; over another when it is lost, but not again and again."""
+        user: StoreUser | None = None
+        losses = 0
+        reason = ""
+        try:
+            for instance in instances:
+                if losses >= _LOSSES_ALLOWED:
+                    yield Outcome(instance, None, reason)
+                    continue
+                try:
+                    if user is None:
+                        user = StoreUser(self._associate(peer, contexts), self._retrieve, priority, originator)
+                    status = user.send(instance)
+                    losses = 0
+                    outcome = Outcome(instance, status, "" if status == 0 else f"the peer answered {status:04X}H")
+                except PacsError as error:
+                    outcome = Outcome(instance, None, str(error))
+                except (Closed, ProtocolError) as error:
+                    reason = str(error)
+                    # Where no association can be had, none will be had for the next instance.
+                    losses = losses + 1 if user is not None else _LOSSES_ALLOWED
+                    log.warning("sending failed to=%s reason=%s", peer.ae_title, reason)
+                    if user is not None:
+                        user.association.close()
+                        user = None
+                    outcome = Outcome(instance, None, reason)
+                yield outcome
+        finally:
+            if user is not None:
+                _end(user.association)
+
+    def _associate(self, peer: Peer, contexts: Sequence[ProposedContext]) -> Association:
+        return associate(peer, self._ae_title, contexts, self._timeouts)
+
+
+class StoreUser:
+    """Sends stored instances over one association, as C-STORE SCU."""
+
+    def __init__(
+        self, association: Association, retrieve: Retrieve, priority: int, originator: Originator | None = None
+    ) -> None:
+        self.association = association
+        self._retrieve = retrieve
+        self._priority = priority
+        self._originator = originator
+        self._contexts: dict[tuple[str, str], Context] = {
+            (context.abstract_syntax, context.transfer_syntax): context
+            for context in reversed(list(association.contexts.values()))
+            if context.may_send
+        }
+        self._message_id = 0
+
+    def send(self, instance: StoredInstance) -> int:
+        """Send one instance; returns the peer's status.
+
+        Raises a PacsError when this instance cannot be sent, and Closed or ProtocolError when nothing more can.
+        """
+        context = self._context(instance)
+        is_stored = context.transfer_syntax == instance.transfer_syntax_uid
+        content = self._retrieve.data_set(instance, None if is_stored else context.transfer_syntax)
+        try:
+            chunks = iter(content.chunks())
+            first = next(chunks, b"")  # what cannot be read should show before anything is on its way
+            self._message_id = self._message_id % 0xFFFF + 1
+            command = Command(
+                field=Field.C_STORE,
+                sop_class_uid=instance.sop_class_uid,
+                message_id=self._message_id,
+                priority=self._priority,
+                data_set_type=HAS_DATA_SET,
+                sop_uid=instance.target.sop_uid,
+                originator=self._originator.ae_title if self._originator else None,
+                originator_message_id=self._originator.message_id if self._originator else None,
+            )
+            try:
+                self.association.send_stream(context.context_id, command, chain((first,), chunks))
+            except PacsError as error:
+                self.association.abort()
+                raise Closed(f"an instance could not be read to its end: {error}") from error
+        finally:
+            content.close()
+        response = self.association.response(self._message_id)
+        response.drain()
+        if response.command.status is None:
+            raise ProtocolError("a response without a status")
+        return response.command.status
+
+    def _context(self, instance: StoredInstance) -> Context:
+        for syntax in (instance.transfer_syntax_uid, *FALLBACKS):
+            context = self._contexts.get((instance.sop_class_uid, syntax))
+            if context is not None:
+                return context
+        raise NotAcceptable("the peer accepts no transfer syntax that the instance can be sent in")
+
+
+def proposals(instances: Sequence[StoredInstance]) -> Iterator[tuple[list[ProposedContext], int]]:
+    """Presentation contexts for sending instances in their order; each comes with how many instances it serves.
+
+    Every stored transfer syntax of a SOP class has a context of its own, and so have the fallbacks: the peer decides
+    on each. When they would be more than an association can have, another association follows.
+    """
+    wanted: dict[tuple[str, str], None] = {}
+    count = 0
+    for instance in instances:
+        pairs = [(instance.sop_class_uid, syntax) for syntax in (instance.transfer_syntax_uid, *FALLBACKS)]
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in wanted]
+        if len(wanted) + len(new) > MAX_CONTEXTS:
+            yield _contexts(wanted), count
+            wanted, count, new = {}, 0, list(dict.fromkeys(pairs))
+        wanted.update(dict.fromkeys(new))
+        count += 1
+    if count:
+        yield _contexts(wanted), count
+
+
+def _contexts(pairs: Mapping[tuple[str, str], None]) -> list[ProposedContext]:
+    return [
+        ProposedContext(2 * position + 1, sop_class_uid, (syntax,))
+        for position, (sop_class_uid, syntax) in enumerate(pairs)
+    ]
+
+
+def associate(peer: Peer, calling: str, contexts: Sequence[ProposedContext], timeouts: Timeouts) -> Association:
+    """Open an association. Raises Closed saying why there is none, ProtocolError when the peer talks nonsense."""
+    connection = _connect(peer, timeouts.associating_s)
+    wire = Wire(connection, timeouts.associating_s)
+    try:
+        wire.send(negotiation.request(Proposal(peer.ae_title, calling, tuple(contexts), MAX_PDU)))
+        kind, length = wire.header()
+        pdu = bytes((kind, 0)) + length.to_bytes(4, "big") + wire.payload(length)
+        if kind == PduType.ASSOCIATE_RJ:
+            raise Closed(f"{peer.ae_title} rejected the association: {_reason(pdu)}")
+        if kind == PduType.ABORT:
+            raise Closed(f"{peer.ae_title} aborted the association")
+        if kind != PduType.ASSOCIATE_AC:
+            raise ProtocolError(f"PDU of type {kind} for an answer to A-ASSOCIATE-RQ")
+        accepted = negotiation.parse_accept(pdu, contexts)
+    except BaseException:
+        wire.close()
+        raise
+    wire.set_timeout(timeouts.message_s)
+    counts = f"{len(accepted.contexts)}/{len(contexts)}"
+    log.info("associated to=%s address=%s:%d contexts=%s", peer.ae_title, peer.host, peer.port, counts)
+    return Association(wire, accepted, MAX_PDU)
+
+
+def _end(association: Association) -> None:
+    """Release, if the peer still can."""
+    try:
+        association.release()
+    except (Closed, ProtocolError):
+        association.abort()
+    association.close()
+
+
+def _connect(peer: Peer, timeout_s: float) -> socket.socket:
+    try:
+        connection = socket.create_connection((peer.host, peer.port), timeout_s)
+    except OSError as error:
+        raise Closed(f"{peer.ae_title} cannot be reached: {error.strerror or error}") from error
+    if not peer.ciphers:
+        return connection
+    try:
+        # The list says that the peer wants TLS; Java's names of ciphers mean nothing here, and today's defaults are
+        # what BCP 195 asks for. The peer's certificate must be one that this machine trusts.
+        return ssl.create_default_context().wrap_socket(connection, server_hostname=peer.host)
+    except OSError as error:
+        connection.close()
+        raise Closed(f"TLS with {peer.ae_title} failed: {error.strerror or error}") from error
+
+
+def _reason(pdu: bytes) -> str:
+    """Of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+    source, reason = pdu[8], pdu[9]
+    known = {
+        (1, 2): "application context not supported",
+        (1, 3): "calling AE title not recognized",
+        (1, 7): "called AE title not recognized",
+        (2, 2): "protocol version not supported",
+        (3, 1): "temporary congestion",
+        (3, 2): "local limit exceeded",
+    }
+    return known.get((source, reason), "no reason given")

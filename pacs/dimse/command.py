@@ -1,0 +1,126 @@
+"""Command sets of DIMSE messages (PS3.7 6.3 and Annex E): always Implicit VR Little Endian, always small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import Any
+
+from pacs.dimse.wire import ProtocolError
+
+
+class Field(IntEnum):
+    """Command Field (0000,0100) of requests, PS3.7 E.1."""
+
+    C_STORE = 0x0001
+    C_GET = 0x0010
+    C_FIND = 0x0020
+    C_MOVE = 0x0021
+    C_ECHO = 0x0030
+    C_CANCEL = 0x0FFF
+
+
+RESPONSE = 0x8000  # a response's Command Field is its request's with this bit set
+NO_DATA_SET = 0x0101  # Command Data Set Type (0000,0800) of a message without one
+HAS_DATA_SET = 0x0001
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command set. None: the element is absent. Numbers over 65,535 are written as 65,535."""
+
+    field: int
+    sop_class_uid: str | None = None
+    requested_sop_class_uid: str | None = None
+    message_id: int | None = None
+    responded_id: int | None = None
+    destination: str | None = None
+    priority: int | None = None
+    data_set_type: int = NO_DATA_SET
+    status: int | None = None
+    error_comment: str | None = None
+    sop_uid: str | None = None
+    requested_sop_uid: str | None = None
+    remaining: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    warnings: int | None = None
+    originator: str | None = None
+    originator_message_id: int | None = None
+
+    @property
+    def has_data_set(self) -> bool:
+        return self.data_set_type != NO_DATA_SET
+
+    def encode(self) -> bytes:
+        """The command set with its group length, elements in ascending order."""
+        body = bytearray()
+        for element, (attribute, vr) in _ELEMENTS.items():
+            value = getattr(self, attribute)
+            if value is not None:
+                data = _encoded(vr, value)
+                body += _HEADER.pack(0, element, len(data)) + data
+        return _HEADER.pack(0, 0, 4) + _UL.pack(len(body)) + bytes(body)
+
+    @classmethod
+    def decode(cls, data: bytes | bytearray) -> Command:
+        """Raises ProtocolError when it is not a command set with a Command Field."""
+        values: dict[str, Any] = {}
+        offset = 0
+        while offset + 8 <= len(data):
+            group, element, length = _HEADER.unpack_from(data, offset)
+            offset += 8
+            if group != 0 or length > len(data) - offset:
+                raise ProtocolError("the command set is broken")
+            if element in _ELEMENTS and length:
+                attribute, vr = _ELEMENTS[element]
+                values[attribute] = _decoded(vr, data[offset : offset + length])
+            offset += length
+        if offset != len(data) or "field" not in values:
+            raise ProtocolError("the command set is broken")
+        return cls(**values)
+
+
+def _encoded(vr: str, value: int | str) -> bytes:
+    if isinstance(value, int):
+        return _US.pack(min(value, 0xFFFF))
+    data = value.encode("ascii", "replace")
+    if len(data) % 2:
+        data += b"\0" if vr == "UI" else b" "
+    return data
+
+
+def _decoded(vr: str, data: bytes | bytearray) -> int | str:
+    if vr == "US":
+        if len(data) < 2:
+            raise ProtocolError("the command set is broken")
+        return int(_US.unpack_from(data)[0])
+    # Several values where one belongs: the first, as DCMTK does. Padding may be NUL or space, whatever the VR.
+    return data.decode("latin-1").split("\\")[0].strip(" \0")
+
+
+_HEADER = Struct("<HHL")
+_UL = Struct("<L")
+_US = Struct("<H")
+
+_ELEMENTS = {
+    0x0002: ("sop_class_uid", "UI"),
+    0x0003: ("requested_sop_class_uid", "UI"),
+    0x0100: ("field", "US"),
+    0x0110: ("message_id", "US"),
+    0x0120: ("responded_id", "US"),
+    0x0600: ("destination", "AE"),
+    0x0700: ("priority", "US"),
+    0x0800: ("data_set_type", "US"),
+    0x0900: ("status", "US"),
+    0x0902: ("error_comment", "LO"),
+    0x1000: ("sop_uid", "UI"),
+    0x1001: ("requested_sop_uid", "UI"),
+    0x1020: ("remaining", "US"),
+    0x1021: ("completed", "US"),
+    0x1022: ("failed", "US"),
+    0x1023: ("warnings", "US"),
+    0x1030: ("originator", "AE"),
+    0x1031: ("originator_message_id", "US"),
+}

@@ -1,0 +1,268 @@
+"""Association negotiation (PS3.8 7.1, PS3.7 Annex D): what is proposed, what is accepted.
+
+The PDUs' items are encoded and decoded by pynetdicom; the decisions are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_items import UserInformationItem
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
+)
+from pynetdicom.presentation import PresentationContext
+
+from pacs.dicom import transfer_syntax as syntaxes
+from pacs.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pacs.dimse.models import MODELS, VERIFICATION, is_storage
+from pacs.dimse.wire import ProtocolError
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+MAX_CONTEXTS = 128  # context IDs are the odd numbers of one byte (PS3.8 9.3.2.2)
+QUERY_SYNTAXES = (
+    syntaxes.EXPLICIT_VR_LITTLE_ENDIAN,
+    syntaxes.IMPLICIT_VR_LITTLE_ENDIAN,
+    syntaxes.EXPLICIT_VR_BIG_ENDIAN,
+)
+# What we can do of PS3.4 C.5.1.1: relational queries, date and time combined; not fuzzy names, not time zones.
+_QUERY_EXTENSIONS = bytes((1, 1, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One accepted presentation context. may_send: whether the archive may be the C-STORE SCU on it."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    may_send: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedContext:
+    context_id: int
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a peer asks for. roles: SOP class → (the requestor as SCU, as SCP). max_pdu: 0 is unlimited."""
+
+    called: str
+    calling: str
+    contexts: tuple[ProposedContext, ...]
+    max_pdu: int = 0
+    roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
+    extensions: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Of an association, PS3.8 Table 9-21."""
+
+    result: int
+    source: int
+    reason: int
+    text: str
+
+
+VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "protocol version not supported")
+CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2, "application context not supported")
+CALLED_NOT_RECOGNIZED = Rejection(1, 1, 7, "called AE title not recognized")
+TOO_MANY = Rejection(2, 3, 2, "local limit exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """contexts: ID → what may be used; max_pdu: the peer's."""
+
+    contexts: Mapping[int, Context]
+    max_pdu: int
+
+
+# -- as acceptor -------------------------------------------------------------------------------------------------------
+
+
+def parse_request(pdu: bytes) -> Proposal | Rejection:
+    """Read an A-ASSOCIATE-RQ. Raises ProtocolError when it cannot be read."""
+    try:
+        request = A_ASSOCIATE_RQ()
+        request.decode(pdu)
+        if not request.protocol_version & 1:
+            return VERSION_NOT_SUPPORTED
+        if request.application_context_name != APPLICATION_CONTEXT:
+            return CONTEXT_NOT_SUPPORTED
+        user = _user_information(request.variable_items)
+        contexts = tuple(
+            ProposedContext(
+                int(item.context_id or 0),
+                str(item.abstract_syntax or ""),
+                tuple(str(uid) for uid in item.transfer_syntax if uid),
+            )
+            for item in request.presentation_context
+        )
+        roles = {str(uid): (bool(item.scu), bool(item.scp)) for uid, item in user.role_selection.items()}
+        extensions = {str(item.uid): bytes(item.app_info or b"") for item in user.ext_neg}
+        return Proposal(
+            str(request.called_ae_title).strip(),
+            str(request.calling_ae_title).strip(),
+            contexts,
+            int(user.maximum_length or 0),
+            roles,
+            extensions,
+        )
+    except Exception as err:  # noqa: BLE001  # pynetdicom's decoders raise whatever the garbage makes them raise
+        raise ProtocolError(f"A-ASSOCIATE-RQ cannot be read: {type(err).__name__}") from None
+
+
+def accept(proposal: Proposal, max_pdu: int) -> tuple[Accepted, bytes]:
+    """Decide on every proposed context; returns what may be used, and the A-ASSOCIATE-AC."""
+    contexts: dict[int, Context] = {}
+    results: list[PresentationContext] = []
+    for proposed in proposal.contexts:
+        chosen = _choose(proposed)
+        if isinstance(chosen, str):
+            may_send = (
+                is_storage(proposed.abstract_syntax) and proposal.roles.get(proposed.abstract_syntax, (True, False))[1]
+            )
+            contexts[proposed.context_id] = Context(proposed.context_id, proposed.abstract_syntax, chosen, may_send)
+        results.append(_result(proposed, chosen))
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title = proposal.calling
+    primitive.called_ae_title = proposal.called
+    primitive.presentation_context_definition_results_list = results
+    accepted = {context.abstract_syntax for context in contexts.values()}
+    primitive.user_information = [
+        *_own_information(max_pdu),
+        *(
+            # The SCP role is for receiving what C-GET brings, so it is granted for storage classes only.
+            _role(uid, scu, scp and is_storage(uid))
+            for uid, (scu, scp) in proposal.roles.items()
+            if uid in accepted
+        ),
+        *(
+            _extension(uid, requested)
+            for uid, requested in proposal.extensions.items()
+            if uid in accepted and uid in MODELS
+        ),
+    ]
+    return Accepted(contexts, proposal.max_pdu), A_ASSOCIATE_AC(primitive).encode()
+
+
+def reject(rejection: Rejection) -> bytes:
+    """An A-ASSOCIATE-RJ."""
+    pdu = A_ASSOCIATE_RJ()
+    pdu.result, pdu.source, pdu.reason_diagnostic = rejection.result, rejection.source, rejection.reason
+    return bytes(pdu.encode())
+
+
+def _choose(proposed: ProposedContext) -> str | int:
+    """The transfer syntax to use, or why not: 3 abstract, 4 transfer syntaxes not supported (PS3.8 Table 9-18)."""
+    offered = proposed.transfer_syntaxes
+    if is_storage(proposed.abstract_syntax):
+        # The sender's order is kept. Syntaxes that nobody knows are stored too, but only when nothing else is offered.
+        known = [uid for uid in offered if uid in syntaxes.BY_UID]
+        return known[0] if known else offered[0] if offered else 4
+    if proposed.abstract_syntax == VERIFICATION or proposed.abstract_syntax in MODELS:
+        return next((uid for uid in offered if uid in QUERY_SYNTAXES), 4)
+    return 3
+
+
+def _result(proposed: ProposedContext, chosen: str | int) -> PresentationContext:
+    context = PresentationContext()
+    context.context_id = proposed.context_id
+    context.result = 0 if isinstance(chosen, str) else chosen
+    # Of a refused context the transfer syntax means nothing, but some must be there.
+    context.transfer_syntax = [UID(chosen if isinstance(chosen, str) else syntaxes.IMPLICIT_VR_LITTLE_ENDIAN)]
+    return context
+
+
+def _role(uid: str, scu: bool, scp: bool) -> SCP_SCU_RoleSelectionNegotiation:
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid = UID(uid)
+    role.scu_role = scu
+    role.scp_role = scp
+    return role
+
+
+def _extension(uid: str, requested: bytes) -> SOPClassExtendedNegotiation:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = UID(uid)
+    item.service_class_application_information = bytes(
+        asked & able for asked, able in zip(requested, _QUERY_EXTENSIONS, strict=False)
+    )
+    return item
+
+
+# -- as requestor ------------------------------------------------------------------------------------------------------
+
+
+def request(proposal: Proposal) -> bytes:
+    """An A-ASSOCIATE-RQ; ``proposal.max_pdu`` is our own here."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title = proposal.calling
+    primitive.called_ae_title = proposal.called
+    contexts = []
+    for proposed in proposal.contexts:
+        context = PresentationContext()
+        context.context_id = proposed.context_id
+        context.abstract_syntax = UID(proposed.abstract_syntax)
+        context.transfer_syntax = [UID(uid) for uid in proposed.transfer_syntaxes]
+        contexts.append(context)
+    primitive.presentation_context_definition_list = contexts
+    primitive.user_information = [
+        *_own_information(proposal.max_pdu),
+        *(_role(uid, scu, scp) for uid, (scu, scp) in proposal.roles.items()),
+    ]
+    return bytes(A_ASSOCIATE_RQ(primitive).encode())
+
+
+def parse_accept(pdu: bytes, contexts: Sequence[ProposedContext]) -> Accepted:
+    """Read an A-ASSOCIATE-AC that answers ``contexts``. Raises ProtocolError when it cannot be read."""
+    proposed = {context.context_id: context for context in contexts}
+    try:
+        answer = A_ASSOCIATE_AC()
+        answer.decode(pdu)
+        accepted = {
+            int(item.context_id): Context(
+                int(item.context_id),
+                proposed[int(item.context_id)].abstract_syntax,
+                str(item.transfer_syntax),
+                may_send=True,
+            )
+            for item in answer.presentation_context
+            if item.result == 0 and item.context_id in proposed and item.transfer_syntax
+        }
+        return Accepted(accepted, int(_user_information(answer.variable_items).maximum_length or 0))
+    except Exception as err:  # noqa: BLE001  # pynetdicom's decoders raise whatever the garbage makes them raise
+        raise ProtocolError(f"A-ASSOCIATE-AC cannot be read: {type(err).__name__}") from None
+
+
+def _user_information(items: Sequence[object]) -> UserInformationItem:
+    for item in items:
+        if isinstance(item, UserInformationItem):
+            return item
+    return UserInformationItem()
+
+
+def _own_information(max_pdu: int) -> list[Any]:
+    length = MaximumLengthNotification()
+    length.maximum_length_received = max_pdu
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return [length, implementation, version]

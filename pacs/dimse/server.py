@@ -1,0 +1,174 @@
+"""The DIMSE server: listens, and gives every connection a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import threading
+import time
+
+from pacs.dimse.association import Association
+from pacs.dimse.client import Sender
+from pacs.dimse.peers import Peers
+from pacs.dimse.session import Acceptor
+from pacs.dimse.wire import Timeouts, Wire
+from pacs.errors import Invalid
+from pacs.services.query import QueryService
+from pacs.services.retrieve import Retrieve
+from pacs.services.store import Store
+
+log = logging.getLogger(__name__)
+
+_CUT_OFF_S = 5.0  # for threads to end once their connections are gone
+
+
+class DimseServer:
+    """C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET SCP.
+
+    port 0: any free one; ``port`` says which after ``start``. max_pdu: what peers may send, bytes; 0 for any.
+    max_associations: further ones are rejected (transient, local limit exceeded). strict_called: refuse associations
+    that call another AE title than ours.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        query: QueryService,
+        retrieve: Retrieve,
+        *,
+        ae_title: str,
+        host: str,
+        port: int,
+        peers: Peers,
+        max_associations: int = 100,
+        max_pdu: int = 131072,
+        timeouts: Timeouts | None = None,
+        strict_called: bool = False,
+    ) -> None:
+        self.ae_title = ae_title
+        self.host = host
+        self.port = port
+        self._max_associations = max_associations
+        self._timeouts = timeouts or Timeouts()
+        self._acceptor = Acceptor(
+            ae_title=ae_title,
+            store=store,
+            query=query,
+            retrieve=retrieve,
+            sender=Sender(ae_title, peers, retrieve, self._timeouts),
+            max_pdu=max_pdu,
+            timeouts=self._timeouts,
+            strict_called=strict_called,
+            admit=self._admit,
+            dismiss=self._dismiss,
+        )
+        self._listener: socket.socket | None = None
+        self._accepting: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, Wire] = {}
+        self._associations: set[Association] = set()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Returns when peers can connect. Raises Invalid when the address cannot be listened on."""
+        # Its decoders log what broken peers make them raise, trace and all; we log one line of our own.
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+        try:
+            family = socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM)[0][0]
+            self._listener = socket.create_server((self.host, self.port), family=family, backlog=128)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Invalid(f"DIMSE port {self.port} of {self.host} is taken", "DIMSE_PORT") from error
+            reason = error.strerror or os.strerror(error.errno or errno.EIO)
+            raise Invalid(f"DIMSE cannot listen on {self.host} port {self.port}: {reason}", "DIMSE_HOSTNAME") from error
+        self.port = self._listener.getsockname()[1]
+        self._accepting = threading.Thread(
+            target=self._accept_all, args=(self._listener,), name="dimse-listener", daemon=True
+        )
+        self._accepting.start()
+        log.info("dimse listens aet=%s host=%s port=%d", self.ae_title, self.host, self.port)
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """Take no new association or request; those under way have grace_s to end, then are cut off. Idempotent."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            associations = list(self._associations)
+        if self._listener is not None and self._accepting is not None:
+            # Closing alone would not wake the thread that is in accept().
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._accepting.join()
+            self._listener.close()
+        for association in associations:
+            association.finish()
+        cut_off = self._cut_off(grace_s)
+        log.info("dimse stopped aet=%s cut_off=%d", self.ae_title, cut_off)
+
+    def _cut_off(self, grace_s: float) -> int:
+        """Wait for connections to end; returns how many had to be ended."""
+        deadline = time.monotonic() + grace_s
+        for thread in list(self._connections):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        with self._lock:
+            left = dict(self._connections)
+        for wire in left.values():
+            wire.shut()
+        deadline = time.monotonic() + _CUT_OFF_S
+        for thread in left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return len(left)
+
+    def _accept_all(self, listener: socket.socket) -> None:
+        number = 0
+        while not self._stopping:
+            try:
+                connection, address = listener.accept()
+            except OSError as error:
+                if not self._stopping:
+                    # Out of file descriptors, or the peer was gone before we came: the next may succeed.
+                    log.warning("connection not accepted reason=%s", error.strerror)
+                    time.sleep(0.1)
+                continue
+            number += 1
+            self._serve(connection, f"{address[0]}:{address[1]}", number)
+
+    def _serve(self, connection: socket.socket, peer: str, number: int) -> None:
+        # Connections that have not associated yet cost threads too: bounded, with room left for rejecting politely.
+        if len(self._connections) >= 2 * self._max_associations + 16:
+            log.warning("connection closed address=%s reason=too many connections", peer)
+            connection.close()
+            return
+        try:
+            wire = Wire(connection, self._timeouts.associating_s)
+            thread = threading.Thread(
+                target=self._serve_connection, args=(wire, peer), name=f"dimse-{number}-{peer}", daemon=True
+            )
+            with self._lock:
+                self._connections[thread] = wire
+            thread.start()
+        except (OSError, RuntimeError) as error:  # gone already; no more threads
+            log.warning("connection closed address=%s reason=%s", peer, error)
+            connection.close()
+
+    def _serve_connection(self, wire: Wire, peer: str) -> None:
+        try:
+            self._acceptor.serve(wire, peer)
+        finally:
+            with self._lock:
+                self._connections.pop(threading.current_thread(), None)
+
+    def _admit(self, association: Association) -> bool:
+        with self._lock:
+            if self._stopping or len(self._associations) >= self._max_associations:
+                return False
+            self._associations.add(association)
+            return True
+
+    def _dismiss(self, association: Association) -> None:
+        with self._lock:
+            self._associations.discard(association)

@@ -1,0 +1,152 @@
+"""One peer's connection from its A-ASSOCIATE-RQ to its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pacs.dicom.model import Caller
+from pacs.dimse import negotiation
+from pacs.dimse.association import Association, Message, Stopping
+from pacs.dimse.client import Sender
+from pacs.dimse.command import RESPONSE, Field
+from pacs.dimse.echo import serve_echo
+from pacs.dimse.find import serve_find
+from pacs.dimse.negotiation import Proposal, Rejection
+from pacs.dimse.retrieve import serve_get, serve_move
+from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status, status_of
+from pacs.dimse.store import serve_store
+from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Timeouts, Wire
+from pacs.errors import PacsError
+from pacs.services.query import QueryService
+from pacs.services.retrieve import Retrieve
+from pacs.services.store import Store
+
+log = logging.getLogger(__name__)
+
+_LINGER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptor:
+    """What all connections of a server share. max_pdu: what peers may send, bytes; 0 for any.
+
+    admit: called with each association before it is accepted; false when there are too many. strict_called: refuse
+    those that call another AE title than ours.
+    """
+
+    ae_title: str
+    store: Store
+    query: QueryService
+    retrieve: Retrieve
+    sender: Sender
+    max_pdu: int
+    timeouts: Timeouts
+    strict_called: bool
+    admit: Callable[[Association], bool]
+    dismiss: Callable[[Association], None]
+
+    def serve(self, wire: Wire, peer: str) -> None:
+        """Negotiate, serve requests until the peer has enough, close. Never raises. peer: host:port, for the log."""
+        linger_s = _LINGER_S
+        try:
+            established = self._establish(wire, peer)
+            if established is not None:
+                association, caller = established
+                try:
+                    self._serve_association(association, caller)
+                finally:
+                    self.dismiss(association)
+        except Closed as error:
+            log.info("connection ended address=%s reason=%s", peer, error)
+            linger_s = 0.0
+        except ProtocolError as error:
+            log.warning("aborted address=%s reason=%s", peer, error)
+            wire.abort(2, error.reason)
+        except Exception:  # one connection's failure must not take the server along
+            log.exception("connection failed address=%s", peer)
+            wire.abort(2, AbortReason.NOT_SPECIFIED)
+        finally:
+            wire.close(linger_s)
+
+    def _establish(self, wire: Wire, peer: str) -> tuple[Association, Caller] | None:
+        """Answer the A-ASSOCIATE-RQ; None when it was rejected."""
+        proposal = self._receive_proposal(wire)
+        rejection = proposal if isinstance(proposal, Rejection) else None
+        if isinstance(proposal, Proposal):
+            if self.strict_called and proposal.called != self.ae_title:
+                rejection = negotiation.CALLED_NOT_RECOGNIZED
+            else:
+                accepted, answer = negotiation.accept(proposal, self.max_pdu)
+                association = Association(wire, accepted, self.max_pdu)
+                if self.admit(association):
+                    wire.set_timeout(self.timeouts.message_s)
+                    caller = Caller(proposal.calling, peer, "dimse")
+                    counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
+                    log.info(
+                        "associated from=%s to=%s address=%s contexts=%s", caller.name, proposal.called, peer, counts
+                    )
+                    try:
+                        wire.send(answer)
+                    except Closed:
+                        self.dismiss(association)
+                        raise
+                    return association, caller
+                rejection = negotiation.TOO_MANY
+        assert rejection is not None
+        log.warning("association rejected address=%s reason=%s", peer, rejection.text)
+        wire.send(negotiation.reject(rejection))
+        return None
+
+    def _receive_proposal(self, wire: Wire) -> Proposal | Rejection:
+        wire.deadline = time.monotonic() + self.timeouts.associating_s
+        kind, length = wire.header()
+        if kind == PduType.ABORT:
+            raise Closed("aborted by the peer")
+        if kind != PduType.ASSOCIATE_RQ:
+            raise ProtocolError(f"PDU of type {kind} before an association", AbortReason.UNEXPECTED_PDU)
+        pdu = bytes((kind, 0)) + length.to_bytes(4, "big") + wire.payload(length)
+        wire.deadline = None
+        return negotiation.parse_request(pdu)
+
+    def _serve_association(self, association: Association, caller: Caller) -> None:
+        try:
+            while (message := association.receive(self.timeouts.idle_s)) is not None:
+                self._serve_request(message, caller)
+            association.confirm_release()
+            log.info("released from=%s address=%s", caller.name, caller.address)
+        except Stopping:
+            association.abort()
+            log.info("aborted from=%s address=%s reason=shutting down", caller.name, caller.address)
+
+    def _serve_request(self, message: Message, caller: Caller) -> None:
+        try:
+            self._dispatch(message, caller)
+        except (Closed, ProtocolError):
+            raise
+        except Exception as error:  # a request that we fail at must not end the association
+            if not isinstance(error, PacsError):
+                log.exception("request failed command=%04XH from=%s", message.command.field, caller.name)
+            message.drain()
+            message.respond(status_of(error))
+
+    def _dispatch(self, message: Message, caller: Caller) -> None:
+        match message.command.field:
+            case Field.C_STORE:
+                serve_store(message, self.store, caller)
+            case Field.C_FIND:
+                serve_find(message, self.query, caller, self.ae_title)
+            case Field.C_MOVE:
+                serve_move(message, self.retrieve, self.sender, caller)
+            case Field.C_GET:
+                serve_get(message, self.retrieve, caller)
+            case Field.C_ECHO:
+                serve_echo(message, caller)
+            case field if field & RESPONSE:
+                raise ProtocolError("a response to nothing that was asked", AbortReason.UNEXPECTED_PDU)
+            case field:
+                log.warning("refused command=%04XH from=%s reason=unknown operation", field, caller.name)
+                message.drain()
+                message.respond(Status(UNRECOGNIZED_OPERATION, "this operation is not supported"))
