@@ -1,0 +1,53 @@
+"""The ``pacs`` command: one module a subcommand, each with ``add_to(subcommands)``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pacs.cli import config, console, export, import_, reindex, serve, verify, version
+from pacs.errors import Invalid, PacsError
+
+_DESCRIPTION = """\
+A medical image archive: DIMSE and DICOMweb over one index and one file store.
+
+  pacs serve --demo            start, with a few example images in it
+  pacs import /media/cdrom     take in folders, DICOMDIRs and ZIP files
+  pacs verify                  check that index and files agree
+"""
+_EPILOG = """\
+Settings come from the environment and from .env; `pacs config` shows them all.
+Exit codes: 0 done; 1 done, but some of it failed or a problem was found; 2 wrong arguments
+or settings; 3 the archive cannot be opened or written.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+        return code
+    except Invalid as error:
+        print(f"pacs: {error}", file=sys.stderr)
+        return console.USAGE
+    except PacsError as error:
+        print(f"pacs: {error}", file=sys.stderr)
+        return console.UNAVAILABLE
+    except KeyboardInterrupt:
+        return console.INTERRUPTED
+    except BrokenPipeError:  # `pacs config | head`
+        sys.stderr.close()
+        return console.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pacs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (serve, import_, verify, reindex, export, config, version):
+        command.add_to(subcommands)
+    return parser

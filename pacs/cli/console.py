@@ -1,0 +1,59 @@
+"""What all commands share: reading settings, exit codes, and how things are shown on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pacs import logs, settings
+from pacs.settings import Settings
+
+OK = 0
+FAILED = 1  # it ran, and some of it failed or a problem was found
+USAGE = 2  # wrong arguments or settings; argparse uses it too
+UNAVAILABLE = 3  # the archive cannot be opened or written
+INTERRUPTED = 130
+
+
+def load_settings(overrides: Mapping[str, str] | None = None, *, log_level: str | None = None) -> Settings:
+    """Settings, with the log set up and warnings about them on stderr. Raises Invalid.
+
+    log_level: of commands that show their own progress, where the log's INFO lines would only be noise.
+    """
+    loaded = settings.load(overrides)
+    logs.configure(log_level or loaded.settings.log_level, loaded.settings.log_format)
+    for warning in loaded.warnings:
+        print(f"pacs: warning: {warning}", file=sys.stderr)
+    return loaded.settings
+
+
+@contextmanager
+def progress(description: str, total: int | None, *, show: bool = True) -> Iterator[Progress]:
+    """A bar on stderr when that is a terminal; the caller advances task 0."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not show or not sys.stderr.isatty(),
+        transient=True,
+    )
+    with bar:
+        bar.add_task(description, total=total)
+        yield bar
+
+
+def print_json(value: Any) -> None:
+    """One JSON object, for scripts."""
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"

@@ -1,0 +1,90 @@
+"""``pacs serve``: run the archive until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pacs.cli import console, import_
+from pacs.settings import Settings
+
+if TYPE_CHECKING:
+    from pacs.app import Archive
+
+_EXAMPLES = """\
+examples:
+  pacs serve --demo                     start with a few example images
+  pacs serve --port 8042 --data /srv/pacs
+  SERVER_HOST=0.0.0.0 DIMSE_HOSTNAME=0.0.0.0 pacs serve      reachable from other machines
+
+There is no login in this version: let only machines that you trust reach the ports.
+"""
+
+
+def add_to(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
+        "serve",
+        help="run the archive: DIMSE and DICOMweb",
+        description="Run the archive until Ctrl-C or SIGTERM, then finish what is under way and stop.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--demo", action="store_true", help="first import the example files that pydicom brings along")
+    parser.add_argument("--port", metavar="N", help="port of the web server (SERVER_PORT)")
+    parser.add_argument("--dimse-port", metavar="N", help="port of DIMSE (DIMSE_PORT)")
+    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = console.load_settings(_overrides(arguments))
+    # Here, not above: other commands start faster without the servers.
+    from pacs.app import serve
+
+    if arguments.demo:
+        _import_examples(settings)
+    serve(settings, lambda archive: _announce(settings, archive))
+    print("Stopped.", flush=True)
+    return console.OK
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
+    data = str(Path(arguments.data).absolute()) if arguments.data else None
+    given = {"SERVER_PORT": arguments.port, "DIMSE_PORT": arguments.dimse_port, "DICOM_STORE_ROOTPATH": data}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _import_examples(settings: Settings) -> None:
+    import pydicom.data
+
+    from pacs.app import Archive
+
+    # What lies in the wheel; pydicom's own look-up would download further files.
+    folder = Path(pydicom.data.__file__).parent
+    with Archive.open(settings) as archive:
+        summary = import_.take_in(archive.store, [folder / "test_files", folder / "charset_files"])
+    print(f"Examples: {summary.sentence()}", file=sys.stderr)
+
+
+def _announce(settings: Settings, archive: Archive) -> None:
+    counts = archive.index.counts()
+    web = f"http://{_reachable(settings.server_host)}:{settings.server_port}/{settings.dicomweb_api}"
+    dimse = f"{settings.dimse_ae_title}@{_reachable(settings.dimse_hostname)}:{settings.dimse_port}"
+    print(
+        f"\n  DICOMweb  {web}\n"
+        f"  DIMSE     {dimse if settings.enable_dimse else 'off (ENABLE_DIMSE=false)'}\n"
+        f"  Data      {archive.data_folder}  "
+        f"({console.plural(counts.instances, 'instance')}, {console.plural(counts.studies, 'study', 'studies')})\n"
+        f"  Stop with Ctrl-C or: kill {os.getpid()}\n",
+        flush=True,
+    )
+
+
+def _reachable(host: str) -> str:
+    """An address that one can type, where the server listens on all."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+    return f"[{name}]" if ":" in name else name

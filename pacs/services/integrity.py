@@ -1,0 +1,268 @@
+"""Does the index say what the store holds, and the store hold what the index says? And making both agree again.
+
+Nothing here deletes a stored object: files that no row needs are moved to the orphans folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+
+from pacs.blobs.base import BlobStore
+from pacs.dicom.header import read_header
+from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
+from pacs.errors import Corrupt, PacsError
+from pacs.index.base import Index, Put
+
+log = logging.getLogger(__name__)
+
+# While others may be storing: a file younger than this may be about to get its row, a half-received one may go on.
+ORPHAN_AGE_S = 60.0
+LEFTOVER_AGE_S = 3600.0
+_BATCH = 64
+_PIECE_BYTES = 1 << 20
+_CALLER = Caller("pacs", "", "cli")
+
+Progress = Callable[[int], None]  # so many more rows or files are done
+
+
+class Fault(Enum):
+    """What is wrong with one row or file."""
+
+    MISSING = "missing"  # a row whose file is not there
+    SIZE = "size"  # a row whose file has another size
+    DIGEST = "digest"  # a row whose file holds another data set
+    UNREADABLE = "unreadable"  # a row whose file cannot be read
+    ORPHAN = "orphan"  # a file that no row points at
+    FOREIGN = "foreign"  # the same, and it is not DICOM, or ends early
+    LEFTOVER = "leftover"  # half-received by a process that was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """key: of the file; subject: SOP Instance UID, when known. repair: what was done about it, "" for nothing."""
+
+    fault: Fault
+    key: str
+    subject: str = ""
+    detail: str = ""
+    repair: str = ""
+
+
+@dataclass
+class Rebuilt:
+    """What a reindex came to. problems: files that got no row, each with its reason."""
+
+    indexed: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Integrity:
+    """Compares index and store. orphans: folder that files are moved to, on the store's filesystem.
+
+    alone: no other process is in the archive, so that whatever looks unfinished is. max_inflated_bytes: as in Store.
+    """
+
+    def __init__(
+        self, index: Index, blobs: BlobStore, orphans: Path, *, alone: bool, max_inflated_bytes: int, threads: int = 4
+    ) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._orphans = orphans
+        self._alone = alone
+        self._max_inflated_bytes = max_inflated_bytes
+        self._threads = threads
+
+    def verify(self, *, digests: bool, repair: bool, progress: Progress = lambda done: None) -> Iterator[Problem]:
+        """All problems, as they are found.
+
+        digests: read every stored byte; else only look whether files are there, and their sizes. repair: rows without a
+        file are removed; files without a row are indexed, or moved to the orphans folder when the instance is stored
+        already or they are not DICOM. A digest or size that differs is only reported.
+        """
+        # Rows first: a row taken out may leave an earlier version's file, which the second pass then indexes.
+        yield from self._verify_rows(digests=digests, repair=repair, progress=progress)
+        yield from self._verify_files(repair=repair, progress=progress)
+        yield from self._verify_incoming(repair=repair)
+
+    def _verify_rows(self, *, digests: bool, repair: bool, progress: Progress) -> Iterator[Problem]:
+        rows = self._index.stored()
+        with ThreadPoolExecutor(self._threads, "verify") as threads:
+            while batch := list(islice(rows, _BATCH)):
+                for instance, problem in zip(
+                    batch, threads.map(lambda each: self._check(each, digests), batch), strict=True
+                ):
+                    progress(1)
+                    if problem is None:
+                        continue
+                    if problem.fault is Fault.MISSING and repair:
+                        problem = self._remove_row(instance, problem)
+                    yield problem
+
+    def _check(self, instance: StoredInstance, digests: bool) -> Problem | None:
+        blob = instance.blob
+        subject = instance.target.sop_uid or ""
+        path = self._path(blob)
+        try:
+            size_bytes = path.stat().st_size
+            if size_bytes != blob.size_bytes:
+                detail = f"{size_bytes} bytes, {blob.size_bytes} expected"
+                return Problem(Fault.SIZE, blob.key, subject, detail)
+            if digests and _digest(path, instance.data_set_offset) != blob.digest:
+                return Problem(Fault.DIGEST, blob.key, subject, "the data set is not the one that was stored")
+        except FileNotFoundError:
+            # Removed between listing and looking? Then its row is gone as well.
+            return Problem(Fault.MISSING, blob.key, subject) if self._index.holds_key(blob.key) else None
+        except OSError as error:
+            return Problem(Fault.UNREADABLE, blob.key, subject, error.strerror or type(error).__name__)
+        return None
+
+    def _remove_row(self, instance: StoredInstance, problem: Problem) -> Problem:
+        current = self._index.locate(instance.target)
+        if not any(each.blob.key == instance.blob.key for each in current):
+            detail = "an earlier version, superseded by one that is there" if current else "an earlier version"
+            return Problem(problem.fault, problem.key, problem.subject, detail)
+        self._index.remove([instance.target])
+        log.warning("removed from the index, its file is missing: sop=%s key=%s", problem.subject, problem.key)
+        return Problem(problem.fault, problem.key, problem.subject, problem.detail, "removed from the index")
+
+    def _verify_files(self, *, repair: bool, progress: Progress) -> Iterator[Problem]:
+        for key in self._blobs.keys():  # noqa: SIM118 - not a mapping
+            progress(1)
+            if self._index.holds_key(key):
+                continue
+            path = self._path(BlobRef(key, 0, ""))
+            if not self._alone and _age_s(path) < ORPHAN_AGE_S:
+                continue
+            # Asked again: a row may have come while the age was looked at.
+            if self._index.holds_key(key) or not path.exists():
+                continue
+            yield self._orphan(key, path, repair)
+
+    def _orphan(self, key: str, path: Path, repair: bool) -> Problem:
+        try:
+            record = self._record(key, path)
+        except (PacsError, OSError) as error:
+            moved = self._move_aside(key, path) if repair else ""
+            return Problem(Fault.FOREIGN, key, "", str(error), moved)
+        subject = record.header.target.sop_uid or ""
+        if not repair:
+            return Problem(Fault.ORPHAN, key, subject)
+        (result,) = self._index.put([record])
+        if result.outcome is Put.STORED:
+            return Problem(Fault.ORPHAN, key, subject, "", "indexed")
+        same = result.outcome is Put.SAME
+        detail = "the instance is stored already" if same else "the instance is stored already with other bytes"
+        return Problem(Fault.ORPHAN, key, subject, detail, self._move_aside(key, path))
+
+    def _verify_incoming(self, *, repair: bool) -> Iterator[Problem]:
+        for path in sorted(self._blobs.incoming().iterdir()):
+            if not self._alone and _age_s(path) < LEFTOVER_AGE_S:
+                continue
+            repaired = ""
+            if repair and self._is_whole(path):
+                repaired = self._move_aside(f"incoming/{path.name}", path)
+            elif repair:
+                path.unlink(missing_ok=True)
+                repaired = "removed: it was cut short and never acknowledged"
+            yield Problem(Fault.LEFTOVER, f"incoming/{path.name}", repair=repaired)
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
+        except (PacsError, OSError):
+            return False
+        return True
+
+    def rebuild(self, *, replace: bool, progress: Progress = lambda done: None) -> Rebuilt:
+        """Fill the (empty) index from the files, oldest first. replace: as the archive's policy for duplicates.
+
+        A file that cannot be indexed stays where it is, and is among the problems.
+        """
+        keys = sorted(self._blobs.keys(), key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
+        rebuilt = Rebuilt()
+        with ThreadPoolExecutor(self._threads, "reindex") as threads:
+            for start in range(0, len(keys), _BATCH):
+                records = []
+                for result in threads.map(self._record_or_problem, keys[start : start + _BATCH]):
+                    progress(1)
+                    if isinstance(result, Problem):
+                        rebuilt.problems.append(result)
+                    else:
+                        records.append(result)
+                for record, put in zip(records, self._index.put(records, replace=replace), strict=True):
+                    if put.outcome in (Put.STORED, Put.REPLACED):
+                        rebuilt.indexed += 1
+                    else:
+                        detail = "the instance is there already, in another file"
+                        subject = record.header.target.sop_uid or ""
+                        rebuilt.problems.append(Problem(Fault.ORPHAN, record.blob.key, subject, detail))
+        return rebuilt
+
+    def _record_or_problem(self, key: str) -> InstanceRecord | Problem:
+        try:
+            return self._record(key, self._path(BlobRef(key, 0, "")))
+        except (PacsError, OSError) as error:
+            return Problem(Fault.FOREIGN, key, "", str(error))
+
+    def _record(self, key: str, path: Path) -> InstanceRecord:
+        """The row that a stored file should have. Raises Rejected kinds and OSError."""
+        header: Header = read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
+        blob = BlobRef(key, path.stat().st_size, _digest(path, header.data_set_offset))
+        return InstanceRecord(header, blob, datetime.fromtimestamp(_modified(path), UTC), _CALLER)
+
+    def _move_aside(self, key: str, path: Path) -> str:
+        destination = self._orphans / key
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while destination.exists():
+            number += 1
+            destination = (self._orphans / key).with_name(f"{Path(key).name}.{number}")
+        path.rename(destination)
+        # The file is gone: this only takes folders away that are empty now.
+        if not key.startswith("incoming/"):
+            self._blobs.delete(BlobRef(key, 0, ""))
+        log.warning("moved to the orphans folder: key=%s", key)
+        return "moved to the orphans folder"
+
+    def _path(self, blob: BlobRef) -> Path:
+        path = self._blobs.local_path(blob)
+        if path is None:
+            raise Corrupt("this store has no local files to verify")
+        return path
+
+
+def count(problems: list[Problem]) -> dict[str, int]:
+    """How many of each fault, by its name."""
+    return dict(Counter(problem.fault.value for problem in problems))
+
+
+def _digest(path: Path, offset: int) -> str:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _age_s(path: Path) -> float:
+    """Since the file was last written or renamed: taking a file into the store is a rename."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return 0.0
+    return time.time() - max(state.st_mtime, state.st_ctime)
