@@ -1,0 +1,210 @@
+"""SIGKILL under load: what was acknowledged is there afterwards, whole, indexed and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import requests
+
+from bench.corpus import Slice, Template
+from tests.server import Server, dcmtk_environment
+from tests.wire import clients
+
+KILLS = 50
+SENDERS = 4  # storescu processes at a time
+STOW_CLIENTS = 2
+STUDIES = 12  # all clients store into the same few studies
+SIZE = 128  # rows and columns: 33 KB of pixels, so that many instances are under way at every moment
+SEED = 20260719
+
+
+class Load:
+    """Clients that store without end, each instance once, and remember what was acknowledged.
+
+    acknowledged: SOP Instance UID → its slice; sent: every slice that was ever tried.
+    """
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.template = Template(SIZE)
+        self.acknowledged: dict[str, Slice] = {}
+        self.sent: dict[str, Slice] = {}
+        self.refusals: list[str] = []
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._storescu, args=(i,)) for i in range(SENDERS)]
+        self._threads += [threading.Thread(target=self._stow) for _ in range(STOW_CLIENTS)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def _next(self, count: int) -> list[Slice]:
+        with self._lock:
+            slices = [Slice(1 + n % STUDIES, n, n) for n in itertools.islice(self._numbers, count)]
+            self.sent.update({slice_.sop_uid: slice_ for slice_ in slices})
+        return slices
+
+    def _acknowledge(self, slices: list[Slice]) -> None:
+        with self._lock:
+            self.acknowledged.update({slice_.sop_uid: slice_ for slice_ in slices})
+
+    def _storescu(self, number: int) -> None:
+        folder = self._folder / f"sender{number}"
+        folder.mkdir(parents=True)
+        while not self._stopped.is_set():
+            by_name = {}
+            for slice_ in self._next(20):
+                path = folder / f"{slice_.number}.dcm"
+                self.template.write(path, slice_)
+                by_name[str(path)] = slice_
+            command = ["/usr/bin/storescu", "-v", "-nh", "-aec", self.server.ae_title, "127.0.0.1"]
+            run = subprocess.run(
+                [*command, str(self.server.dimse_port), *by_name],
+                env=dcmtk_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            self._read_answers(run.stdout, by_name)
+            for path in by_name:
+                Path(path).unlink()
+            if run.returncode:
+                time.sleep(0.05)  # the server is down
+
+    def _read_answers(self, output: str, by_name: dict[str, Slice]) -> None:
+        current = ""
+        for line in output.splitlines():
+            if sending := re.search(r"Sending file: (.*)", line):
+                current = sending[1].strip()
+            elif "Received Store Response (Success)" in line:
+                self._acknowledge([by_name[current]])
+            elif "Received Store Response" in line:
+                self.refusals.append(line)
+
+    def _stow(self) -> None:
+        while not self._stopped.is_set():
+            slices = {slice_.sop_uid: slice_ for slice_ in self._next(10)}
+            try:
+                answer = clients.stow(self.server, [self.template.stamp(slice_) for slice_ in slices.values()])
+            except requests.RequestException:
+                time.sleep(0.05)
+                continue
+            if answer.status_code == 200:
+                self._acknowledge([slices[uid] for uid in clients.stored_uids(answer.json())])
+            else:
+                self.refusals.append(f"STOW-RS {answer.status_code} {answer.text[:200]}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nothing_acknowledged_is_lost_over_fifty_kills(tmp_path: Path) -> None:
+    moments = random.Random(SEED)
+    server = Server(tmp_path / "archive").start()
+    load = Load(server, tmp_path)
+    load.start()
+    progress = []
+    try:
+        for _ in range(KILLS):
+            time.sleep(moments.uniform(0.05, 1.2))
+            server.kill()
+            progress.append(len(load.acknowledged))
+            server.start()
+        time.sleep(1)
+    finally:
+        load.stop()
+        if not server.is_running:
+            server.start()
+    try:
+        # A server that is being stopped may say so; nothing else is a reason to refuse.
+        assert not load.refusals, Counter(load.refusals).most_common(5)
+        assert len(load.acknowledged) > KILLS * 5, f"too little load to prove anything: {progress}"
+        _check_archive(server, load)
+        server.stop()
+        _check_verify(server)
+        server.start()
+        _check_archive(server, load)
+    finally:
+        server.stop()
+
+
+def _check_archive(server: Server, load: Load) -> None:
+    rows = clients.qido(server, "/instances")
+    uids = [clients.value(row, "00080018") for row in rows]
+    repeated = [uid for uid, count in Counter(uids).items() if count > 1]
+    assert not repeated, f"indexed more than once: {repeated[:5]}"
+    lost = set(load.acknowledged) - set(uids)
+    assert not lost, (
+        f"{len(lost)} of {len(load.acknowledged)} acknowledged instances are not indexed: {sorted(lost)[:5]}"
+    )
+    unknown = set(uids) - set(load.sent)
+    assert not unknown, unknown
+    # Stored but not acknowledged is allowed: the answer was lost. It must be whole all the same.
+    _check_bytes(server, load, set(uids))
+    _check_counters(server, load, set(uids))
+
+
+def _check_bytes(server: Server, load: Load, uids: set[str]) -> None:
+    expected = {uid: _digest(clients.data_set_of(load.template.stamp(load.sent[uid]))) for uid in uids}
+    found = {}
+    for study_uid in {load.sent[uid].study_uid for uid in uids}:
+        for part in clients.retrieve_files(server, f"/studies/{study_uid}"):
+            # All files are stamped from one template: the UID stands at the same place from the data set's begin.
+            data_set = clients.data_set_of(part)
+            found[clients.sop_uid_of(part)] = _digest(data_set)
+    assert found == expected
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_counters(server: Server, load: Load, uids: set[str]) -> None:
+    by_study = Counter(load.sent[uid].study_uid for uid in uids)
+    fields = {"includefield": ["NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "ModalitiesInStudy"]}
+    studies = {clients.value(row, "0020000D"): row for row in clients.qido(server, "/studies", fields)}
+    assert {uid: clients.value(row, "00201208") for uid, row in studies.items()} == dict(by_study)
+    assert {clients.value(row, "00201206") for row in studies.values()} == {1}
+    assert all(row["00080061"]["Value"] == ["CT"] for row in studies.values())
+    fields = {"includefield": "NumberOfSeriesRelatedInstances"}
+    series = {clients.value(row, "0020000D"): row for row in clients.qido(server, "/series", fields)}
+    assert {uid: clients.value(row, "00201209") for uid, row in series.items()} == dict(by_study)
+    for study_uid, count in by_study.items():
+        assert len(clients.qido(server, f"/studies/{study_uid}/instances")) == count
+
+
+def _check_verify(server: Server) -> None:
+    first = server.pacs("verify", timeout_s=300)
+    output = (first.stdout + first.stderr).lower()
+    assert not re.search(r"[1-9]\d* (missing|damaged|corrupt)", output), output
+    repaired = server.pacs("verify", "--repair", timeout_s=300)
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    second = server.pacs("verify", timeout_s=300)
+    assert second.returncode == 0, second.stdout + second.stderr
+    files, indexed = len(server.files()), _indexed(second.stdout + second.stderr)
+    assert files == indexed or indexed is None, f"{files} files, {indexed} indexed"
+
+
+def _indexed(output: str) -> int | None:
+    found = re.search(r"([\d,]+) instances", output)
+    return int(found[1].replace(",", "")) if found else None
