@@ -106,10 +106,14 @@ def choose(ranges: Sequence[MediaType], offers: Sequence[Offer], *, client_order
             ranked.append((-q, listed if client_order else 0, position))
     if not ranked:
         available = tuple(dict.fromkeys(str(offer) for offer in offers))
-        raise NotAcceptable(
-            f"None of the accepted media types can be sent. There is: {', '.join(available)}", available
-        )
+        raise none_acceptable(available)
     return offers[min(ranked)[2]]
+
+
+def none_acceptable(available: tuple[str, ...]) -> NotAcceptable:
+    """The error that names what there is."""
+    listed = ", ".join(available)
+    return NotAcceptable(f"None of the accepted media types can be sent. There is: {listed}", available)
 
 
 def quality(ranges: Sequence[MediaType], offer: Offer) -> tuple[float, int]:

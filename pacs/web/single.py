@@ -44,7 +44,8 @@ async def answer(
     """Send one body, whole or the range that was asked: 200, 206, 304 or 416.
 
     size_bytes: a function when it is costly to know; it is then only called for a range. read: (offset, length or
-    None for the rest) → pieces. on_close: called in the end, whatever the answer was. Several ranges in one request are answered with the whole, as RFC 9110 14.2 allows.
+    None for the rest) → pieces. on_close: called in the end, whatever the answer was. Several ranges in one request
+    are answered with the whole, as RFC 9110 14.2 allows.
     """
     short, status, span = await _outcome(request, bridge, etag, size_bytes, headers)
     if short is not None:

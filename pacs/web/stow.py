@@ -66,7 +66,7 @@ class Receiver:
         return self._ready_bytes >= _GROUP_BYTES or len(self._ready) >= _GROUP_PARTS
 
     def feed(self, block: Sequence[bytes]) -> None:
-        """Raises TooLarge past the limit of a request, OutOfResources when the disk is full, Invalid for bad framing."""
+        """Raises TooLarge past the limit of a request, OutOfResources for a full disk, Invalid for bad framing."""
         for data in block:
             self._received += len(data)
             if self._max_bytes is not None and self._received > self._max_bytes:
@@ -231,7 +231,7 @@ class Stow:
             url = url_of(base, Target(studies.pop()))
         else:
             url = f"{base}/studies" if study_uid is None else url_of(base, Target(study_uid))
-        body = {"00081190": {"vr": "UR", "Value": [url]}}
+        body: dict[str, dict[str, object]] = {"00081190": {"vr": "UR", "Value": [url]}}
         if failed:
             body["00081198"] = {"vr": "SQ", "Value": [_failed_item(error) for error in failed]}
         if stored:

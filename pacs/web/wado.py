@@ -28,6 +28,7 @@ from pacs.web.negotiate import (
     Offer,
     accepted,
     choose,
+    none_acceptable,
     quality,
 )
 from pacs.web.target import target_of
@@ -201,9 +202,7 @@ def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]
         available = tuple(
             str(Offer(DICOM, uid, multipart)) for multipart in (True, False) for uid in sorted(syntaxes_here)
         )
-        raise NotAcceptable(
-            f"None of the accepted media types can be sent. There is: {', '.join(available)}", available
-        )
+        raise none_acceptable(available)
     return best[True] >= best[False]
 
 
