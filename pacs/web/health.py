@@ -18,7 +18,7 @@ class Health:
     """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block."""
 
     def __init__(
-        self, bridge: Bridge, links: Links, counts: Callable[[], Counts], health: Callable[[], Sequence[str]]
+        self, bridge: Bridge, links: Links, counts: Callable[[], Counts] | None, health: Callable[[], Sequence[str]]
     ) -> None:
         self._bridge = bridge
         self._links = links
@@ -45,13 +45,15 @@ class Health:
     async def root(self, request: web.Request) -> web.Response:
         """Where to go, as HTML for browsers and JSON for others."""
         base = self._links.base(request)
-        counts = await self._bridge.run(self._counts)
-        totals = {
-            "patients": counts.patients,
-            "studies": counts.studies,
-            "series": counts.series,
-            "instances": counts.instances,
-        }
+        totals: dict[str, int] = {}
+        if self._counts is not None:
+            counts = await self._bridge.run(self._counts)
+            totals = {
+                "patients": counts.patients,
+                "studies": counts.studies,
+                "series": counts.series,
+                "instances": counts.instances,
+            }
         ranges = accepted(request.headers.getall("Accept", []))
         chosen = choose(ranges, [Offer("application/json"), Offer("text/html")], client_order=True)
         if chosen.media_type == "application/json":

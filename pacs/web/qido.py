@@ -11,7 +11,8 @@ from aiohttp import web
 from multidict import CIMultiDict, MultiMapping
 
 from pacs.dicom import keys as query_keys
-from pacs.dicom.matching import Matcher, Single, TagPath, UidList
+from pacs.dicom.matchers import Matcher, Single, TagPath, UidList
+from pacs.dicom.matching import is_universal
 from pacs.dicom.model import Caller, Level, Target
 from pacs.errors import Invalid
 from pacs.index.base import Fields, Page, Query
@@ -147,12 +148,17 @@ class Qido:
             if name.lower() in _CONTROLS:
                 continue
             try:
-                query_keys.resolve(name)
+                tag = query_keys.resolve(name)[0]
             except Invalid:
                 ignored.append(name)
                 continue
+            if tag in query_keys.CONTROLS:
+                continue
+            # What is searched by comes back too (PS3.18 10.6.3.3).
+            fields = replace(fields, tags=fields.tags | {tag})
             path, matcher = query_keys.from_parameter(name, parameters.getall(name), fuzzy=is_fuzzy)
-            found[path] = matcher
+            if not is_universal(matcher):
+                found[path] = matcher
         keys = dict(query_keys.combine(found))
         within = None
         study_uid = uid_of(request, "study")

@@ -56,7 +56,7 @@ class Limits:
 class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
-    counts: totals of the archive. health: what is wrong, empty when ready. port 0: any free one; ``port`` tells which
+    counts: totals of the archive, for the root page. health: what is wrong, empty when ready. port 0: any free one; ``port`` tells which
     after ``start``. Raises Invalid for values that mean nothing.
     """
 
@@ -66,7 +66,7 @@ class WebServer:
         query: QueryService,
         retrieve: Retrieve,
         *,
-        counts: Callable[[], Counts],
+        counts: Callable[[], Counts] | None = None,
         health: Callable[[], Sequence[str]] = lambda: (),
         host: str = "127.0.0.1",
         port: int = 8081,

@@ -54,7 +54,7 @@ NASTY = [
     b"\r\n-",
     b"\r\n--",
     b"\r\n--c",
-    b"--b",
+    b"x--b",
     b"\r\n--bb\r\n",
     b"\r\n--b x\r\n",
     b"\0" * 9,
