@@ -29,7 +29,8 @@ _ESCAPES = {"n": "\n", "r": "\r", '"': '"', "\\": "\\"}
 def parse(text: str) -> dict[str, str]:
     """Names to values, the last of several winning. Raises ValueError naming the first line that cannot be read."""
     values: dict[str, str] = {}
-    position = 1 if text.startswith("\ufeff") else 0
+    text = text.removeprefix("\ufeff")
+    position = 0
     while position < len(text):
         ignored = _IGNORED.match(text, position)
         if ignored and ignored.end() > position:
