@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +84,6 @@ def _announce(settings: Settings, archive: Archive) -> None:
 
 
 def _reachable(host: str) -> str:
-    """An address that one can type, where the server listens on all."""
-    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+    """An address that one can type here, where the server listens on all."""
+    name = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104
     return f"[{name}]" if ":" in name else name

@@ -1,0 +1,29 @@
+# docker build -t raccoon-pacs . && docker run -p 8081:8081 -p 11112:11112 -v pacs-data:/data raccoon-pacs
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml setup.cfg README.md LICENSE ./
+COPY pacs pacs
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[fast]"
+RUN python -m venv /opt/pacs \
+    && /opt/pacs/bin/pip install --no-cache-dir --no-index --find-links /wheels "raccoon-pacs[fast]"
+
+FROM python:3.12-slim
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin pacs \
+    && install -d -o pacs -g pacs /data
+COPY --from=build /opt/pacs /opt/pacs
+COPY config/ae.properties /app/config/ae.properties
+ENV PACS_HOME=/app \
+    DICOM_STORE_ROOTPATH=/data \
+    SERVER_HOST=0.0.0.0 \
+    DIMSE_HOSTNAME=0.0.0.0 \
+    PYTHONUNBUFFERED=1 \
+    PATH=/opt/pacs/bin:$PATH
+WORKDIR /app
+USER pacs
+VOLUME /data
+EXPOSE 8081 11112
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('SERVER_PORT', '8081') + '/health/ready', timeout=4)"]
+ENTRYPOINT ["pacs"]
+CMD ["serve"]
