@@ -40,9 +40,10 @@ def public_vr(tag: int) -> str | None:
 def private_vr(tag: int, creator: str) -> str | None:
     """VR of a private tag whose block ``creator`` reserved, from pydicom's private dictionary."""
     try:
-        return str(datadict.private_dictionary_VR(tag, creator))
+        vr = str(datadict.private_dictionary_VR(tag, creator))
     except KeyError:
         return None
+    return "OB or OW" if vr == "OB_OW" else vr
 
 
 def resolve(tag: int, vr: str, length: int, implicit: bool, enclosing: Iterable[_Dataset]) -> str:

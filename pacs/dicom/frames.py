@@ -10,7 +10,7 @@ from pacs.dicom.buffer import Buffer
 from pacs.dicom.dictionary import first_value
 from pacs.dicom.encapsulation import MAX_FRAGMENTS, frames_of
 from pacs.dicom.layout import PixelLayout
-from pacs.dicom.parser import Parsed, Pixels
+from pacs.dicom.parsed import Parsed, Pixels
 from pacs.dicom.transfer_syntax import RLE_LOSSLESS, find
 
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}

@@ -7,7 +7,7 @@ from struct import unpack_from
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.dictionary import public_vr
 from pacs.dicom.json_model import LONG_VRS
-from pacs.dicom.parser import UNDEFINED, Encoding
+from pacs.dicom.parsed import Encoding
 from pacs.dicom.transfer_syntax import (
     BY_UID,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -59,5 +59,5 @@ def _guess(buffer: Buffer, start: int) -> Encoding | None:
         big_endian = (group & 0xFF) << 8 | group >> 8 < group
         return Encoding(False, big_endian)
     known = group & 1 or public_vr(group << 16 | element) is not None
-    fits = length <= remaining - 8 or length == UNDEFINED
+    fits = length <= remaining - 8 or length == 0xFFFFFFFF
     return Encoding(True, False) if known and fits and 0 < group < 0xFFFE else None

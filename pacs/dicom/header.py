@@ -13,9 +13,11 @@ from pacs.dicom.buffer import Buffer
 from pacs.dicom.frames import pixel_layout
 from pacs.dicom.guess import encoding_at, guessed_transfer_syntax
 from pacs.dicom.inflate import MAX_INFLATED_BYTES, inflated
+from pacs.dicom.json_model import ORJSON_MAX_DEPTH, dumps
 from pacs.dicom.layout import Layout
 from pacs.dicom.model import Header, Target
-from pacs.dicom.parser import Parsed, parse
+from pacs.dicom.parsed import Parsed
+from pacs.dicom.parser import parse
 from pacs.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, find
 from pacs.errors import InvalidValue, MissingAttribute, MissingValue, NotStorable, Rejected, Unreadable
 
@@ -62,7 +64,11 @@ def read_header(
         error.sop_class_uid = _text(parsed.attributes, "00080016") or (known.sop_class_uid if known else "")
         error.sop_uid = _text(parsed.attributes, "00080018") or (known.sop_uid if known else "")
         raise
-    return Header(target, sop_class_uid, syntax, offset, parsed.attributes, layout)
+    header = Header(target, sop_class_uid, syntax, offset, parsed.attributes, layout)
+    if parsed.depth > ORJSON_MAX_DEPTH:
+        # Fills the cached property, which cannot make this one itself.
+        header.__dict__["json"] = dumps(parsed.attributes)
+    return header
 
 
 def parse_data_set(data: bytes, transfer_syntax_uid: str) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
+import orjson
+
 from pacs.dicom.charset import Charset, Decode
+from pacs.dicom.model import Attributes
 
 Element = dict[str, Any]
 Convert = Callable[[bytes], Element]
@@ -36,6 +39,30 @@ def value_types(charset: Charset, big_endian: bool) -> Mapping[str | bytes, Valu
     return types
 
 
+def dumps(attributes: Attributes) -> bytes:
+    """UTF-8 JSON of a data set with sequences of any depth; orjson alone stops at ORJSON_MAX_DEPTH."""
+    try:
+        return orjson.dumps(attributes)
+    except orjson.JSONEncodeError:
+        pass
+    data_sets = [attributes]
+    for data_set in data_sets:  # grows meanwhile: items come after what holds them
+        for element in data_set.values():
+            if element["vr"] == "SQ":
+                data_sets += element.get("Value", ())
+    done: dict[int, orjson.Fragment] = {}
+    for data_set in reversed(data_sets):
+        shallow = {
+            tag: {"vr": "SQ", "Value": [done.pop(id(item)) for item in element["Value"]]}
+            if element["vr"] == "SQ" and "Value" in element
+            else element
+            for tag, element in data_set.items()
+        }
+        done[id(data_set)] = orjson.Fragment(orjson.dumps(shallow))
+    return orjson.dumps(done.pop(id(attributes)))
+
+
+ORJSON_MAX_DEPTH = 80  # sequences within sequences that orjson writes
 LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 WORD_TYPES = {"OW": "H", "OF": "I", "OL": "I", "OD": "Q", "OV": "Q"}

@@ -6,20 +6,20 @@ dicts. Bulk data are stepped over, never read. Nesting is kept on a stack of our
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, NamedTuple
 
 from pacs.dicom import charset as charsets
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.dictionary import AMBIGUOUS, first_value, private_vr, public_vr, public_vrs, resolve
-from pacs.dicom.encapsulation import Fragments, read_fragments
+from pacs.dicom.encapsulation import read_fragments
 from pacs.dicom.json_model import inline, value_types
 from pacs.dicom.layout import Span
+from pacs.dicom.parsed import Encoding, Parsed, Pixels
 from pacs.errors import Unreadable
 
 UNDEFINED = 0xFFFFFFFF
-MAX_DEPTH = 512
+MAX_DEPTH = 320  # its JSON is three times as deep, and the fastest reader of JSON stops at 1024
 MAX_ELEMENTS = 2_000_000  # about 1 GB as Python objects; nothing real comes near
 MAX_PENDING = 10_000
 MAX_VALUE_BYTES = 1 << 20  # longer values of any VR are bulk data: no header needs more memory than this for one
@@ -32,32 +32,8 @@ _UINT32 = (Struct("<L").unpack_from, Struct(">L").unpack_from)
 _DATA_SET_ENDS = -1  # instead of the next element's position
 
 
-class Encoding(NamedTuple):
-    """How a data set is written."""
-
-    implicit: bool
-    big_endian: bool
-
-
 # A sequence with VR UN, whatever the encoding around it (PS3.5 6.2.2).
 _UN_SEQUENCE = Encoding(implicit=True, big_endian=False)
-
-
-class Pixels(NamedTuple):
-    """Pixel data of the top level. fragments: None when native."""
-
-    tag: int
-    value: Span
-    fragments: Fragments | None
-
-
-@dataclass(slots=True)
-class Parsed:
-    """attributes in ascending tag order; bulk by tag path; offsets count from the start of the buffer."""
-
-    attributes: dict[str, Any] = field(default_factory=dict)
-    bulk: dict[str, Span] = field(default_factory=dict)
-    pixels: Pixels | None = None
 
 
 def parse(
@@ -126,8 +102,8 @@ class _Parser:
             convert = value_types(charsets.DEFAULT, big_endian)[vr].convert
             if convert is not None:
                 enclosing[0][f"{tag:08X}"] = convert(raw)
-        for key in [key for key in self.data_set if key < "0003"]:
-            del self.data_set[key]
+        for key in [key for key in self.data_set if key < "0003" and key[3] in "02"]:
+            del self.data_set[key]  # command and file meta elements have no place in a data set
 
     def elements(self) -> None:
         """Read elements until the data set ends or a sequence begins."""
@@ -191,7 +167,7 @@ class _Parser:
         key = f"{group:04X}{element:04X}"
         if length == UNDEFINED:
             if tag >> 24 == 0x7F or (vr in ("OB", "OW") and not implicit):
-                return self.encapsulated(tag, key, value)
+                return self.encapsulated(tag, key, vr if vr == "OW" and not implicit else "OB", value)
             return self.sequence(key, value, UNDEFINED, self.sequence_encoding(position))
         if value + length > self.stop:
             raise Unreadable(
@@ -228,12 +204,12 @@ class _Parser:
         self.parsed.bulk[uri] = span
         self.data_set[key] = {"vr": vr, "BulkDataURI": uri}
 
-    def encapsulated(self, tag: int, key: str, value: int) -> int:
+    def encapsulated(self, tag: int, key: str, vr: str, value: int) -> int:
         fragments = read_fragments(self.buffer, value, self.stop)
         if self.bulk_threshold is None:
-            self.data_set[key] = inline("OB", self.buffer[value : value + fragments.value.length], False)
+            self.data_set[key] = inline(vr, self.buffer[value : value + fragments.value.length], False)
         else:
-            self.bulk(key, "OB", fragments.value)
+            self.bulk(key, vr, fragments.value)
             if tag in PIXEL_TAGS and not self.sequences:
                 self.parsed.pixels = Pixels(tag, fragments.value, fragments)
         return fragments.next
@@ -248,6 +224,7 @@ class _Parser:
         stop = self.stop if undefined else value + length
         self.sequences.append(_Sequence(key, items, stop, undefined, encoding, outer))
         self.position = value
+        self.parsed.depth = max(self.parsed.depth, len(self.sequences))
         return _DATA_SET_ENDS
 
     def next_item(self) -> bool:
