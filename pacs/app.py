@@ -1,0 +1,246 @@
+"""Composition root: settings → index and blobs → services → adapters, started and stopped in order.
+
+The only module that names a backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pacs.blobs.base import BlobStore
+from pacs.blobs.filesystem import FilesystemBlobs
+from pacs.dimse.peers import Peers
+from pacs.dimse.server import DimseServer
+from pacs.dimse.wire import Timeouts
+from pacs.errors import PacsError
+from pacs.imaging.pool import Pool
+from pacs.index.base import Index
+from pacs.index.sqlite import SqliteIndex
+from pacs.services.file_key import FileKeyPattern
+from pacs.services.lock import ArchiveLock
+from pacs.services.query import QueryService
+from pacs.services.retrieve import Retrieve
+from pacs.services.store import Store
+from pacs.settings import Settings
+from pacs.web.server import Limits, WebServer
+
+log = logging.getLogger(__name__)
+
+INDEX_FILE = "index.sqlite"
+STOP_GRACE_S = 25.0
+# Half-received files of a process that was killed; nothing in them was ever acknowledged.
+_LEFTOVER_AGE_S = 3600.0
+
+
+@dataclass
+class Archive:
+    """Index, blobs and services over one data folder, without any wire. Close it, or use it in a ``with``."""
+
+    data_folder: Path
+    index: Index
+    blobs: BlobStore
+    store: Store
+    query: QueryService
+    retrieve: Retrieve
+    _resources: ExitStack
+
+    @classmethod
+    def open(cls, settings: Settings, *, exclusive: bool = False) -> Archive:
+        """Open, or make, the archive in DICOM_STORE_ROOTPATH.
+
+        exclusive: no other process may have it open (reindex). Raises PacsError when the folder cannot be used or is
+        in use, and when its index was made by a newer version.
+        """
+        folder = settings.dicom_store_rootpath
+        with ExitStack() as opened:
+            opened.enter_context(ArchiveLock(folder, exclusive=exclusive))
+            blobs = _blobs(folder)
+            opened.callback(blobs.close)
+            index = SqliteIndex(folder / INDEX_FILE)
+            opened.callback(index.close)
+            pool = Pool(settings.imaging_workers, settings.imaging_queue, settings.imaging_timeout_s)
+            opened.callback(pool.close)
+            return cls(
+                folder,
+                index,
+                blobs,
+                Store(
+                    index,
+                    blobs,
+                    FileKeyPattern(settings.dicom_store_filepath),
+                    replace=settings.duplicates == "replace",
+                    min_free_bytes=settings.min_free_bytes,
+                    max_object_bytes=settings.max_instance_bytes or None,
+                    max_inflated_bytes=settings.max_inflated_bytes,
+                ),
+                QueryService(index),
+                Retrieve(index, blobs, pool),
+                opened.pop_all(),
+            )
+
+    def remove_leftovers(self) -> int:
+        """Remove what killed processes left half-received; returns how many files."""
+        old = time.time() - _LEFTOVER_AGE_S
+        leftovers = [path for path in self.blobs.incoming().iterdir() if path.stat().st_mtime < old]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def close(self) -> None:
+        self._resources.close()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
+    """The store, and a new empty index that takes the old one's place when the block ends without an exception.
+
+    Raises OutOfResources when another process has the archive open.
+    """
+    folder = settings.dicom_store_rootpath
+    old, new = folder / INDEX_FILE, folder / f"{INDEX_FILE}.new"
+    with ArchiveLock(folder, exclusive=True), closing(_blobs(folder)) as blobs:
+        _remove_database(new)
+        try:
+            with closing(SqliteIndex(new)) as index:
+                yield blobs, index
+            # An index in place with the write-ahead log of another would be corrupt: the old one's is folded in first.
+            with suppress(sqlite3.Error), closing(sqlite3.connect(old)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            for log_file in _log_files(old):
+                log_file.unlink(missing_ok=True)
+            new.replace(old)
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            _remove_database(new)
+
+
+def serve(settings: Settings, on_ready: Callable[[Archive], None]) -> None:
+    """Serve DIMSE and DICOMweb until SIGTERM or SIGINT, then finish what is under way.
+
+    on_ready is called, in a thread, when both ports are open. Raises PacsError when the archive or a port cannot be had.
+    """
+    with Archive.open(settings) as archive:
+        if removed := archive.remove_leftovers():
+            log.warning("removed %d half-received files of an earlier run", removed)
+        run = _loop_runner()
+        run(_serve(settings, archive, on_ready))
+
+
+async def _serve(settings: Settings, archive: Archive, on_ready: Callable[[Archive], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    web = _web_server(settings, archive)
+    dimse = _dimse_server(settings, archive) if settings.enable_dimse else None
+    try:
+        await web.start()
+        if dimse is not None:
+            await asyncio.to_thread(dimse.start)
+        await asyncio.to_thread(on_ready, archive)
+        await stop.wait()
+        log.info("stopping: finishing what is under way")
+    finally:
+        # Both at once, so that the grace of one is not added to the other's.
+        await asyncio.gather(
+            web.stop(STOP_GRACE_S),
+            *([asyncio.to_thread(dimse.stop, STOP_GRACE_S)] if dimse is not None else []),
+        )
+
+
+def _web_server(settings: Settings, archive: Archive) -> WebServer:
+    return WebServer(
+        archive.store,
+        archive.query,
+        archive.retrieve,
+        counts=archive.index.counts,
+        health=lambda: _problems(archive, settings.min_free_bytes),
+        host=settings.server_host,
+        port=settings.server_port,
+        api_root=settings.dicomweb_api,
+        dicomweb_host=settings.dicomweb_host,
+        dicomweb_port=settings.dicomweb_port,
+        limits=Limits(
+            query_rows=settings.qido_default_limit,
+            query_rows_max=settings.qido_max_limit,
+            body_bytes=settings.stow_max_bytes or None,
+        ),
+        cors_origins=settings.cors_allowed_origins,
+        trusted_proxies=settings.trusted_proxies,
+        retrieve_ae_title=settings.dimse_ae_title,
+    )
+
+
+def _dimse_server(settings: Settings, archive: Archive) -> DimseServer:
+    return DimseServer(
+        archive.store,
+        archive.query,
+        archive.retrieve,
+        ae_title=settings.dimse_ae_title,
+        host=settings.dimse_hostname,
+        port=settings.dimse_port,
+        peers=Peers(settings.dimse_ae_config),
+        max_associations=settings.max_associations,
+        max_pdu=settings.dimse_max_pdu,
+        timeouts=Timeouts(
+            associating_s=settings.dimse_acse_timeout_s,
+            message_s=settings.dimse_message_timeout_s,
+            idle_s=settings.dimse_idle_timeout_s or None,
+        ),
+        strict_called=settings.dimse_check_called_ae,
+    )
+
+
+def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
+    """What keeps the archive from serving; for the health check."""
+    try:
+        archive.index.counts()
+        free = archive.blobs.free_bytes()
+    except PacsError as error:
+        return [str(error)]
+    return ["the disk is full"] if free is not None and free < min_free_bytes else []
+
+
+def _blobs(folder: Path) -> FilesystemBlobs:
+    return FilesystemBlobs(folder / "files", folder / "incoming")
+
+
+def _log_files(database: Path) -> list[Path]:
+    return [database.with_name(f"{database.name}{suffix}") for suffix in ("-wal", "-shm")]
+
+
+def _remove_database(database: Path) -> None:
+    for path in (database, *_log_files(database)):
+        path.unlink(missing_ok=True)
+
+
+def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """uvloop where it is installed: it moves more bytes per second."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
