@@ -121,6 +121,10 @@ def data_set_offset(part10: bytes) -> int:
     return file.tell()
 
 
+def file_meta_of(part10: bytes) -> pydicom.dataset.FileMetaDataset:
+    return pydicom.dcmread(BytesIO(part10), stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).file_meta
+
+
 def sop_uid_of(part10: bytes) -> str:
     data_set = pydicom.dcmread(BytesIO(part10), stop_before_pixels=True, force=True)
     # Some real files lack it in the data set: storescu then sends the one of their file meta information.

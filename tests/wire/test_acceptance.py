@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -399,7 +398,7 @@ def test_wado_gives_every_study_back_byte_for_byte(batches: list[Batch]) -> None
         for study_uid in sorted({place.study_uid for place in batch.places.values()}):
             for part in clients.retrieve_files(batch.server, f"/studies/{study_uid}"):
                 offset = clients.data_set_offset(part)
-                meta = read_file_meta_info(BytesIO(part))
+                meta = clients.file_meta_of(part)
                 uid = str(meta.MediaStorageSOPInstanceUID)
                 received[uid] = clients.Received(part[offset:], str(meta.TransferSyntaxUID))
         problems += batch.check(received, "WADO-RS")
