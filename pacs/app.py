@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,6 @@ from pacs.errors import PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
-from pacs.index.swap import remove_database, replace_database
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
 from pacs.services.query import QueryService
@@ -138,33 +137,10 @@ def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
             _remove_database(new)
 
 
-@contextmanager
-def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
-    """The stored files, and an empty index that takes the old one's place when the block ends well (``pacs reindex``).
-
-    Until then the old index is untouched. Raises OutOfResources while another process has the archive open.
-    """
-    folder = settings.dicom_store_rootpath
-    fresh = folder / f"{INDEX_FILE}.new"
-    with ArchiveLock(folder, exclusive=True):
-        blobs = FilesystemBlobs(folder / "files", folder / "incoming")
-        remove_database(fresh)
-        try:
-            index = SqliteIndex(fresh)
-            try:
-                yield blobs, index
-            finally:
-                index.close()
-            replace_database(folder / INDEX_FILE, fresh)
-        finally:
-            remove_database(fresh)
-            blobs.close()
-
-
 def serve(settings: Settings, on_ready: Callable[[Archive], None]) -> None:
     """Serve DIMSE and DICOMweb until SIGTERM or SIGINT, then finish what is under way.
 
-    on_ready is called, in a thread, when both ports are open. Raises PacsError when the archive or a port cannot be had.
+    on_ready is called, in a thread, when both ports are open. Raises PacsError when folder or port cannot be used.
     """
     with Archive.open(settings) as archive:
         if removed := archive.remove_leftovers():
