@@ -56,6 +56,8 @@ class Wanted:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        if self.bits_allocated == 1:
+            return np.dtype(np.uint8)
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
     @property
@@ -75,6 +77,8 @@ def decode(transfer_syntax_uid: str, data: bytes, wanted: Wanted) -> tuple[Array
         raise Undecodable("the frame is larger than is decoded here")
     if family in ("rle", "deflated", "plain"):
         planes_first = wanted.planar or family == "rle"
+        if wanted.bits_allocated == 1:
+            return _unpacked_bits(_UNPACKERS[family](data, wanted), wanted), wanted.photometric
         return _shaped(_UNPACKERS[family](data, wanted), wanted, planes_first), wanted.photometric
     head = codestream.jpeg2000(data) if family in ("jpeg-2000", "htj2k") else codestream.jpeg(data)
     if (head.rows, head.columns, head.components) != wanted.shape:
@@ -144,10 +148,20 @@ def _shaped(raw: bytes | bytearray, wanted: Wanted, planes_first: bool) -> Array
     return array.reshape(wanted.shape)
 
 
+def _unpacked_bits(raw: bytes | bytearray, wanted: Wanted) -> Array:
+    count = wanted.rows * wanted.columns * wanted.samples
+    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
+    if len(bits) < count:
+        raise Undecodable("the frame ends before its last pixel")
+    return bits[:count].reshape(wanted.shape)
+
+
 # Frames that carry no header of their own.
 
 
 def _unpack_rle(data: bytes, wanted: Wanted) -> bytes | bytearray:
+    if wanted.bits_allocated == 1:
+        raise Undecodable("RLE knows no single bits")
     plane, samples, size = wanted.rows * wanted.columns, wanted.samples, wanted.dtype.itemsize
     if len(data) * 64 < plane * samples * size:  # PackBits makes at most 128 bytes of 2
         raise Undecodable("the RLE frame is too short for its size")

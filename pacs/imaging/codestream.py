@@ -70,7 +70,7 @@ def _jpeg(data: bytes, start: int) -> Codestream:
             continue
         length = int.from_bytes(data[offset + 2 : offset + 4], "big")
         segment = data[offset + 4 : offset + 2 + length]
-        if marker == _APP14 and segment.startswith(b"Adobe"):
+        if marker == _APP14 and segment.startswith(b"Adobe") and len(segment) >= 12:
             adobe = segment[11]
         elif marker == _APP0 and segment.startswith(b"JFIF"):
             jfif = True

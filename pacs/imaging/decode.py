@@ -31,7 +31,7 @@ def decode_frames(source: Source, numbers: Sequence[int]) -> list[bytes]:
         decoded = []
         for number in numbers:
             array, _ = frames.frame_array(source, reader, image, number)
-            decoded.append(frames.packed(array, planar))
+            decoded.append(frames.packed(array, image, planar))
         return decoded
 
 

@@ -172,8 +172,10 @@ def frame_array(
     return flat.reshape(image.rows, image.columns, image.samples), image.photometric
 
 
-def packed(array: Array, planar: bool) -> bytes:
+def packed(array: Array, image: Image, planar: bool) -> bytes:
     """(rows, columns, samples) as native bytes, by plane or by pixel."""
+    if image.bits_allocated == 1:
+        return np.packbits(array.reshape(-1), bitorder="little").tobytes()
     return np.moveaxis(array, 2, 0).tobytes() if planar and array.shape[2] > 1 else array.tobytes()
 
 

@@ -139,7 +139,7 @@ def _rgb(ybr: NDArray[np.uint8], offset: float = 0.0, luma: float = 1.0, chroma:
         values = ybr[block].astype(np.float32)
         y, cb, cr = (values[..., 0] - offset) * luma, (values[..., 1] - 128) * chroma, (values[..., 2] - 128) * chroma
         for channel, plane in enumerate((y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)):
-            out[(*block, channel)] = np.clip(plane + 0.5, 0, 255)
+            out[(*block, slice(None), channel)] = np.clip(plane + 0.5, 0, 255)
     return out
 
 

@@ -30,6 +30,9 @@ class Reader(Protocol):
     def read(self, span: Span) -> bytes:
         """All bytes of the span. Raises Corrupt when the file ends before."""
 
+    def some(self, offset: int, limit: int) -> bytes:
+        """1 to ``limit`` bytes from an offset, none at the end of the file."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -118,16 +121,10 @@ class _Plain:
         # The size is checked first: a hostile length must not make us allocate.
         if span.offset < 0 or span.length < 0 or span.offset + span.length > os.fstat(self._descriptor).st_size:
             raise Corrupt("the stored file ends before its pixel or bulk data")
-        pieces = []
-        offset, left = span
-        while left > 0:
-            piece = os.pread(self._descriptor, left, offset)
-            if not piece:
-                raise Corrupt("the stored file ends before its pixel or bulk data")
-            pieces.append(piece)
-            offset += len(piece)
-            left -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return _whole(self, span)
+
+    def some(self, offset: int, limit: int) -> bytes:
+        return os.pread(self._descriptor, limit, offset)
 
 
 class _Inflating:
@@ -139,16 +136,15 @@ class _Inflating:
         self._rewind()
 
     def read(self, span: Span) -> bytes:
-        if span.offset < self._position:
+        return _whole(self, span)
+
+    def some(self, offset: int, limit: int) -> bytes:
+        if offset < self._position:
             self._rewind()
-        while self._position < span.offset:
-            self._inflate(min(_PIECE, span.offset - self._position))
-        pieces, left = [], span.length
-        while left > 0:
-            piece = self._inflate(min(_PIECE, left))
-            pieces.append(piece)
-            left -= len(piece)
-        return b"".join(pieces)
+        while self._position < offset:
+            if not self._inflate(min(_PIECE, offset - self._position)):
+                return b""
+        return self._inflate(min(_PIECE, limit))
 
     def _rewind(self) -> None:
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5: RFC 1951, no zlib header
@@ -157,13 +153,13 @@ class _Inflating:
         self._position = 0
 
     def _inflate(self, limit: int) -> bytes:
-        """1 to ``limit`` next bytes."""
+        """1 to ``limit`` next bytes, none at the end."""
         while True:
             if not self._input:
                 self._input = os.pread(self._descriptor, _PIECE, self._file_offset)
                 self._file_offset += len(self._input)
             if not self._input or self._inflater.eof:
-                raise Corrupt("the deflated data set ends before its pixel or bulk data")
+                return b""
             try:
                 piece = self._inflater.decompress(self._input, limit)
             except zlib.error as err:
@@ -172,3 +168,16 @@ class _Inflating:
             if piece:
                 self._position += len(piece)
                 return piece
+
+
+def _whole(reader: Reader, span: Span) -> bytes:
+    pieces = []
+    offset, left = span
+    while left > 0:
+        piece = reader.some(offset, left)
+        if not piece:
+            raise Corrupt("the stored file ends before its pixel or bulk data")
+        pieces.append(piece)
+        offset += len(piece)
+        left -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

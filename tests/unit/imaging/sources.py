@@ -1,0 +1,117 @@
+"""Sources of real files and of made ones, and what independent decoders say of them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from pacs.dicom.header import read_header
+from pacs.imaging.source import Source
+from tests import builders
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+
+
+def source_of(path: Path) -> Source:
+    header = read_header(path, derive_uids=True)
+    return Source(path, header.transfer_syntax_uid, header.data_set_offset, header.json, header.layout)
+
+
+def real_images() -> list[Path]:
+    """Files of the pydicom wheel that have pixels."""
+    found = []
+    for path, _ in builders.real_files():
+        if path.name != "DICOMDIR" and "dicomdirtests" not in path.parts and source_or_none(path):
+            found.append(path)
+    return found
+
+
+def source_or_none(path: Path) -> Source | None:
+    try:
+        source = source_of(path)
+    except Exception:  # noqa: BLE001  not an image then
+        return None
+    return source if source.layout.pixels else None
+
+
+def real(name: str) -> Path:
+    (path,) = {path for path, _ in builders.real_files() if path.name == name}
+    return path
+
+
+def image_file(
+    path: Path,
+    pixels: NDArray[Any] | None,
+    transfer_syntax: str = EXPLICIT,
+    *,
+    frames: list[bytes] | None = None,
+    photometric: str = "",
+    **attributes: Any,
+) -> Source:
+    """Write an image of (rows, columns[, samples]) or (frames, rows, columns) and open it.
+
+    frames: codestreams that make up encapsulated Pixel Data; pixels then only tell sizes.
+    """
+    rows, columns, samples, count = 0, 0, 1, 1
+    if pixels is not None:
+        if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+            rows, columns, samples = pixels.shape
+        elif pixels.ndim == 3:
+            count, rows, columns = pixels.shape
+        else:
+            rows, columns = pixels.shape
+    bits = (pixels.dtype.itemsize if pixels is not None else 1) * 8
+    described: dict[str, Any] = {
+        "SOPClassUID": SECONDARY_CAPTURE,
+        "SOPInstanceUID": "2.25.1",
+        "StudyInstanceUID": "2.25.2",
+        "SeriesInstanceUID": "2.25.3",
+        "PatientID": "P1",
+        "SamplesPerPixel": samples,
+        "PhotometricInterpretation": photometric or ("RGB" if samples == 3 else "MONOCHROME2"),
+        "NumberOfFrames": count if count > 1 else None,
+        "PlanarConfiguration": 0 if samples > 1 else None,
+        "Rows": rows,
+        "Columns": columns,
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(pixels is not None and pixels.dtype.kind == "i"),
+        **attributes,
+    }
+    described = {key: value for key, value in described.items() if value is not None}
+    data = builders.part10(described, transfer_syntax)
+    explicit = transfer_syntax != IMPLICIT
+    if frames is not None:
+        data += builders.encapsulated(frames, transfer_syntax=transfer_syntax)
+    elif pixels is not None:
+        value = pixels.tobytes()
+        value += b"\0" * (len(value) % 2)
+        head = b"\xe0\x7f\x10\x00" + (b"OW\0\0" if explicit else b"")
+        data += head + len(value).to_bytes(4, "little") + value
+    path.write_bytes(data)
+    return source_of(path)
+
+
+def dcmtk(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([f"/usr/bin/{program}", *map(str, arguments)], capture_output=True, timeout=60)
+
+
+def dcmtk_picture(path: Path, out: Path, *options: str) -> NDArray[np.uint8]:
+    """What dcmj2pnm shows: (rows, columns) or (rows, columns, 3)."""
+    done = dcmtk("dcmj2pnm", *options, path, out)
+    assert done.returncode == 0, done.stderr
+    from PIL import Image
+
+    with Image.open(out) as image:
+        return np.asarray(image)
+
+
+def pydicom_raw(path: Path, index: int) -> NDArray[Any]:
+    return np.asarray(pydicom.pixels.pixel_array(path, index=index, raw=True))
