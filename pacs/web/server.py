@@ -56,8 +56,8 @@ class Limits:
 class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
-    counts: totals of the archive, for the root page. health: what is wrong, empty when ready. port 0: any free one; ``port`` tells which
-    after ``start``. Raises Invalid for values that mean nothing.
+    counts: totals of the archive, for the root page. health: what is wrong, empty when ready. port 0: any free one;
+    ``port`` tells which after ``start``. Raises Invalid for values that mean nothing.
     """
 
     def __init__(
