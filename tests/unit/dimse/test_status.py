@@ -1,0 +1,59 @@
+"""Every kind of error has the status that PS3.4 and the conformance statement promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from pacs import errors
+from pacs.dimse.status import comment, status_of
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.OutOfResources("the disk is full"), 0xA700),
+        (errors.TooLarge("x"), 0xA700),
+        (errors.ClassMismatch("x"), 0xA900),
+        (errors.Unreadable("x"), 0xC000),
+        (errors.Conflict("x"), 0x0111),
+        (errors.NotStorable("x"), 0x0122),
+        (errors.MissingAttribute("x"), 0x0120),
+        (errors.MissingValue("x"), 0x0121),
+        (errors.InvalidValue("x"), 0x0106),
+        (errors.Invalid("x"), 0xA900),
+        (errors.Cancelled("x"), 0xFE00),
+        (errors.Corrupt("x"), 0x0110),
+        (errors.Undecodable("x"), 0x0110),
+        (errors.NotFound("x"), 0x0110),
+        (errors.PacsError("x"), 0x0110),
+    ],
+)
+def test_status_of_each_kind(error, code):
+    status = status_of(error)
+    assert (status.code, status.comment) == (code, str(error))
+
+
+def test_no_kind_is_left_without_a_thought():
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PacsError)}
+    by_default = {
+        errors.PacsError,
+        errors.Corrupt,
+        errors.Undecodable,
+        errors.NotFound,
+        errors.NotAcceptable,
+        errors.Rejected,
+    }
+    for kind in kinds - by_default:
+        assert status_of(kind("x")).code != 0x0110, kind
+
+
+def test_of_an_unexpected_error_the_peer_is_told_nothing():
+    status = status_of(ValueError("/srv/archive/secret"))
+    assert status.code == 0x0110
+    assert "secret" not in (status.comment or "")
+
+
+def test_a_comment_is_one_line_of_64_ascii_characters():
+    assert comment("Größe\\\n" + "x" * 100) == "Gr??e??" + "x" * 54 + "..."
+    assert len(comment("x" * 64)) == 64
+    assert len(comment("x" * 65)) == 64
