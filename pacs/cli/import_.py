@@ -7,15 +7,17 @@ import os
 import sys
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pacs.cli import console, sources
-from pacs.cli.sources import Source, Unavailable
+from pacs.cli.sources import Opener, Source, Unavailable
 from pacs.dicom.model import Caller
 from pacs.errors import NotStorable, OutOfResources, PacsError, Unreadable
 from pacs.index.base import Put
@@ -101,8 +103,12 @@ def take_in(store: Store, paths: Sequence[Path], *, threads: int = 4, show: bool
     summary = Summary()
     summary.failed += [(each.name, each.reason) for each in found if isinstance(each, Unavailable)]
     wanted = iter([each for each in found if isinstance(each, Source)])
-    importer = _Importer(store, summary)
-    with console.progress("Importing", len(found), show=show) as bar, ThreadPoolExecutor(threads, "import") as pool:
+    with (
+        console.progress("Importing", len(found), show=show) as bar,
+        closing(Opener()) as opener,
+        ThreadPoolExecutor(threads, "import") as pool,
+    ):
+        importer = _Importer(store, summary, opener)
         running: set[Future[int]] = set()
         try:
             for batch in _batches(wanted):
@@ -120,8 +126,9 @@ def take_in(store: Store, paths: Sequence[Path], *, threads: int = 4, show: bool
 class _Importer:
     """Takes batches from several threads; ``summary`` is changed under a lock."""
 
-    def __init__(self, store: Store, summary: Summary) -> None:
+    def __init__(self, store: Store, summary: Summary, opener: Opener) -> None:
         self._store = store
+        self._opener = opener
         self._summary = summary
         self._lock = threading.Lock()
         self._caller = Caller("pacs import", "", "cli")
@@ -147,7 +154,7 @@ class _Importer:
         """The file's bytes in the incoming folder; None when it is none of ours, or cannot be read."""
         spool: Spool | None = None
         try:
-            with source.open() as file:
+            with self._opener.open(source) as file:
                 head = file.read(132)
                 if not sources.may_be_dicom(head):
                     self._skip("skipped")
@@ -164,8 +171,8 @@ class _Importer:
             if spool is not None:
                 spool.discard()
             raise
-        except (PacsError, OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
-            # RuntimeError: an encrypted ZIP member; NotImplementedError: its compression is unknown.
+        except (PacsError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            # RuntimeError: a ZIP member that is encrypted; NotImplementedError, which is one: its compression is unknown.
             if spool is not None:
                 spool.discard()
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -188,16 +195,15 @@ class _Importer:
             summary.replaced += result.outcome is Put.REPLACED
         elif isinstance(result, NotStorable):
             summary.directories += 1
-        elif isinstance(result, Unreadable) and not _has_magic(source):
+        elif isinstance(result, Unreadable) and not self._has_magic(source):
             # It only began like a data set without preamble.
             summary.skipped += 1
         else:
             summary.failed.append((source.name, str(result)))
 
-
-def _has_magic(source: Source) -> bool:
-    with source.open() as file:
-        return b"DICM" in file.read(132)
+    def _has_magic(self, source: Source) -> bool:
+        with self._opener.open(source) as file:
+            return b"DICM" in file.read(132)
 
 
 def _batches(wanted: Iterator[Source]) -> Iterator[list[Source]]:
@@ -213,7 +219,6 @@ def _collect(running: set[Future[int]], advance: Callable[[int], None]) -> set[F
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("expected a whole number, 1 or more")
+    return int(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,16 +30,6 @@ class Source:
     def name(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Raises OSError, zipfile.BadZipFile, or RuntimeError for an encrypted member."""
-        if self.member is None:
-            with self.path.open("rb") as file:
-                yield file
-        else:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                yield file
-
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
@@ -62,6 +53,43 @@ def find(paths: Iterable[Path]) -> Iterator[Source | Unavailable]:
             yield from _referenced(path)
         else:
             yield from _file(path)
+
+
+class Opener:
+    """Opens sources, from any thread. Each thread keeps its last ZIP file open: its directory may be long."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._open: set[zipfile.ZipFile] = set()
+
+    @contextmanager
+    def open(self, source: Source) -> Iterator[IO[bytes]]:
+        """Raises OSError, zipfile.BadZipFile, NotImplementedError for an unknown compression, RuntimeError for an
+        encrypted member, and zlib.error.
+        """
+        if source.member is None:
+            with source.path.open("rb") as file:
+                yield file
+        else:
+            with self._archive(source.path).open(source.member) as file:
+                yield file
+
+    def close(self) -> None:
+        """When no thread uses it any more."""
+        for archive in self._open:
+            archive.close()
+
+    def _archive(self, path: Path) -> zipfile.ZipFile:
+        last: zipfile.ZipFile | None = getattr(self._own, "archive", None)
+        if last is not None and last.filename == str(path):
+            return last
+        if last is not None:
+            last.close()
+        self._own.archive = archive = zipfile.ZipFile(path)
+        with self._lock:
+            self._open = (self._open - {last}) | {archive}
+        return archive
 
 
 def may_be_dicom(head: bytes) -> bool:

@@ -90,3 +90,18 @@ def test_unreadable_file_is_a_failure(archive, inbox):
     summary = take_in(archive.store, [inbox], show=False)
 
     assert [reason for _, reason in summary.failed] == ["there is no such file"]
+
+
+def test_damaged_zip_member_is_a_failure_and_the_others_are_kept(archive, inbox):
+    with zipfile.ZipFile(inbox / "x.zip", "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("1", builders.ct())
+        target.writestr("2", builders.ct())
+    data = bytearray((inbox / "x.zip").read_bytes())
+    data[1000:1010] = bytes(10)
+    (inbox / "x.zip").write_bytes(data)
+
+    summary = take_in(archive.store, [inbox], show=False)
+
+    assert summary.stored == 1
+    assert [name for name, _ in summary.failed] == [f"{inbox / 'x.zip'}:1"]
+    assert list(archive.blobs.incoming().iterdir()) == []

@@ -2,12 +2,13 @@
 
 import shutil
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pydicom
 import pytest
 
-from pacs.cli.sources import Source, Unavailable, find, is_directory, may_be_dicom
+from pacs.cli.sources import Opener, Source, Unavailable, find, is_directory, may_be_dicom
 from tests import builders
 
 # A real one, that comes with pydicom.
@@ -33,7 +34,7 @@ def test_zip_file_gives_its_members(tmp_path):
     found = list(find([tmp_path / "x.ZIP"]))
 
     assert [each.member for each in found] == ["study/1", "study/2"]
-    with found[1].open() as file:
+    with closing(Opener()) as opener, opener.open(found[1]) as file:
         assert file.read() == b"two"
 
 
