@@ -172,7 +172,7 @@ class _Importer:
                 spool.discard()
             raise
         except (PacsError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            # RuntimeError: a ZIP member that is encrypted; NotImplementedError, which is one: its compression is unknown.
+            # RuntimeError: a ZIP member that is encrypted, or compressed in an unknown way.
             if spool is not None:
                 spool.discard()
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
