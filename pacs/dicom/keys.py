@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +43,9 @@ _MAX_LENGTH = 4096
 
 @dataclass(frozen=True)
 class Keys:
-    """matchers: keys that ask for something. tags: all top-level attributes of the identifier, ascending, for the answer.
+    """matchers: keys that ask for something. tags: all top-level attributes of the identifier, ascending.
 
-    Private tags are "GGGG00EE@CREATOR" when the identifier names the creator.
+    The tags are what the answer carries. Private ones are "GGGG00EE@CREATOR" when the identifier names the creator.
     """
 
     matchers: dict[TagPath, Matcher]
@@ -228,7 +228,7 @@ def _is_date(text: str) -> bool:
     return number is not None and dates.is_calendar_date(number)
 
 
-_SPANS = {
+_SPANS: Mapping[str, Callable[[str], bool]] = {
     "DA": _is_date,
     "TM": lambda text: dates.time_span(text) is not None,
     "DT": lambda text: dates.date_time_span(text) is not None,

@@ -1,0 +1,192 @@
+"""The embedded index engine: one SQLite file in WAL mode, one writer that groups commits, readers in parallel."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from pacs.dicom.layout import Layout
+from pacs.dicom.matching import Matcher, TagPath
+from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
+from pacs.errors import NotFound, OutOfResources
+from pacs.index import sqlite_search, sqlite_write
+from pacs.index.base import Counts, InstanceMetadata, Page, PutResult, Query
+from pacs.index.sqlite_conditions import Slots, install
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, prepare, stored_instance
+from pacs.index.sqlite_schema import migrate
+from pacs.index.sqlite_writer import Writer, translated
+
+_METADATA_PAGE = 100
+_STORED_PAGE = 1000
+
+
+class SqliteIndex:
+    """``pacs.index.base.Index`` on one file. Safe to call from any thread; other processes may open the file too.
+
+    write_timeout_s: how long a call waits for the writer. busy_timeout_s: how long for another process's lock.
+    Raises Corrupt when the file is no index, or one of a newer version; OutOfResources when it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, write_timeout_s: float = 60.0, busy_timeout_s: float = 10.0) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._readers: list[_Reader] = []
+        self._lock = threading.Lock()  # guards the list of idle readers
+        self._is_closed = False
+        with _translating():
+            with closing(self._connect()) as connection:
+                migrate(connection, sqlite_write.backfill)
+            self._writer = Writer(self._connect, write_timeout_s)
+
+    def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
+        prepared = [prepare(record) for record in records]
+        return self._writer.run(lambda connection: sqlite_write.put_all(connection, prepared, replace=replace))
+
+    def search(self, query: Query) -> Page:
+        with self._reading() as reader:
+            return sqlite_search.search(reader.connection, reader.slots, query)
+
+    def select(self, keys: Mapping[TagPath, Matcher], within: Target | None = None) -> list[StoredInstance]:
+        with self._reading() as reader:
+            return sqlite_search.select(reader.connection, reader.slots, keys, within)
+
+    def locate(self, target: Target) -> list[StoredInstance]:
+        return self.select({}, target)
+
+    def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
+        with self._reading() as reader:
+            ids = sqlite_search.instance_ids(reader.connection, reader.slots, target)
+        for begin in range(0, len(ids), _METADATA_PAGE):
+            page = ids[begin : begin + _METADATA_PAGE]
+            with self._reading() as reader:
+                # What was removed since the ids were read is left out.
+                found = reader.connection.execute(
+                    f"SELECT x.metadata, {INSTANCE_COLUMNS} FROM json_each(?) j JOIN instances i ON i.id = j.value"
+                    " JOIN contents x ON x.id = i.id JOIN series e ON e.id = i.series_id"
+                    " JOIN studies s ON s.id = i.study_id ORDER BY j.key",
+                    (orjson.dumps(page).decode(),),
+                ).fetchall()
+            for row in found:
+                yield InstanceMetadata(Target(*row[1:4]), row[0])
+
+    def layout(self, target: Target) -> Layout:
+        with self._reading() as reader:
+            found = reader.connection.execute(
+                "SELECT x.layout FROM instances i JOIN series e ON e.id = i.series_id"
+                " JOIN studies s ON s.id = i.study_id JOIN contents x ON x.id = i.id WHERE s.c0020000D = ? AND e.c0020000E = ? AND i.c00080018 = ?",
+                (target.study_uid, target.series_uid, target.sop_uid),
+            ).fetchone()
+        if found is None:
+            raise NotFound("there is no such instance")
+        return Layout.from_bytes(found[0])
+
+    def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
+        wanted = list(targets)
+        return self._writer.run(lambda connection: sqlite_write.remove_all(connection, wanted))
+
+    def stored(self) -> Iterator[StoredInstance]:
+        current = (
+            f"SELECT i.id, {INSTANCE_COLUMNS} FROM instances i JOIN series e ON e.id = i.series_id"
+            " JOIN studies s ON s.id = i.study_id WHERE i.id > ? ORDER BY i.id LIMIT ?"
+        )
+        superseded = (
+            "SELECT id, study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, blob_key, size_bytes,"
+            " digest, data_set_offset FROM superseded WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        for sql in (current, superseded):
+            last = 0
+            while True:
+                with self._reading() as reader:
+                    found = reader.connection.execute(sql, (last, _STORED_PAGE)).fetchall()
+                if not found:
+                    break
+                last = found[-1][0]
+                yield from (stored_instance(row[1:]) for row in found)
+
+    def holds_key(self, key: str) -> bool:
+        with self._reading() as reader:
+            return sqlite_write.holds_key(reader.connection, key)
+
+    def counts(self) -> Counts:
+        with self._reading() as reader:
+            patients, series, instances = reader.connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(c00201202), 0), COALESCE(SUM(c00201204), 0) FROM patients"
+            ).fetchone()
+            studies = reader.connection.execute("SELECT COUNT(*) FROM studies").fetchone()[0]
+            size_bytes = reader.connection.execute("SELECT size_bytes FROM archive").fetchone()[0]
+        return Counts(patients, studies, series, instances, size_bytes)
+
+    def clear(self) -> None:
+        self._writer.run(sqlite_write.clear)
+
+    def close(self) -> None:
+        self._writer.close()
+        with self._lock:
+            self._is_closed = True
+            idle, self._readers = self._readers, []
+        for reader in idle:
+            reader.connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[_Reader]:
+        """A connection of its own for the length of one read, inside one snapshot."""
+        with _translating():
+            reader = self._reader()
+            try:
+                reader.connection.execute("BEGIN")
+                yield reader
+            finally:
+                reader.slots.clear()
+                if reader.connection.in_transaction:
+                    reader.connection.execute("ROLLBACK")
+                self._give_back(reader)
+
+    def _reader(self) -> _Reader:
+        with self._lock:
+            if self._is_closed:
+                raise OutOfResources("the index is closed")
+            if self._readers:
+                return self._readers.pop()
+        connection = self._connect()
+        return _Reader(connection, install(connection))
+
+    def _give_back(self, reader: _Reader) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._readers.append(reader)
+                return
+        reader.connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        # Handed from thread to thread, never used by two at once.
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32000", "temp_store = MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        return connection
+
+
+class _Reader(NamedTuple):
+    connection: sqlite3.Connection
+    slots: Slots
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error) from error

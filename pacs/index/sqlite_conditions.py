@@ -1,0 +1,217 @@
+"""One key as an SQL condition on the columns of ``sqlite_rows``: exact, by the same criteria as the reference.
+
+What SQL cannot compare (several values in one column, offsets of times, sounds of names, whole data sets) goes through
+the function that ``install`` registers; each call names the criterion by its slot.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from pacs.dicom import criteria
+from pacs.dicom.attributes import BY_TAG, Attribute
+from pacs.dicom.criteria import Between, Glob, Moments, Name, OneOf, Sounding
+from pacs.dicom.matching import (
+    CombinedRange,
+    Empty,
+    Matcher,
+    Sequence,
+    TagPath,
+    Universal,
+    ValueList,
+    is_universal,
+    matches_all,
+)
+from pacs.dicom.normal import Kind, kind_of
+from pacs.index.sqlite_schema import ALIASES, columns
+
+Condition = tuple[str, list[Any]]
+Slot = Callable[..., bool]
+
+NEVER: Condition = ("0", [])
+# Above every number and text, below no BLOB: parts the one value that a column nearly always holds from the lists.
+_LISTS = "x''"
+# Variables are limited; a longer list goes in as one JSON text.
+_MANY = 50
+
+
+class Slots:
+    """The Python side of a connection's conditions."""
+
+    def __init__(self) -> None:
+        self._slots: list[Slot] = []
+
+    def add(self, function: Slot) -> int:
+        self._slots.append(function)
+        return len(self._slots) - 1
+
+    def call(self, slot: int, *values: Any) -> bool:
+        return self._slots[slot](*values)
+
+    def clear(self) -> None:
+        self._slots.clear()
+
+
+def install(connection: sqlite3.Connection) -> Slots:
+    """Register ``dicom_meets(slot, values…)`` on a connection."""
+    slots = Slots()
+    connection.create_function("dicom_meets", -1, slots.call)
+    return slots
+
+
+def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher) -> Condition:
+    """The condition of one key on an attribute of the table."""
+    alias = ALIASES[attribute.level]
+    names = [f"{alias}.{name}" for name in columns(attribute)]
+    kind = kind_of(attribute.vr)
+    if is_universal(matcher):
+        return ("1", [])
+    match matcher:
+        case Empty():
+            return (_all(f"{name} IS NULL" for name in names), [])
+        case ValueList(any_of):
+            return _either(on_columns(slots, attribute, one) for one in any_of)
+        case Sequence() | Universal():
+            return NEVER
+        case CombinedRange(time_path):
+            return _combined(slots, names[0], alias, time_path, matcher)
+        case _:
+            return _on_criterion(slots, names, kind, criteria.criterion(matcher, kind))
+
+
+def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
+    """The condition of keys outside the table on one instance's whole data set, in alias i."""
+    slot = slots.add(lambda metadata: matches_all(keys, orjson.loads(metadata)))
+    return (f"dicom_meets({slot}, (SELECT metadata FROM contents WHERE id = i.id))", [])
+
+
+def _on_criterion(slots: Slots, names: list[str], kind: Kind, asked: criteria.Criterion) -> Condition:
+    lists = slots.add(lambda stored: _meets_list(asked, kind, stored))
+    in_lists: Condition = (f"{names[0]} >= {_LISTS} AND dicom_meets({lists}, {names[0]})", [])
+    match asked:
+        case Name(groups, either):
+            if either:
+                wanted = groups[0]
+                plain = _either(_group(name, wanted) for name in names)
+            else:
+                plain = _both(
+                    _group(name, wanted) for name, wanted in zip(names, groups, strict=True) if wanted is not None
+                )
+            return _either((plain, in_lists))
+        case Sounding():
+            slot = slots.add(lambda *parts: criteria.meets(asked, tuple(part or "" for part in parts)))  # type: ignore[arg-type]  # three groups
+            is_list = f"typeof({names[0]}) = 'blob'"
+            heard = f"NOT {is_list} AND dicom_meets({slot}, {', '.join(names)})"
+            # COALESCE: typeof NULL is 'null', so names without an alphabetic group are heard too.
+            return _either(((f"COALESCE({', '.join(names)}) IS NOT NULL AND {heard}", []), in_lists))
+        case Moments():
+            slot = slots.add(lambda value: criteria.meets(asked, value))
+            return _either(((f"{names[0]} < {_LISTS} AND dicom_meets({slot}, {names[0]})", []), in_lists))
+        case OneOf() | Glob() | Between():
+            return _either((_plain(names[0], kind, asked), in_lists))
+        case _:
+            return NEVER
+
+
+def _plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:
+    """On columns that hold the one value."""
+    match asked:
+        case OneOf(values):
+            if len(values) > _MANY:
+                return (f"{name} IN (SELECT value FROM json_each(?))", [orjson.dumps(list(values)).decode()])
+            return (f"{name} IN ({', '.join('?' * len(values))})", list(values))
+        case Glob(pattern):
+            return _glob(name, pattern, asked.prefix)
+        case Between(low, high):
+            # The offset that follows a date and time's 21 characters sorts before DEL.
+            end = f"{high}\x7f" if kind is Kind.DATE_TIME and high is not None else high
+            above = (f"{name} >= ?", [low]) if low is not None else ("1", [])
+            below = (f"{name} <= ?", [end]) if high is not None else (f"{name} < {_LISTS}", [])
+            return _both((above, below))
+
+
+def _glob(name: str, pattern: str, prefix: str) -> Condition:
+    conditions: list[Condition] = [(f"{name} >= ?", [prefix])] if prefix else []
+    end = _after(prefix)
+    conditions.append((f"{name} < ?", [end]) if end else (f"{name} < {_LISTS}", []))
+    if pattern != prefix + "*":
+        # GLOB shares DICOM's * and ? but gives "[" a meaning that PS3.4 C.2.2.2.4 does not.
+        conditions.append((f"{name} GLOB ?", [pattern.replace("[", "[[]")]))
+    return _both(conditions)
+
+
+def _after(prefix: str) -> str:
+    """The least text, in the order of code points, that is greater than all that begin with the prefix; "" for none."""
+    while prefix:
+        last = ord(prefix[-1])
+        if last < 0x10FFFF:
+            # Surrogates are no characters.
+            return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
+        prefix = prefix[:-1]
+    return ""
+
+
+def _group(name: str, wanted: Iterable[OneOf | Glob] | None) -> Condition:
+    if wanted is None:
+        return (f"{name} < {_LISTS}", [])
+    return _either(_plain(name, Kind.NAME, one) for one in wanted)
+
+
+def _combined(slots: Slots, day: str, alias: str, time_path: TagPath, matcher: CombinedRange) -> Condition:
+    date = criteria.criterion(matcher.date, Kind.DATE)
+    time = criteria.criterion(matcher.time, Kind.TIME)
+    paired = BY_TAG.get(time_path[-1])
+    if not isinstance(date, Between) or not isinstance(time, Between) or paired is None:
+        return NEVER
+    at = f"{alias}.{columns(paired)[0]}"
+    conditions: list[Condition] = [(f"{at} < {_LISTS} AND {day} < {_LISTS}", [])]
+    if date.low is not None:
+        conditions.append((f"{day} >= ?", [date.low]))
+        if time.low is not None:
+            conditions.append((f"({day} > ? OR {at} >= ?)", [date.low, time.low]))
+    if date.high is not None:
+        conditions.append((f"{day} <= ?", [date.high]))
+        if time.high is not None:
+            conditions.append((f"({day} < ? OR {at} <= ?)", [date.high, time.high]))
+
+    def meets_some(days: Any, times: Any) -> bool:
+        return any(criteria.meets_combined(date, time, d, t) for d in _values(days) for t in _values(times))
+
+    slot = slots.add(meets_some)
+    in_lists = (
+        f"({day} >= {_LISTS} AND {at} IS NOT NULL OR {at} >= {_LISTS} AND {day} IS NOT NULL)"
+        f" AND dicom_meets({slot}, {day}, {at})"
+    )
+    return _either((_both(conditions), (in_lists, [])))
+
+
+def _values(stored: Any) -> list[Any]:
+    return orjson.loads(stored) if isinstance(stored, bytes) else [stored]
+
+
+def _meets_list(asked: criteria.Criterion, kind: Kind, stored: bytes) -> bool:
+    values = orjson.loads(stored)
+    return any(criteria.meets(asked, tuple(value) if kind is Kind.NAME else value) for value in values)
+
+
+def _all(parts: Iterable[str]) -> str:
+    return "(" + " AND ".join(parts) + ")"
+
+
+def _both(conditions: Iterable[Condition]) -> Condition:
+    return _joined(" AND ", conditions, "1")
+
+
+def _either(conditions: Iterable[Condition]) -> Condition:
+    return _joined(" OR ", conditions, "0")
+
+
+def _joined(word: str, conditions: Iterable[Condition], otherwise: str) -> Condition:
+    listed = [(sql, values) for sql, values in conditions if sql != otherwise or values]
+    if not listed:
+        return (otherwise, [])
+    return ("(" + word.join(f"({sql})" for sql, _ in listed) + ")", [value for _, values in listed for value in values])

@@ -1,0 +1,136 @@
+"""Tables of the SQLite index, and how an older file becomes a newer one.
+
+A row of a level holds: one column per indexed attribute in its normal form (see ``sqlite_rows``), ``fragment`` (the
+default answer's attributes as JSON) and ``rest`` (the other attributes that the level keeps). Ids come from one
+counter, so their order is the order of first storage; ``seq`` of an instance is the order of last storage.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from pacs.dicom.attributes import ALL, Attribute
+from pacs.dicom.model import Level
+from pacs.errors import Corrupt
+
+TABLES = {Level.PATIENT: "patients", Level.STUDY: "studies", Level.SERIES: "series", Level.IMAGE: "instances"}
+ALIASES = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.IMAGE: "i"}
+
+# Counters change with every instance; an index over them would be rewritten as often.
+_UNINDEXED = frozenset(a.tag for a in ALL if a.counted and a.vr == "IS")
+# Held by unique indexes already.
+_UNIQUE = frozenset({"0020000D", "0020000E", "00080018"})
+
+
+def columns(attribute: Attribute) -> tuple[str, ...]:
+    """Columns of one attribute; a person name has one per component group."""
+    name = f"c{attribute.tag}"
+    return (name, name + "i", name + "p") if attribute.vr == "PN" else (name,)
+
+
+def attributes_of(level: Level) -> tuple[Attribute, ...]:
+    return tuple(attribute for attribute in ALL if attribute.level is level)
+
+
+def migrate(connection: sqlite3.Connection, backfill: Callable[[sqlite3.Connection], None]) -> None:
+    """Bring the schema up to date in one transaction.
+
+    backfill: fills the attribute columns of all rows from metadata; called when the attribute table has grown.
+    Raises Corrupt when the file was made by a newer version of this program.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(_MIGRATIONS):
+            raise Corrupt(
+                f"the index is newer than this program: it has schema {version}, known are up to {len(_MIGRATIONS)}"
+            )
+        for step in _MIGRATIONS[version:]:
+            step(connection)
+        if _add_columns(connection):
+            backfill(connection)
+        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Version 1. Attribute columns are those of today's table; ``_add_columns`` looks after what comes later."""
+    common = "id INTEGER PRIMARY KEY, fragment BLOB NOT NULL, rest BLOB NOT NULL"
+    parts = {
+        Level.PATIENT: "identity TEXT NOT NULL UNIQUE, last_instance INTEGER NOT NULL, digest INTEGER NOT NULL",
+        Level.STUDY: (
+            "patient_id INTEGER NOT NULL REFERENCES patients, last_instance INTEGER NOT NULL, digest INTEGER NOT NULL,"
+            "inconsistent INTEGER NOT NULL, modalities TEXT NOT NULL, classes TEXT NOT NULL"
+        ),
+        Level.SERIES: (
+            "study_id INTEGER NOT NULL REFERENCES studies, last_instance INTEGER NOT NULL, digest INTEGER NOT NULL,"
+            "modality TEXT NOT NULL"
+        ),
+        Level.IMAGE: (
+            "seq INTEGER NOT NULL, study_id INTEGER NOT NULL REFERENCES studies,"
+            "series_id INTEGER NOT NULL REFERENCES series, number, study_digest INTEGER NOT NULL,"
+            "sop_class_uid TEXT NOT NULL, transfer_syntax_uid TEXT NOT NULL, blob_key TEXT NOT NULL,"
+            "size_bytes INTEGER NOT NULL, digest TEXT NOT NULL, data_set_offset INTEGER NOT NULL,"
+            "received_at TEXT NOT NULL, source_name TEXT NOT NULL, source_address TEXT NOT NULL,"
+            "source_protocol TEXT NOT NULL"
+        ),
+    }
+    for level, table in TABLES.items():
+        # No type: values keep theirs, so that an odd value is told from an ordinary one.
+        named = ", ".join(name for attribute in attributes_of(level) for name in columns(attribute))
+        connection.execute(f"CREATE TABLE {table} ({common}, {parts[level]}, {named})")
+        for attribute in attributes_of(level):
+            _index(connection, attribute)
+    for statement in (
+        "CREATE UNIQUE INDEX study_uid ON studies (c0020000D)",
+        "CREATE INDEX study_patient ON studies (patient_id)",
+        "CREATE UNIQUE INDEX series_uid ON series (c0020000E, study_id)",
+        "CREATE INDEX series_study ON series (study_id)",
+        "CREATE UNIQUE INDEX instance_uid ON instances (c00080018, series_id)",
+        "CREATE INDEX instance_series ON instances (series_id, number, c00080018)",
+        "CREATE INDEX instance_study ON instances (study_id, seq)",
+        "CREATE INDEX instance_blob ON instances (blob_key)",
+        "CREATE TABLE contents (id INTEGER PRIMARY KEY, metadata BLOB NOT NULL, layout BLOB NOT NULL)",
+        "CREATE TABLE study_classes (study_id INTEGER NOT NULL, sop_class_uid TEXT NOT NULL,"
+        " instances INTEGER NOT NULL, PRIMARY KEY (study_id, sop_class_uid)) WITHOUT ROWID",
+        "CREATE TABLE superseded (id INTEGER PRIMARY KEY, study_uid TEXT NOT NULL, series_uid TEXT NOT NULL,"
+        " sop_uid TEXT NOT NULL, sop_class_uid TEXT NOT NULL, transfer_syntax_uid TEXT NOT NULL,"
+        " blob_key TEXT NOT NULL, size_bytes INTEGER NOT NULL, digest TEXT NOT NULL, data_set_offset INTEGER NOT NULL,"
+        " superseded_at TEXT NOT NULL)",
+        "CREATE INDEX superseded_uids ON superseded (study_uid, series_uid, sop_uid)",
+        "CREATE INDEX superseded_blob ON superseded (blob_key)",
+        "CREATE TABLE archive (next_id INTEGER NOT NULL, size_bytes INTEGER NOT NULL)",
+        "INSERT INTO archive VALUES (1, 0)",
+    ):
+        connection.execute(statement)
+
+
+def _add_columns(connection: sqlite3.Connection) -> bool:
+    """Columns for attributes that the table of attributes gained since the file was made; whether there were any."""
+    added = False
+    for level, table in TABLES.items():
+        present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        for attribute in attributes_of(level):
+            missing = [name for name in columns(attribute) if name not in present]
+            for name in missing:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
+            if missing:
+                added = True
+                _index(connection, attribute)
+    return added
+
+
+def _index(connection: sqlite3.Connection, attribute: Attribute) -> None:
+    if attribute.tag in _UNINDEXED | _UNIQUE:
+        return
+    for name in columns(attribute):
+        # Partial: an absent attribute costs nothing.
+        connection.execute(f"CREATE INDEX i{name} ON {TABLES[attribute.level]} ({name}) WHERE {name} IS NOT NULL")
+
+
+_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create,)

@@ -1,0 +1,440 @@
+"""Changes of the SQLite index, each inside a transaction that the writer holds (``sqlite_writer``)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from pacs.dicom import normal
+from pacs.dicom.model import BlobRef, Level, Target
+from pacs.dicom.normal import Kind
+from pacs.index.base import Put, PutResult
+from pacs.index.sqlite_rows import (
+    COLUMNS,
+    INSTANCE_COLUMNS,
+    LevelRow,
+    Prepared,
+    Rows,
+    Stored,
+    rows_of,
+    stored_form,
+    stored_instance,
+)
+from pacs.index.sqlite_schema import TABLES
+
+
+def put_all(connection: sqlite3.Connection, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
+    """Add records one after the other."""
+    return [_put(connection, item, replace) for item in items]
+
+
+def remove_all(connection: sqlite3.Connection, targets: Sequence[Target]) -> list[BlobRef]:
+    """Take subtrees out, superseded versions too; the files that no row points at any more."""
+    blobs = {ref.key: ref for target in targets for ref in _remove(connection, target)}
+    return [ref for key, ref in blobs.items() if not holds_key(connection, key)]
+
+
+def holds_key(connection: sqlite3.Connection, key: str) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM instances WHERE blob_key = ?1 UNION ALL SELECT 1 FROM superseded WHERE blob_key = ?1 LIMIT 1",
+        (key,),
+    )
+    return found.fetchone() is not None
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    for table in (*TABLES.values(), "contents", "study_classes", "superseded"):
+        connection.execute(f"DELETE FROM {table}")
+    # Ids go on counting: a cursor handed out before never points past what comes next.
+    connection.execute("UPDATE archive SET size_bytes = 0")
+
+
+def backfill(connection: sqlite3.Connection) -> None:
+    """Make every row's columns and JSON again from the metadata of instances."""
+    for (instance_id,) in connection.execute("SELECT id FROM instances ORDER BY id").fetchall():
+        rows = _rows_from_metadata(connection, instance_id)
+        _update_row(connection, Level.IMAGE, instance_id, rows.image)
+        connection.execute(
+            "UPDATE instances SET study_digest = ?, number = ? WHERE id = ?",
+            (rows.study_digest, rows.number, instance_id),
+        )
+    for level in (Level.PATIENT, Level.STUDY, Level.SERIES):
+        for row_id, last in connection.execute(f"SELECT id, last_instance FROM {TABLES[level]}").fetchall():
+            rows = _rows_from_metadata(connection, last)
+            digest = rows.study_digest if level is Level.STUDY else None
+            _update_row(connection, level, row_id, _row_at(rows, level), digest)
+
+
+def _put(connection: sqlite3.Connection, item: Prepared, replace: bool) -> PutResult:
+    header, blob, rows = item.record.header, item.record.blob, item.rows
+    study = connection.execute(_FIND_STUDY, (header.target.study_uid,)).fetchone()
+    series = study and connection.execute(_FIND_SERIES, (header.target.series_uid, study[0])).fetchone()
+    old = series and connection.execute(_FIND_INSTANCE, (header.target.sop_uid, series[0])).fetchone()
+    existing = None
+    if old:
+        existing = stored_instance(old[1:])
+        if (existing.blob.digest, existing.transfer_syntax_uid) == (blob.digest, header.transfer_syntax_uid):
+            return PutResult(Put.SAME, existing)
+        if not replace:
+            return PutResult(Put.CONFLICT, existing)
+        _supersede(connection, old[1:])
+    grown = blob.size_bytes - (existing.blob.size_bytes if existing else 0)
+    (seq,) = connection.execute(_NEXT_ID, (grown,)).fetchone()
+    instance_id = old[0] if old else seq
+    patient_id = _patient(connection, rows, seq, instance_id)
+    study_id = _study(connection, rows, seq, instance_id, patient_id, study)
+    series_id = _series(connection, rows, seq, instance_id, study_id, series)
+    _instance(connection, item, seq, instance_id, study_id, series_id, is_new=old is None)
+    if existing:
+        _count_class(connection, study_id, existing.sop_class_uid, -1)
+    _count_class(connection, study_id, header.sop_class_uid, 1)
+    _count(connection, patient_id, study_id, series_id, instance_id, (not study, not series, not old))
+    if existing:
+        _note_inconsistency(connection, study_id)
+        return PutResult(Put.REPLACED, existing)
+    return PutResult(Put.STORED)
+
+
+def _supersede(connection: sqlite3.Connection, row: Sequence[Any]) -> None:
+    connection.execute(
+        "INSERT INTO superseded (study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, blob_key,"
+        " size_bytes, digest, data_set_offset, superseded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row, datetime.now(UTC).isoformat()),
+    )
+
+
+def _patient(connection: sqlite3.Connection, rows: Rows, seq: int, instance_id: int) -> int:
+    """The patient row of this data set, made or brought up to date."""
+    found = connection.execute("SELECT id, digest FROM patients WHERE identity = ?", (rows.identity,)).fetchone()
+    if found is None:
+        row = rows.patient
+        connection.execute(
+            _INSERT_PATIENT, (seq, row.fragment, row.rest, rows.identity, instance_id, row.digest, *row.columns)
+        )
+        return seq
+    if found[1] != rows.patient.digest:
+        _update_row(connection, Level.PATIENT, found[0], rows.patient)
+    return int(found[0])
+
+
+def _study(
+    connection: sqlite3.Connection, rows: Rows, seq: int, instance_id: int, patient_id: int, found: Sequence[Any] | None
+) -> int:
+    row, digest = rows.study, rows.study_digest
+    if found is None:
+        connection.execute(_INSERT_STUDY, (seq, row.fragment, row.rest, patient_id, instance_id, digest, *row.columns))
+        return seq
+    study_id, old_patient_id, old_digest = found
+    if old_digest != digest:
+        _update_row(connection, Level.STUDY, study_id, row, digest)
+        connection.execute("UPDATE studies SET inconsistent = 1 WHERE id = ?", (study_id,))
+    if old_patient_id != patient_id:
+        _move(connection, study_id, old_patient_id, patient_id)
+    return int(study_id)
+
+
+def _series(
+    connection: sqlite3.Connection, rows: Rows, seq: int, instance_id: int, study_id: int, found: Sequence[Any] | None
+) -> int:
+    row = rows.series
+    if found is None:
+        values = (seq, row.fragment, row.rest, study_id, instance_id, row.digest, rows.modality, *row.columns)
+        connection.execute(_INSERT_SERIES, values)
+        _note_modalities(connection, study_id)
+        return seq
+    if found[1] != row.digest:
+        _update_series(connection, int(found[0]), study_id, rows)
+    return int(found[0])
+
+
+def _update_series(connection: sqlite3.Connection, series_id: int, study_id: int, rows: Rows) -> None:
+    _update_row(connection, Level.SERIES, series_id, rows.series)
+    connection.execute("UPDATE series SET modality = ? WHERE id = ?", (rows.modality, series_id))
+    _note_modalities(connection, study_id)
+
+
+def _instance(
+    connection: sqlite3.Connection,
+    item: Prepared,
+    seq: int,
+    instance_id: int,
+    study_id: int,
+    series_id: int,
+    is_new: bool,
+) -> None:
+    record, row = item.record, item.rows.image
+    header, blob, source = record.header, record.blob, record.source
+    values = (
+        *(row.fragment, row.rest, seq, study_id, series_id, item.rows.number, item.rows.study_digest),
+        *(header.sop_class_uid, header.transfer_syntax_uid, blob.key, blob.size_bytes, blob.digest),
+        *(header.data_set_offset, record.received_at.isoformat(), source.name, source.address, source.protocol),
+        *row.columns,
+        header.transfer_syntax_uid,
+        instance_id,
+    )
+    connection.execute(_INSERT_INSTANCE if is_new else _UPDATE_INSTANCE, values)
+    connection.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", (instance_id, item.metadata, item.layout))
+
+
+def _count(
+    connection: sqlite3.Connection,
+    patient_id: int,
+    study_id: int,
+    series_id: int,
+    instance_id: int,
+    is_new: tuple[bool, bool, bool],
+) -> None:
+    studies, series, instances = is_new
+    connection.execute(_COUNT_PATIENT, (studies, series, instances, instance_id, patient_id))
+    connection.execute(_COUNT_STUDY, (series, instances, instance_id, study_id))
+    connection.execute(_COUNT_SERIES, (instances, instance_id, series_id))
+
+
+def _move(connection: sqlite3.Connection, study_id: int, old_patient_id: int, patient_id: int) -> None:
+    """The study's last stored instance names another patient."""
+    connection.execute("UPDATE studies SET patient_id = ? WHERE id = ?", (patient_id, study_id))
+    series, instances = connection.execute(
+        "SELECT c00201206, c00201208 FROM studies WHERE id = ?", (study_id,)
+    ).fetchone()
+    connection.execute(_ADD_TO_PATIENT, (1, series, instances, patient_id))
+    connection.execute(_ADD_TO_PATIENT, (-1, -series, -instances, old_patient_id))
+    _refresh_patient(connection, old_patient_id)
+
+
+def _remove(connection: sqlite3.Connection, target: Target) -> list[BlobRef]:
+    within, values = _within(target)
+    blobs = [
+        BlobRef(*row)
+        for row in connection.execute(f"SELECT blob_key, size_bytes, digest FROM superseded WHERE {within}", values)
+    ]
+    connection.execute(f"DELETE FROM superseded WHERE {within}", values)
+    found = connection.execute(
+        "SELECT i.blob_key, i.size_bytes, i.digest, i.id, i.series_id, i.study_id, i.sop_class_uid FROM instances i"
+        " JOIN series e ON e.id = i.series_id JOIN studies s ON s.id = i.study_id WHERE "
+        + within.replace("study_uid", "s.c0020000D")
+        .replace("series_uid", "e.c0020000E")
+        .replace("sop_uid", "i.c00080018"),
+        values,
+    ).fetchall()
+    if not found:
+        return blobs
+    ids = orjson.dumps([row[3] for row in found]).decode()
+    connection.execute("DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+    connection.execute("DELETE FROM instances WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+    connection.execute("UPDATE archive SET size_bytes = size_bytes - ?", (sum(row[1] for row in found),))
+    study_id = found[0][5]
+    emptied = sum(
+        _shrink_series(connection, series_id, study_id, instances)
+        for series_id, instances in Counter(row[4] for row in found).items()
+    )
+    for sop_class_uid, instances in Counter(row[6] for row in found).items():
+        _count_class(connection, study_id, sop_class_uid, -instances)
+    _shrink_study(connection, study_id, emptied, len(found))
+    return blobs + [BlobRef(*row[:3]) for row in found]
+
+
+def _within(target: Target) -> tuple[str, tuple[str, ...]]:
+    pairs = (("study_uid", target.study_uid), ("series_uid", target.series_uid), ("sop_uid", target.sop_uid))
+    asked = [(name, value) for name, value in pairs if value is not None]
+    return " AND ".join(f"{name} = ?" for name, _ in asked), tuple(value for _, value in asked)
+
+
+def _shrink_series(connection: sqlite3.Connection, series_id: int, study_id: int, instances: int) -> bool:
+    """Count a series down; whether that emptied it, and it is gone."""
+    left, last = connection.execute(
+        "UPDATE series SET c00201209 = c00201209 - ? WHERE id = ? RETURNING c00201209, last_instance",
+        (instances, series_id),
+    ).fetchone()
+    if left == 0:
+        connection.execute("DELETE FROM series WHERE id = ?", (series_id,))
+        _note_modalities(connection, study_id)
+    elif not _is_there(connection, last):
+        last = _last_of(connection, "series_id", series_id)
+        connection.execute("UPDATE series SET last_instance = ? WHERE id = ?", (last, series_id))
+        _update_series(connection, series_id, study_id, _rows_from_metadata(connection, last))
+    return bool(left == 0)
+
+
+def _shrink_study(connection: sqlite3.Connection, study_id: int, series: int, instances: int) -> None:
+    left, last, patient_id = connection.execute(
+        "UPDATE studies SET c00201206 = c00201206 - ?, c00201208 = c00201208 - ? WHERE id = ?"
+        " RETURNING c00201208, last_instance, patient_id",
+        (series, instances, study_id),
+    ).fetchone()
+    connection.execute(_ADD_TO_PATIENT, (-int(left == 0), -series, -instances, patient_id))
+    if left == 0:
+        connection.execute("DELETE FROM studies WHERE id = ?", (study_id,))
+        connection.execute("DELETE FROM study_classes WHERE study_id = ?", (study_id,))
+        _refresh_patient(connection, patient_id)
+        return
+    if not _is_there(connection, last):
+        _refresh_study(connection, study_id, patient_id)
+    _note_inconsistency(connection, study_id)
+
+
+def _refresh_study(connection: sqlite3.Connection, study_id: int, patient_id: int) -> None:
+    """Take the attributes of the last stored instance that is left, and go to the patient that it names."""
+    last = _last_of(connection, "study_id", study_id)
+    connection.execute("UPDATE studies SET last_instance = ? WHERE id = ?", (last, study_id))
+    rows = _rows_from_metadata(connection, last)
+    _update_row(connection, Level.STUDY, study_id, rows.study, rows.study_digest)
+    found = connection.execute("SELECT id FROM patients WHERE identity = ?", (rows.identity,)).fetchone()
+    if found and found[0] == patient_id:
+        _refresh_patient(connection, patient_id)
+        return
+    if not found:
+        (seq,) = connection.execute(_NEXT_ID, (0,)).fetchone()
+        row = rows.patient
+        values = (seq, row.fragment, row.rest, rows.identity, last, row.digest, *row.columns)
+        connection.execute(_INSERT_PATIENT, values)
+        found = (seq,)
+    _move(connection, study_id, patient_id, found[0])
+    _refresh_patient(connection, found[0])
+
+
+def _refresh_patient(connection: sqlite3.Connection, patient_id: int) -> None:
+    """Take the attributes of the last stored instance of the patient's studies; without studies the patient goes."""
+    found = connection.execute(
+        "SELECT i.id FROM studies s JOIN instances i ON i.id = s.last_instance WHERE s.patient_id = ?"
+        " ORDER BY i.seq DESC LIMIT 1",
+        (patient_id,),
+    ).fetchone()
+    if found is None:
+        connection.execute("DELETE FROM patients WHERE id = ?", (patient_id,))
+        return
+    connection.execute("UPDATE patients SET last_instance = ? WHERE id = ?", (found[0], patient_id))
+    _update_row(connection, Level.PATIENT, patient_id, _rows_from_metadata(connection, found[0]).patient)
+
+
+def _note_inconsistency(connection: sqlite3.Connection, study_id: int) -> None:
+    connection.execute(
+        "UPDATE studies SET inconsistent ="
+        " (SELECT MIN(study_digest) <> MAX(study_digest) FROM instances WHERE study_id = ?1) WHERE id = ?1",
+        (study_id,),
+    )
+
+
+def _note_modalities(connection: sqlite3.Connection, study_id: int) -> None:
+    found = connection.execute(
+        "SELECT DISTINCT modality FROM series WHERE study_id = ? AND modality <> '' ORDER BY modality", (study_id,)
+    )
+    _note_list(connection, study_id, "modalities", "c00080061", [row[0] for row in found], Kind.TEXT)
+
+
+def _count_class(connection: sqlite3.Connection, study_id: int, sop_class_uid: str, by: int) -> None:
+    key = (study_id, sop_class_uid)
+    counted = connection.execute(
+        "INSERT INTO study_classes VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET instances = instances + excluded.instances RETURNING instances",
+        (*key, by),
+    ).fetchone()[0]
+    if counted <= 0:
+        connection.execute("DELETE FROM study_classes WHERE study_id = ? AND sop_class_uid = ?", key)
+    elif counted != by:
+        return
+    found = connection.execute(
+        "SELECT sop_class_uid FROM study_classes WHERE study_id = ? ORDER BY sop_class_uid", (study_id,)
+    )
+    _note_list(connection, study_id, "classes", "c00080062", [row[0] for row in found], Kind.UID)
+
+
+def _note_list(
+    connection: sqlite3.Connection, study_id: int, name: str, column: str, values: Iterable[str], kind: Kind
+) -> None:
+    listed = list(values)
+    (form,) = stored_form(normal.normal_values({"Value": listed}, kind), kind)
+    connection.execute(
+        f"UPDATE studies SET {name} = ?, {column} = ? WHERE id = ?", (orjson.dumps(listed).decode(), form, study_id)
+    )
+
+
+def _is_there(connection: sqlite3.Connection, instance_id: int) -> bool:
+    return connection.execute("SELECT 1 FROM instances WHERE id = ?", (instance_id,)).fetchone() is not None
+
+
+def _last_of(connection: sqlite3.Connection, parent: str, parent_id: int) -> int:
+    found = connection.execute(
+        f"SELECT id FROM instances WHERE {parent} = ? ORDER BY seq DESC LIMIT 1", (parent_id,)
+    ).fetchone()
+    return int(found[0])
+
+
+def _rows_from_metadata(connection: sqlite3.Connection, instance_id: int) -> Rows:
+    row = connection.execute(
+        f"SELECT {INSTANCE_COLUMNS}, x.metadata FROM instances i JOIN series e ON e.id = i.series_id"
+        " JOIN studies s ON s.id = i.study_id JOIN contents x ON x.id = i.id WHERE i.id = ?",
+        (instance_id,),
+    ).fetchone()
+    instance = stored_instance(row[:-1])
+    return rows_of(orjson.loads(row[-1]), instance.target, instance.sop_class_uid, instance.transfer_syntax_uid)
+
+
+def _row_at(rows: Rows, level: Level) -> LevelRow:
+    return {Level.PATIENT: rows.patient, Level.STUDY: rows.study, Level.SERIES: rows.series}.get(level, rows.image)
+
+
+def _update_row(
+    connection: sqlite3.Connection, level: Level, row_id: int, row: LevelRow, digest: int | None = None
+) -> None:
+    """digest: the study row's, which covers its patient's attributes too; the row's own otherwise."""
+    values: list[Stored] = [row.fragment, row.rest, *row.columns]
+    if level is not Level.IMAGE:
+        values.append(row.digest if digest is None else digest)
+    connection.execute(_UPDATE_ROW[level], (*values, row_id))
+
+
+def _insert(table: str, names: Sequence[str], zeros: Sequence[str] = ()) -> str:
+    marks = ["?"] * len(names) + ["0"] * len(zeros)
+    return f"INSERT INTO {table} ({', '.join([*names, *zeros])}) VALUES ({', '.join(marks)})"
+
+
+def _update(table: str, names: Sequence[str]) -> str:
+    return f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
+
+
+_NEXT_ID = "UPDATE archive SET next_id = next_id + 1, size_bytes = size_bytes + ? RETURNING next_id - 1"
+_FIND_STUDY = "SELECT id, patient_id, digest FROM studies WHERE c0020000D = ?"
+_FIND_SERIES = "SELECT id, digest FROM series WHERE c0020000E = ? AND study_id = ?"
+_FIND_INSTANCE = (
+    f"SELECT i.id, {INSTANCE_COLUMNS} FROM instances i JOIN series e ON e.id = i.series_id"
+    " JOIN studies s ON s.id = i.study_id WHERE i.c00080018 = ? AND i.series_id = ?"
+)
+_BODY = ("id", "fragment", "rest")
+_INSERT_PATIENT = _insert(
+    "patients",
+    (*_BODY, "identity", "last_instance", "digest", *COLUMNS[Level.PATIENT]),
+    ("c00201200", "c00201202", "c00201204"),
+)
+_INSERT_STUDY = _insert(
+    "studies",
+    (*_BODY, "patient_id", "last_instance", "digest", *COLUMNS[Level.STUDY]),
+    ("inconsistent", "modalities", "classes", "c00201206", "c00201208"),
+)
+_INSERT_SERIES = _insert(
+    "series", (*_BODY, "study_id", "last_instance", "digest", "modality", *COLUMNS[Level.SERIES]), ("c00201209",)
+)
+_INSTANCE_NAMES = (
+    *("fragment", "rest", "seq", "study_id", "series_id", "number", "study_digest", "sop_class_uid"),
+    *("transfer_syntax_uid", "blob_key", "size_bytes", "digest", "data_set_offset", "received_at", "source_name"),
+    *("source_address", "source_protocol", *COLUMNS[Level.IMAGE], "c00083002"),
+)
+_INSERT_INSTANCE = _insert("instances", (*_INSTANCE_NAMES, "id"))
+_UPDATE_INSTANCE = _update("instances", _INSTANCE_NAMES)
+_UPDATE_ROW = {
+    level: _update(table, ("fragment", "rest", *COLUMNS[level], *(() if level is Level.IMAGE else ("digest",))))
+    for level, table in TABLES.items()
+}
+_ADD_TO_PATIENT = (
+    "UPDATE patients SET c00201200 = c00201200 + ?, c00201202 = c00201202 + ?, c00201204 = c00201204 + ? WHERE id = ?"
+)
+_COUNT_PATIENT = (
+    "UPDATE patients SET c00201200 = c00201200 + ?, c00201202 = c00201202 + ?, c00201204 = c00201204 + ?,"
+    " last_instance = ? WHERE id = ?"
+)
+_COUNT_STUDY = "UPDATE studies SET c00201206 = c00201206 + ?, c00201208 = c00201208 + ?, last_instance = ? WHERE id = ?"
+_COUNT_SERIES = "UPDATE series SET c00201209 = c00201209 + ?, last_instance = ? WHERE id = ?"
