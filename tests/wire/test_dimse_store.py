@@ -152,6 +152,7 @@ def test_a_full_disk_is_told_and_nothing_stays_behind(pacs, monkeypatch):
         answer = send(peer, ct(size_bytes=1_000_000, columns=512), new_uid(), 1)
         assert (answer.status, answer.error_comment) == (0xA700, "the disk is full")
         monkeypatch.undo()
+        assert pacs.incoming() == []
         sop_uid = new_uid()
         assert send(peer, ct(sop_uid=sop_uid), sop_uid, 2).status == 0
     assert len(written) == 1

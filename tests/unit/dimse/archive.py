@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ class DimseArchive:
     retrieve: Retrieve
     server: DimseServer
     peers_path: Path
-    started: list[DimseServer] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -60,8 +58,9 @@ class DimseArchive:
         return list(self.blobs.incoming().iterdir())
 
     def eventually_nothing_incoming(self, within_s: float = 5) -> bool:
+        """Whether no received file is left once all peers, who have gone already, are known to be gone."""
         deadline = time.monotonic() + within_s
-        while self.incoming() and time.monotonic() < deadline:
+        while (self.server._connections or self.incoming()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return not self.incoming()
 
@@ -95,7 +94,3 @@ def dimse_archive(folder: Path, **options: Any) -> Iterator[DimseArchive]:
         stack.callback(server.stop, 5)
         yield DimseArchive(folder, index, blobs, store, retrieve, server, peers_path)
 
-
-def dimse_threads() -> list[str]:
-    """Names of the connection threads that live now."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dimse-")]
