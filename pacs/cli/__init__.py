@@ -19,7 +19,7 @@ A medical image archive: DIMSE and DICOMweb over one index and one file store.
 _EPILOG = """\
 Settings come from the environment and from .env; `pacs config` shows them all.
 Exit codes: 0 done; 1 done, but some of it failed or a problem was found; 2 wrong arguments
-or settings; 3 the archive cannot be opened or written.
+or settings, or a port in use; 3 the archive cannot be opened or written.
 """
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from pacs.cli import console
 from pacs.dicom.matching import Single
 from pacs.dicom.model import Caller, Level, StoredInstance, Target
 from pacs.errors import Invalid, NotFound, PacsError
-from pacs.index.base import Query
+from pacs.index.base import Fields, Query
 from pacs.services.file_key import safe_name
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CALLER = Caller("pacs export", "", "cli")
 _PAGE = 500
+_UID_ONLY = Fields(tags=frozenset({"0020000D"}))
 _EXAMPLES = """\
 examples:
   pacs export --study 1.2.840.1 --study 1.2.840.2 out/
@@ -92,9 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _studies(archive: Archive, arguments: argparse.Namespace) -> Iterator[str]:
     """Study Instance UIDs. Raises NotFound when something that was named is not there."""
     if arguments.all:
-        yield from _search(archive, Query(Level.STUDY, {}, limit=_PAGE))
+        yield from _search(archive, Query(Level.STUDY, {}, fields=_UID_ONLY, limit=_PAGE))
     for patient_id in arguments.patient:
-        query = Query(Level.STUDY, {("00100020",): Single(patient_id)}, limit=_PAGE)
+        query = Query(Level.STUDY, {("00100020",): Single(patient_id)}, fields=_UID_ONLY, limit=_PAGE)
         studies = list(_search(archive, query))
         if not studies:
             raise NotFound(f"no study of patient {patient_id!r}")
@@ -108,9 +109,7 @@ def _studies(archive: Archive, arguments: argparse.Namespace) -> Iterator[str]:
 def _search(archive: Archive, query: Query) -> Iterator[str]:
     after: str | None = None
     while True:
-        page = archive.query.search(
-            Query(query.level, query.keys, fields=query.fields, limit=query.limit, after=after), _CALLER
-        )
+        page = archive.query.search(replace(query, after=after), _CALLER)
         for row in page.rows:
             yield orjson.loads(row)["0020000D"]["Value"][0]
         if page.next is None:
