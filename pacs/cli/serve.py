@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -64,9 +65,18 @@ def _import_examples(settings: Settings) -> None:
 
     # What lies in the wheel; pydicom's own look-up would download further files.
     folder = Path(pydicom.data.__file__).parent
+    # A line for every example would bury what counts.
+    service_log = logging.getLogger("pacs.services")
+    service_log.setLevel(logging.ERROR)
     with Archive.open(settings) as archive:
-        summary = import_.take_in(archive.store, [folder / "test_files", folder / "charset_files"])
-    print(f"Examples: {summary.sentence()}", file=sys.stderr)
+        # One thread: of several examples under the same UIDs, the first one is taken each time.
+        summary = import_.take_in(archive.store, [folder / "test_files", folder / "charset_files"], threads=1)
+    service_log.setLevel(logging.NOTSET)
+    print(
+        f"Examples: {summary.stored} stored, {summary.same} already there; {len(summary.failed)} more are variants "
+        "under the same UIDs, or broken on purpose, and were refused.",
+        file=sys.stderr,
+    )
 
 
 def _announce(settings: Settings, archive: Archive) -> None:
