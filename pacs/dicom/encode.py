@@ -19,14 +19,14 @@ SPECIFIC_CHARACTER_SET = "00080005"
 def encode_data_set(attributes: Attributes, transfer_syntax_uid: str, *, character_set: str = charset.UTF_8) -> bytes:
     """Write attributes in explicit or implicit VR, either byte order; items and sequences with defined length.
 
-    (0008,0005) is what ``character_set`` says when any text is not ASCII, and left as it is otherwise. Elements that
+    (0008,0005) says ``character_set`` wherever it has a value, and is added when any text is not ASCII. Elements that
     have a BulkDataURI are left out: their bytes are not here. Encapsulated syntaxes write as Explicit VR Little Endian;
     a deflated one is the caller's to deflate.
     """
     syntax = find(transfer_syntax_uid)
     writer = _Writer(syntax.implicit, syntax.big_endian, character_set)
     encoded = writer.data_set(attributes)
-    if writer.wide and attributes.get(SPECIFIC_CHARACTER_SET, {}).get("Value") != [character_set]:
+    if writer.wide and not attributes.get(SPECIFIC_CHARACTER_SET, {}).get("Value"):
         declared = {**attributes, SPECIFIC_CHARACTER_SET: {"vr": "CS", "Value": [character_set]}}
         return writer.data_set(declared)
     return encoded
@@ -56,7 +56,10 @@ class _Writer:
 
     def element(self, tag: str, element: Mapping[str, Any]) -> bytes:
         vr = element["vr"]
-        value = self.value(vr, element)
+        if tag == SPECIFIC_CHARACTER_SET and element.get("Value"):
+            value = _even(self.character_set.encode("ascii"), b" ")
+        else:
+            value = self.value(vr, element)
         group, number = int(tag[:4], 16), int(tag[4:], 16)
         if self.implicit:
             return self.implicit_header(group, number, len(value)) + value

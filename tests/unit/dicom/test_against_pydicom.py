@@ -25,6 +25,12 @@ REFUSED = {
 }
 # Where pydicom leaves out (suppress_invalid_tags) what is there and readable.
 LEFT_OUT_BY_PYDICOM = {"badVR.dcm": {"00280008", "300C0002"}}
+LONGER_THAN_FRAMES = {
+    "MR_small_padded.dcm": "128 bytes of padding",
+    "badVR.dcm": "Number of Frames is 1A",
+    "nested_priv_SQ.dcm": "two bytes, and no rows",
+    "meta_missing_tsyntax.dcm": "two bytes, and no rows",
+}
 FILES = [path for path, _ in builders.real_files()]
 
 
@@ -125,7 +131,8 @@ def test_frames_are_those_that_pydicom_finds(path: Path) -> None:
         assert data_set.PixelData.startswith(value)
     else:
         assert value == data_set.PixelData
-        assert pixels.frame_length * number <= len(value) < pixels.frame_length * number + 2
+        trailing = len(value) - pixels.frame_length * number
+        assert trailing in (0, 1) or (trailing > 0 and path.name in LONGER_THAN_FRAMES)
 
 
 def _plain_bytes(path: Path) -> bytes:
