@@ -88,7 +88,7 @@ def decode(transfer_syntax_uid: str, data: bytes, wanted: Wanted) -> tuple[Array
         raise Undecodable("the codestream has more bits than Bits Allocated")
     if head.offset:
         data = data[head.offset :]
-    if family == "jpeg" and data.rfind(b"\xff\xd9") < 0:
+    if family.startswith("jpeg") and family != "jpeg-2000" and data.rfind(b"\xff\xd9") < 0:
         raise Undecodable("the JPEG codestream ends early")  # decoders would fill the rest with grey and say nothing
     color = _color_after(family, head, wanted)
     array = _first_that_works(_WAYS[family](head, wanted), data)

@@ -11,6 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from pacs.dicom.header import read_header
+from pacs.errors import PacsError
 from pacs.imaging.source import Source
 from tests import builders
 
@@ -35,7 +36,7 @@ def real_images() -> list[Path]:
 def source_or_none(path: Path) -> Source | None:
     try:
         source = source_of(path)
-    except Exception:  # noqa: BLE001  not an image then
+    except PacsError:
         return None
     return source if source.layout.pixels else None
 
@@ -60,7 +61,7 @@ def image_file(
     """
     rows, columns, samples, count = 0, 0, 1, 1
     if pixels is not None:
-        if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        if pixels.ndim == 3 and pixels.shape[2] == 3:
             rows, columns, samples = pixels.shape
         elif pixels.ndim == 3:
             count, rows, columns = pixels.shape
@@ -89,7 +90,7 @@ def image_file(
     data = builders.part10(described, transfer_syntax)
     explicit = transfer_syntax != IMPLICIT
     if frames is not None:
-        data += builders.encapsulated(frames, transfer_syntax=transfer_syntax)
+        data += _encapsulated(frames)
     elif pixels is not None:
         value = pixels.tobytes()
         value += b"\0" * (len(value) % 2)
@@ -97,6 +98,15 @@ def image_file(
         data += head + len(value).to_bytes(4, "little") + value
     path.write_bytes(data)
     return source_of(path)
+
+
+def _encapsulated(frames: list[bytes]) -> bytes:
+    """Pixel Data of these fragments, with an empty Basic Offset Table."""
+    items = b""
+    for frame in (b"", *frames):
+        item = frame + b"\0" * (len(frame) % 2)
+        items += b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
+    return b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + items + b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 def dcmtk(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
