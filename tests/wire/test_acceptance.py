@@ -12,12 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
 import pytest
 import requests
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pynetdicom import AE, build_role, evt
 
 from tests.server import Server, dcmtk
 from tests.wire import clients
@@ -51,11 +53,15 @@ REFUSED_BY_STORESCU = {
     "test_files/rtplan_truncated.dcm": _CUT_SHORT,
 }
 
-# getscu proposes DCMTK's list of storage classes, and Color Palette is not on it: pynetdicom gets these.
-COLOR_PALETTE = "1.2.840.10008.5.1.4.39.1"
+# What DCMTK 3.6.7's getscu cannot be sent as it is stored; pynetdicom gets these byte for byte.
+COLOR_PALETTE = "1.2.840.10008.5.1.4.39.1"  # not among the storage classes that it proposes
+IMPLICIT = "1.2.840.10008.1.2"  # its option +xi proposes Explicit VR Little Endian alone
+
+# Four bytes of its codestream's header are overwritten by a sequence delimiter: no decoder gives a picture.
+UNDECODABLE = {"test_files/JPEG2000-embedded-sequence-delimiter.dcm"}
 
 GETSCU_OPTION = {
-    "1.2.840.10008.1.2": "+xi",
+    IMPLICIT: "+xi",
     "1.2.840.10008.1.2.1": "+xe",
     "1.2.840.10008.1.2.2": "+xb",
     "1.2.840.10008.1.2.1.99": "+xd",
@@ -348,15 +354,31 @@ def test_getscu_brings_every_file_back_byte_for_byte(batches: list[Batch]) -> No
             run = dcmtk("getscu", *options, *arguments, "127.0.0.1", str(batch.server.dimse_port))
             if run.returncode != 0:
                 problems.append(f"C-GET of {sop_uids} in {syntax}: {run.stdout[-400:]}")
-        received = clients.read_folder(folder) | _get_palettes(batch)
-        problems += batch.check(received, "getscu")
+        received = clients.read_folder(folder)
+        problems += _implicit_that_changed(batch, received)
+        problems += batch.check(received | _get_by_pynetdicom(batch), "getscu")
     assert not problems, "\n".join(problems)
 
 
-def _get_palettes(batch: Batch) -> dict[str, clients.Received]:
-    """By C-GET with pynetdicom, which answers any SOP class; the data sets as they came."""
-    from pynetdicom import AE, build_role, evt
+def _implicit_that_changed(batch: Batch, received: dict[str, clients.Received]) -> list[str]:
+    """getscu gets these in Explicit VR Little Endian: the same elements, written another way."""
+    problems = []
+    for example in batch.examples:
+        if example.transfer_syntax_uid == IMPLICIT and example.sop_class_uid != COLOR_PALETTE:
+            back = received.get(example.sop_uid)
+            if back is None or _elements(back) != _elements(batch.sent[example.sop_uid]):
+                problems.append(f"{example.name}: getscu gave other elements")
+    return problems
 
+
+def _elements(received: clients.Received) -> list[tuple[str, str]]:
+    is_implicit = received.transfer_syntax_uid == IMPLICIT
+    data_set = read_dataset(BytesIO(received.data_set), is_implicit, True)
+    return [(str(element.tag), str(element.value)) for element in data_set.iterall() if element.VR != "SQ"]
+
+
+def _get_by_pynetdicom(batch: Batch) -> dict[str, clients.Received]:
+    """What getscu cannot be sent as it is stored; the data sets as they came."""
     received: dict[str, clients.Received] = {}
 
     def take(event: evt.Event) -> int:
@@ -367,16 +389,16 @@ def _get_palettes(batch: Batch) -> dict[str, clients.Received]:
 
     model = "1.2.840.10008.5.1.4.1.2.2.3"
     for example in batch.examples:
-        if example.sop_class_uid != COLOR_PALETTE:
+        if example.sop_class_uid != COLOR_PALETTE and example.transfer_syntax_uid != IMPLICIT:
             continue
         ae = AE(ae_title="GETTER")
         ae.add_requested_context(model)
-        ae.add_requested_context(COLOR_PALETTE, example.transfer_syntax_uid)
+        ae.add_requested_context(example.sop_class_uid, example.transfer_syntax_uid)
         opened = ae.associate(
             "127.0.0.1",
             batch.server.dimse_port,
             ae_title=batch.server.ae_title,
-            ext_neg=[build_role(COLOR_PALETTE, scp_role=True)],
+            ext_neg=[build_role(example.sop_class_uid, scp_role=True)],
             evt_handlers=[(evt.EVT_C_STORE, take)],
         )
         assert opened.is_established
@@ -434,7 +456,8 @@ def test_rendered_answers_for_every_file_and_with_a_picture_for_images(batches: 
     for batch in batches:
         for example, response in _get_each(batch, resource, "image/jpeg"):
             is_picture = response.status_code == 200 and response.content[:2] == b"\xff\xd8"
-            if response.status_code >= 500 or (example.is_image and not is_picture):
+            has_picture = example.is_image and example.name not in UNDECODABLE
+            if response.status_code >= 500 or has_picture != is_picture:
                 problems.append(f"{example.name}: {response.status_code} {response.content[:200]!r}")
     assert not problems, "\n".join(problems)
 
