@@ -11,12 +11,14 @@ from array import array
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from pacs.dicom.charset import Charset, Decode
-from pacs.dicom.model import Attributes
+
+if TYPE_CHECKING:  # so that the model itself may use this module
+    from pacs.dicom.model import Attributes
 
 Element = dict[str, Any]
 Convert = Callable[[bytes], Element]
