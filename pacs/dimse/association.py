@@ -247,15 +247,13 @@ class Association:
     def send_stream(self, context_id: int, command: Command, chunks: Iterable[bytes]) -> None:
         """A message whose data set comes in pieces; no more than one piece is held."""
         parts = self._pdus(context_id, _COMMAND, command.encode(), is_last=True)
-        pending: bytes | None = None
-        for chunk in chunks:
-            if not chunk:
-                continue
-            if pending is not None:
+        pending = b""
+        for chunk in _even(chunks):
+            if pending:
                 self._wire.send(*parts, *self._pdus(context_id, 0, pending, is_last=False))
                 parts = []
             pending = chunk
-        self._wire.send(*parts, *self._pdus(context_id, 0, pending or b"", is_last=True))
+        self._wire.send(*parts, *self._pdus(context_id, 0, pending, is_last=True))
 
     def _pdus(self, context_id: int, control: int, data: bytes, *, is_last: bool) -> list[bytes | memoryview]:
         view = memoryview(data)
@@ -313,6 +311,24 @@ class Association:
         with self._lock:
             self._stopping = True
         self._wire.shut()
+
+
+def _even(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of even length, with a NUL after them when they are odd.
+
+    Fragments are even (PS3.8 E.1); DCMTK aborts the association over one that is not. Files of deflated data sets
+    without their padding (PS3.5 A.5) are met in the field.
+    """
+    odd = b""
+    for chunk in chunks:
+        if odd:
+            chunk, odd = odd + chunk, b""
+        if len(chunk) % 2:
+            chunk, odd = chunk[:-1], chunk[-1:]
+        if chunk:
+            yield chunk
+    if odd:
+        yield odd + b"\0"
 
 
 _P_DATA_HEADER = Struct(">BBLLBB")

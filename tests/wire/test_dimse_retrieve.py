@@ -20,12 +20,14 @@ from pacs.dimse.association import Association
 from pacs.dimse.command import HAS_DATA_SET, Command, Field
 from pacs.dimse.status import Status
 from pacs.dimse.wire import Wire
+from pacs.errors import Rejected
 from tests.builders import ct, data_set_of, real_files
 from tests.server import dcmtk, dcmtk_environment, free_port
-from tests.unit.dimse.archive import dimse_archive
+from tests.unit.dimse.archive import CALLER, dimse_archive
 from tests.unit.dimse.peer import CT, EXPLICIT, IMPLICIT, STUDY_GET, STUDY_MOVE, connected, identifier
 
 PATIENT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+COLOR_PALETTE = "1.2.840.10008.5.1.4.39.1"
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 
 
@@ -145,32 +147,35 @@ def study(uid):
     return identifier(QueryRetrieveLevel="STUDY", StudyInstanceUID=uid)
 
 
-@pytest.mark.parametrize("option", ["+xa"])
-def test_every_real_file_comes_back_byte_for_byte_by_movescu(pacs, tmp_path, option):
+def test_every_real_file_comes_back_byte_for_byte_by_movescu(pacs, tmp_path):
     stored = {}
-    for path, syntax in real_files():
-        with contextlib.suppress(Exception):
-            instance = pacs.put(path.read_bytes())
-            stored[instance.target.sop_uid] = (instance, syntax)
-    assert len(stored) > 30
-    with storescp(pacs, tmp_path / "out", option, "-pm" if False else "+B") as destination:
-        for study_uid in {instance.target.study_uid for instance, _ in stored.values()}:
-            moved = dcmtk(
+    for path, _ in real_files():
+        with contextlib.suppress(Rejected), pacs.store.spool() as spool:
+            spool.write(path.read_bytes())
+            instance = pacs.store.store(spool, CALLER, derive_uids=True).instance
+            stored[instance.target.sop_uid] = instance
+    assert len(stored) > 50
+    with storescp(pacs, tmp_path / "out", "+xa", "+B", "-pm") as destination:
+        for study_uid in {instance.target.study_uid for instance in stored.values()}:
+            dcmtk(
                 "movescu", "-S", "-aem", destination, "-k", "QueryRetrieveLevel=STUDY",
                 "-k", f"StudyInstanceUID={study_uid}", "127.0.0.1", str(pacs.port),
             )  # fmt: skip
-            assert moved.returncode == 0, moved.stdout
     arrived = {}
     for path in (tmp_path / "out").iterdir():
         data = path.read_bytes()
         meta, offset = file_meta.read(data)
         arrived[meta.sop_uid] = (meta.transfer_syntax_uid, data[offset:])
-    missing = {uid: syntax for uid, (_, syntax) in stored.items() if uid not in arrived}
-    # DCMTK's storescp knows no HTJ2K, JPEG XL or private syntaxes.
-    assert missing == {}
-    exact = [uid for uid, (instance, _) in stored.items() if arrived[uid][1] == pacs.data_set(instance)]
-    others = {stored[uid][1] for uid in set(stored) - set(exact)}
-    assert others <= {"1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"}
+    # DCMTK takes no private transfer syntax, and neither HTJ2K nor JPEG XL: it gets those decoded.
+    unknown_there = {"1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"}
+    for uid, instance in stored.items():
+        if instance.sop_class_uid == COLOR_PALETTE:  # nor that class, even when promiscuous
+            continue
+        assert uid in arrived, (uid, instance.transfer_syntax_uid)
+        if instance.transfer_syntax_uid not in unknown_there:
+            data = pacs.data_set(instance)
+            # A deflated data set of odd length gets the padding that PS3.5 A.5 wants.
+            assert arrived[uid] == (instance.transfer_syntax_uid, data + b"\0" * (len(data) % 2)), uid
 
 
 def test_a_peer_that_takes_only_implicit_vr_gets_it_transcoded(pacs, tmp_path):

@@ -158,9 +158,8 @@ def test_tcp_nodelay_is_set_on_accepted_connections(pacs):
             peer.association.send(1, Command(field=Field.C_ECHO, sop_class_uid=VERIFICATION, message_id=message_id))
             assert peer.association.response(message_id).command.status == 0
         assert time.monotonic() - began < 0.4  # a delayed ACK costs 40 ms
-    (wire,) = list(pacs.server._connections.values()) or [None]
-    if wire is not None:
-        assert wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        wires = list(pacs.server._connections.values())
+        assert all(wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for wire in wires)
 
 
 def test_another_called_ae_title_is_rejected_when_strict(tmp_path):

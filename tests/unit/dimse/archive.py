@@ -93,4 +93,3 @@ def dimse_archive(folder: Path, **options: Any) -> Iterator[DimseArchive]:
         server.start()
         stack.callback(server.stop, 5)
         yield DimseArchive(folder, index, blobs, store, retrieve, server, peers_path)
-

@@ -232,12 +232,20 @@ def test_no_pdu_is_longer_than_the_peer_takes_and_fragments_are_even(ends):
     while True:
         length, _, control = reader._next_fragment()
         assert length + 6 <= 16384
+        assert length % 2 == 0
         found.append(b"".join(bytes(view) for view in reader._wire.stream(length)))
         if control & 2:
             break
     thread.join()
     assert message.command == STORE
     assert b"".join(found) == b"".join(chunks)
+
+
+def test_an_odd_data_set_is_padded(ends):
+    association, peer = ends
+    association.send_stream(3, STORE, [b"abc", b"de", b"", b"fg"])
+    reader = Association(Wire(peer, 5), Accepted(CONTEXTS, 0), 16384)
+    assert reader.receive().data_set() == b"abcdefg\0"
 
 
 def test_an_empty_data_set_is_still_ended(ends):
