@@ -25,10 +25,10 @@ def encode_data_set(attributes: Attributes, transfer_syntax_uid: str, *, charact
     """
     syntax = find(transfer_syntax_uid)
     writer = _Writer(syntax.implicit, syntax.big_endian, character_set)
-    encoded = writer.data_set(attributes)
+    encoded = writer.all_of(attributes)
     if writer.wide and not attributes.get(SPECIFIC_CHARACTER_SET, {}).get("Value"):
         declared = {**attributes, SPECIFIC_CHARACTER_SET: {"vr": "CS", "Value": [character_set]}}
-        return writer.data_set(declared)
+        return writer.all_of(declared)
     return encoded
 
 
@@ -42,9 +42,21 @@ class _Writer:
         self.order = order
         self.character_set = character_set
         self.wide = False
+        self.items: dict[int, bytes] = {}  # by id() of the data set, all of which live as long as the writer
         self.implicit_header = Struct(order + "HHL").pack
         self.short_header = Struct(order + "HH2sH").pack
         self.long_header = Struct(order + "HH2sHL").pack
+
+    def all_of(self, attributes: Attributes) -> bytes:
+        """A data set with its items, innermost first, so that no depth of nesting needs recursion."""
+        data_sets = [attributes]
+        for data_set in data_sets:  # grows meanwhile: items come after what holds them
+            for element in data_set.values():
+                if element["vr"] == "SQ":
+                    data_sets += filter(None, element.get("Value", ()))
+        for data_set in reversed(data_sets):
+            self.items[id(data_set)] = self.data_set(data_set)
+        return self.items[id(attributes)]
 
     def data_set(self, attributes: Attributes) -> bytes:
         parts = []
@@ -87,7 +99,7 @@ class _Writer:
         return _even(charset.encode(text, self.character_set), b" ")
 
     def item(self, attributes: Attributes) -> bytes:
-        content = self.data_set(attributes or {})
+        content = self.items[id(attributes)] if attributes else b""
         return self.implicit_header(0xFFFE, 0xE000, len(content)) + content
 
     def numbers(self, code: str, vr: str, values: Iterable[Any]) -> bytes:

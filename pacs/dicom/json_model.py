@@ -55,13 +55,13 @@ def dumps(attributes: Attributes) -> bytes:
     done: dict[int, orjson.Fragment] = {}
     for data_set in reversed(data_sets):
         shallow = {
-            tag: {"vr": "SQ", "Value": [done.pop(id(item)) for item in element["Value"]]}
+            tag: {"vr": "SQ", "Value": [done[id(item)] for item in element["Value"]]}
             if element["vr"] == "SQ" and "Value" in element
             else element
             for tag, element in data_set.items()
         }
         done[id(data_set)] = orjson.Fragment(orjson.dumps(shallow))
-    return orjson.dumps(done.pop(id(attributes)))
+    return orjson.dumps(done[id(attributes)])
 
 
 ORJSON_MAX_DEPTH = 80  # sequences within sequences that orjson writes

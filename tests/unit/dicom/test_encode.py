@@ -80,6 +80,17 @@ def test_another_character_set_is_written_and_declared() -> None:
     assert b"ISO_IR 192" not in encode_data_set(inner, SYNTAXES[1], character_set="ISO_IR 100")
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_sequences_nested_hundreds_deep_are_written(syntax: str) -> None:
+    attributes: dict[str, Any] = {"00081155": {"vr": "UI", "Value": ["1.2"]}}
+    for _ in range(300):
+        attributes = {"00081140": {"vr": "SQ", "Value": [attributes]}}
+    found: Any = parse_data_set(encode_data_set(attributes, syntax), syntax)
+    for _ in range(300):
+        (found,) = found["00081140"]["Value"]
+    assert found == {"00081155": {"vr": "UI", "Value": ["1.2"]}}
+
+
 def test_bulk_data_that_are_elsewhere_are_left_out() -> None:
     assert encode_data_set({"7FE00010": {"vr": "OW", "BulkDataURI": "7FE00010"}}, SYNTAXES[1]) == b""
 
