@@ -43,10 +43,11 @@ def template() -> Template:
 @pytest.fixture(autouse=True)
 def _serves_on(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test the archive that it disturbed answers on both ports, and logged no traceback."""
+    names = {"archive", "fresh_archive"} & set(request.fixturenames)
+    servers = [request.getfixturevalue(name) for name in names]
     yield
-    for name in ("archive", "fresh_archive"):
-        if name in request.fixturenames:
-            _check_serving(request.getfixturevalue(name))
+    for server in servers:
+        _check_serving(server)
 
 
 def _check_serving(server: Server) -> None:
@@ -336,6 +337,8 @@ def test_a_deflated_bomb_is_refused_without_taking_memory(fresh_archive: Server,
 
 # --- the disk ---
 
+NO_RESERVE = {"MIN_FREE_BYTES": "0"}  # otherwise the archive stops long before the disk is full
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -365,7 +368,7 @@ def _fill(folder: Path) -> Path:
 def test_a_full_disk_is_said_and_survived(
     small_disk: Path, start_archive: StartArchive, template: Template, way: str
 ) -> None:
-    server = start_archive()
+    server = start_archive(NO_RESERVE)
     assert server.data == small_disk
     kept = [Slice(600, 600 + i, i + 1) for i in range(5)]
     for slice_ in kept:
@@ -391,7 +394,7 @@ def test_a_full_disk_is_said_and_survived(
 def test_a_disk_that_fills_up_while_storing_loses_nothing_acknowledged(
     small_disk: Path, start_archive: StartArchive
 ) -> None:
-    server = start_archive()
+    server = start_archive(NO_RESERVE)
     large = Template(1024)  # 2 MB: the disk takes some of them
     acknowledged, statuses = [], []
     for number in range(1, 40):
@@ -406,6 +409,18 @@ def test_a_disk_that_fills_up_while_storing_loses_nothing_acknowledged(
     server.stop()
     server.start()
     _assert_all_there(server, large, acknowledged)
+
+
+@needs_root
+@pytest.mark.parametrize("way", ["C-STORE", "STOW-RS"])
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_with_less_than_the_reserve_takes_nothing(
+    start_archive: StartArchive, template: Template, way: str
+) -> None:
+    server = start_archive({"MIN_FREE_BYTES": "100MB"})
+    _assert_out_of_resources(server, template, Slice(630, 630, 1), way)
+    _assert_absent(server, Slice(630, 630, 1))
+    _check_serving(server)
 
 
 def _assert_out_of_resources(server: Server, template: Template, slice_: Slice, way: str) -> None:
