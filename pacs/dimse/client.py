@@ -95,11 +95,8 @@ class Sender:
                 try:
                     if user is None:
                         user = StoreUser(self._associate(peer, contexts), self._retrieve, priority, originator)
-                    status = user.send(instance)
+                    outcome = user.attempt(instance)
                     losses = 0
-                    outcome = Outcome(instance, status, "" if status == 0 else f"the peer answered {status:04X}H")
-                except PacsError as error:
-                    outcome = Outcome(instance, None, str(error))
                 except (Closed, ProtocolError) as error:
                     reason = str(error)
                     # Where no association can be had, none will be had for the next instance.
@@ -159,9 +156,13 @@ class StoreUser:
             )
             try:
                 self.association.send_stream(context.context_id, command, chain((first,), chunks))
-            except PacsError as error:
+            except (Closed, ProtocolError):
+                raise
+            except Exception as error:
+                # Half a data set is on its way: nothing that makes sense can follow it.
+                log.error("sending broke off sop=%s reason=%s", instance.target.sop_uid, error)
                 self.association.abort()
-                raise Closed(f"an instance could not be read to its end: {error}") from error
+                raise Closed("an instance could not be read to its end") from error
         finally:
             content.close()
         response = self.association.response(self._message_id)
@@ -169,6 +170,18 @@ class StoreUser:
         if response.command.status is None:
             raise ProtocolError("a response without a status")
         return response.command.status
+
+    def attempt(self, instance: StoredInstance) -> Outcome:
+        """Send one instance; says what became of it. Raises Closed or ProtocolError when nothing more can be sent."""
+        try:
+            status = self.send(instance)
+        except (Closed, ProtocolError):
+            raise
+        except Exception as error:  # what one instance breaks must not keep the others in
+            if not isinstance(error, PacsError):
+                log.exception("sending failed sop=%s", instance.target.sop_uid)
+            return Outcome(instance, None, str(error) if isinstance(error, PacsError) else "internal error")
+        return Outcome(instance, status, "" if status == 0 else f"the peer answered {status:04X}H")
 
     def _context(self, instance: StoredInstance) -> Context:
         for syntax in (instance.transfer_syntax_uid, *FALLBACKS):

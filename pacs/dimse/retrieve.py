@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from pacs.dicom.encode import encode_data_set
@@ -22,7 +22,6 @@ from pacs.dimse.status import (
     Status,
     comment,
 )
-from pacs.errors import PacsError
 from pacs.services.retrieve import Retrieve
 
 log = logging.getLogger(__name__)
@@ -53,17 +52,7 @@ def serve_get(message: Message, retrieve: Retrieve, caller: Caller) -> None:
     keys = unique_keys(read_identifier(message))
     instances = retrieve.select(keys, caller)
     user = StoreUser(message.association, retrieve, message.command.priority or 0)
-
-    def send_all() -> Generator[Outcome, None, None]:
-        for instance in instances:
-            try:
-                status = user.send(instance)
-                yield Outcome(instance, status, "" if status == 0 else f"the peer answered {status:04X}H")
-            except PacsError as error:
-                yield Outcome(instance, None, str(error))
-
-    with closing(send_all()) as outcomes:
-        progress = _run(message, instances, outcomes)
+    progress = _run(message, instances, map(user.attempt, instances))
     progress.log("got", caller, caller.name)
 
 
