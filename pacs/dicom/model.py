@@ -9,8 +9,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
-import orjson
-
+from pacs.dicom.json_model import dumps
 from pacs.dicom.layout import Layout
 
 # An attribute set in the DICOM JSON Model (PS3.18 Annex F.2): "GGGGEEEE" (upper case) →
@@ -84,7 +83,7 @@ class Header:
     @cached_property
     def json(self) -> bytes:
         """``attributes`` as UTF-8 JSON, made once."""
-        return orjson.dumps(self.attributes)
+        return dumps(self.attributes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,17 @@ def test_a_bare_data_set_without_command_gets_one_too(room: Room) -> None:
     assert content[span.offset : span.offset + span.length] == data[-span.length :]
 
 
+def test_sequences_nested_hundreds_deep_are_kept_whole(room: Room) -> None:
+    item: dict[str, object] = {"CodeValue": "innermost"}
+    for _ in range(300):
+        item = {"ConceptCodeSequence": [item]}
+    data = builders.ct(PixelData=..., **item)
+    stored = room.send(builders.data_set_of(data))
+    (metadata,) = room.index.metadata(stored.instance.target)
+    assert metadata.json.count(b'"00400100"') + metadata.json.count(b'"0040A168"') >= 300
+    assert b"innermost" in metadata.json
+
+
 def test_the_same_bytes_again_are_the_same_and_write_nothing(room: Room) -> None:
     data = builders.ct()
     first = room.send(data)
