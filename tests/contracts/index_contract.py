@@ -1,0 +1,451 @@
+"""What every index engine has to do. An engine's test class inherits this and gives the fixture ``reopen``.
+
+The random walk compares an engine with ``index_model``, which asks the reference matcher about every instance.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from pacs.dicom.layout import Span
+from pacs.dicom.matching import Matcher, Single, TagPath, UidList, Wildcard
+from pacs.dicom.model import Level, Target
+from pacs.errors import Invalid, NotFound
+from pacs.index.base import Counts, Fields, Index, Put, Query
+from tests.contracts.index_model import ModelIndex
+from tests.contracts.index_records import CT, IMPLICIT, LEVELS, NAMED_TAGS, SR, random_keys, random_record, record
+
+ALL_LEVELS = Fields(frozenset(Level))
+Reopen = Callable[[], Index]
+
+
+def rows(index: Index, level: Level, keys: dict[TagPath, Matcher] | None = None, **more: Any) -> list[dict[str, Any]]:
+    page = index.search(Query(level, keys or {}, **{"fields": ALL_LEVELS, **more}))
+    return [orjson.loads(row) for row in page.rows]
+
+
+def value(row: dict[str, Any], tag: str) -> Any:
+    return row[tag]["Value"][0]
+
+
+def uids(index: Index, keys: dict[TagPath, Matcher], within: Target | None = None) -> list[str | None]:
+    return [one.target.sop_uid for one in index.select(keys, within)]
+
+
+class IndexContract:
+    """Inherit, and give ``reopen``: a function that opens an index over the same storage each time it is called."""
+
+    @pytest.fixture
+    def reopen(self) -> Reopen:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def index(self, reopen: Reopen) -> Iterator[Index]:
+        index = reopen()
+        yield index
+        index.close()
+
+    # Storing
+
+    def test_an_empty_index_finds_nothing(self, index: Index) -> None:
+        assert all(rows(index, level) == [] for level in Level)
+        assert index.counts() == Counts(0, 0, 0, 0, 0)
+        assert index.locate(Target("1")) == [] == list(index.metadata(Target("1"))) == list(index.stored())
+        assert index.remove([Target("1")]) == []
+        with pytest.raises(NotFound):
+            index.layout(Target("1", "1.1", "1.1.1"))
+
+    def test_a_stored_instance_is_found_at_every_level(self, index: Index) -> None:
+        one = record("1", "1.1", "1.1.1")
+        assert [result.outcome for result in index.put([one])] == [Put.STORED]
+        assert value(rows(index, Level.PATIENT)[0], "00100020") == "P1"
+        assert value(rows(index, Level.STUDY)[0], "0020000D") == "1"
+        assert value(rows(index, Level.SERIES)[0], "0020000E") == "1.1"
+        image = rows(index, Level.IMAGE)[0]
+        assert (value(image, "00080018"), value(image, "00083002")) == ("1.1.1", one.header.transfer_syntax_uid)
+        (found,) = index.locate(Target("1"))
+        assert (found.target, found.blob, found.data_set_offset) == (one.header.target, one.blob, 132)
+        assert (found.sop_class_uid, found.transfer_syntax_uid) == (CT, one.header.transfer_syntax_uid)
+
+    def test_the_same_bytes_again_change_nothing(self, index: Index) -> None:
+        first, second = record(), record()
+        index.put([first])
+        (result,) = index.put([second])
+        assert result.outcome is Put.SAME
+        assert result.existing is not None
+        assert result.existing.blob == first.blob
+        assert index.counts() == Counts(1, 1, 1, 1, first.blob.size_bytes)
+        assert not index.holds_key(second.blob.key)
+
+    def test_the_same_bytes_in_another_transfer_syntax_are_a_conflict(self, index: Index) -> None:
+        index.put([record()])
+        assert index.put([record(transfer_syntax=IMPLICIT)])[0].outcome is Put.CONFLICT
+
+    def test_other_bytes_are_a_conflict_and_change_nothing(self, index: Index) -> None:
+        first = record()
+        index.put([first])
+        (result,) = index.put([record(version="other", PatientName="Roe")])
+        assert result.outcome is Put.CONFLICT
+        assert result.existing is not None
+        assert result.existing.blob == first.blob
+        assert value(rows(index, Level.PATIENT)[0], "00100010") == {"Alphabetic": "Doe^Jane"}
+
+    def test_a_replacement_keeps_the_earlier_version_as_superseded(self, index: Index) -> None:
+        first, second = record(size_bytes=10), record(version="other", size_bytes=30, SeriesDescription="new")
+        index.put([first])
+        (result,) = index.put([second], replace=True)
+        assert result.outcome is Put.REPLACED
+        assert result.existing is not None
+        assert result.existing.blob == first.blob
+        assert [one.blob for one in index.locate(Target("1"))] == [second.blob]
+        assert {one.blob.key for one in index.stored()} == {first.blob.key, second.blob.key}
+        assert index.holds_key(first.blob.key)
+        assert index.counts() == Counts(1, 1, 1, 1, 30)
+        assert orjson.loads(next(index.metadata(Target("1"))).json)["0008103E"]["Value"] == ["new"]
+        assert {ref.key for ref in index.remove([Target("1")])} == {first.blob.key, second.blob.key}
+
+    def test_replacing_with_the_same_bytes_changes_nothing(self, index: Index) -> None:
+        index.put([record()])
+        assert index.put([record()], replace=True)[0].outcome is Put.SAME
+        assert len(list(index.stored())) == 1
+
+    def test_a_replacement_of_another_class_is_counted_under_its_new_class(self, index: Index) -> None:
+        index.put([record()])
+        index.put([record(version="other", sop_class=SR, Modality="SR")], replace=True)
+        (study,) = rows(index, Level.STUDY, fields=Fields(tags=frozenset({"00080062", "00080061"})))
+        assert (study["00080062"]["Value"], study["00080061"]["Value"]) == ([SR], ["SR"])
+
+    def test_records_of_one_call_behave_as_if_put_one_after_the_other(self, index: Index) -> None:
+        same, other = record(), record(version="other")
+        outcomes = [result.outcome for result in index.put([record(), same, other, record(sop="1.1.2")])]
+        assert outcomes == [Put.STORED, Put.SAME, Put.CONFLICT, Put.STORED]
+        assert [result.outcome for result in index.put([other, record()], replace=True)] == [Put.REPLACED, Put.REPLACED]
+
+    def test_one_sop_uid_in_two_studies_is_two_instances(self, index: Index) -> None:
+        index.put([record("1", "1.1", "9"), record("2", "2.1", "9", version="other")])
+        assert index.counts().instances == 2
+        assert uids(index, {("00080018",): UidList(("9",))}) == ["9", "9"]
+        index.remove([Target("1", "1.1", "9")])
+        assert [one.target.study_uid for one in index.locate(Target("2"))] == ["2"]
+
+    def test_uids_of_the_record_stand_in_for_those_that_the_data_set_lacks(self, index: Index) -> None:
+        index.put([record(StudyInstanceUID=..., SeriesInstanceUID=..., SOPInstanceUID=..., SOPClassUID=...)])
+        (row,) = rows(index, Level.IMAGE, {("0020000D",): UidList(("1",)), ("00080016",): UidList((CT,))})
+        assert [value(row, tag) for tag in ("00080016", "00080018", "0020000D", "0020000E")] == [
+            CT,
+            "1.1.1",
+            "1",
+            "1.1",
+        ]
+
+    # Counters and what rows say
+
+    def test_counters_follow_instances_as_they_come_and_go(self, index: Index) -> None:
+        index.put([record("1", f"1.{n % 2}", f"1.{n % 2}.{n}", Modality="MR" if n % 2 else "CT") for n in range(5)])
+        index.put([record("2", "2.1", "2.1.1", sop_class=SR, Modality="SR")])
+        counters = ("00201200", "00201202", "00201204", "00201206", "00201208", "00080061", "00080062")
+
+        def counted() -> list[list[Any]]:
+            fields = Fields(tags=frozenset(counters))
+            return [[row[tag]["Value"] for tag in counters] for row in rows(index, Level.STUDY, fields=fields)]
+
+        assert counted() == [[[2], [3], [6], [2], [5], ["CT", "MR"], [CT]], [[2], [3], [6], [1], [1], ["SR"], [SR]]]
+        index.remove([Target("1", "1.1"), Target("1", "1.0", "1.0.0")])
+        assert counted() == [[[2], [2], [3], [1], [2], ["CT"], [CT]], [[2], [2], [3], [1], [1], ["SR"], [SR]]]
+
+    def test_counters_can_be_searched_by(self, index: Index) -> None:
+        index.put(
+            [record("1", "1.1", "1.1.1"), record("1", "1.1", "1.1.2"), record("2", "2.1", "2.1.1", Modality="MR")]
+        )
+        for keys in ({("00201208",): Single("2")}, {("00080061",): Single("ct")}, {("00080061",): Wildcard("C*")}):
+            assert [value(row, "0020000D") for row in rows(index, Level.STUDY, keys)] == ["1"]
+
+    def test_the_last_stored_instance_speaks_for_its_study(self, index: Index) -> None:
+        index.put([record(sop="1.1.1", StudyDescription="first"), record(sop="1.1.2", StudyDescription="second")])
+        page = index.search(Query(Level.STUDY, {}, fields=Fields(frozenset({Level.STUDY}))))
+        assert value(orjson.loads(page.rows[0]), "00081030") == "second"
+        assert page.inconsistent == {0}
+        assert rows(index, Level.STUDY, {("00081030",): Single("first")}) == []
+        index.remove([Target("1", "1.1", "1.1.2")])
+        page = index.search(Query(Level.STUDY, {}, fields=Fields(frozenset({Level.STUDY}))))
+        assert value(orjson.loads(page.rows[0]), "00081030") == "first"
+        assert page.inconsistent == frozenset()
+
+    def test_a_study_moves_to_the_patient_that_its_last_instance_names(self, index: Index) -> None:
+        index.put([record("1", "1.1", "1.1.1"), record("2", "2.1", "2.1.1")])
+        index.put([record("1", "1.1", "1.1.2", PatientID="P2", PatientName="Roe")])
+        tags = Fields(tags=frozenset({"00100020", "00201200", "00201204"}))
+
+        def patients() -> list[tuple[Any, ...]]:
+            return [
+                tuple(value(row, tag) for tag in ("00100020", "00201200", "00201204"))
+                for row in rows(index, Level.PATIENT, fields=tags)
+            ]
+
+        assert patients() == [("P1", 1, 1), ("P2", 1, 2)]
+        index.put([record("2", "2.1", "2.1.2", PatientID="P2", PatientName="Roe")])
+        assert patients() == [("P2", 2, 4)]
+        index.remove([Target("2", "2.1", "2.1.2")])
+        assert sorted(patients()) == [("P1", 1, 1), ("P2", 1, 2)]
+
+    def test_studies_without_patient_id_never_share_a_patient(self, index: Index) -> None:
+        index.put([record("1", "1.1", "1.1.1", PatientID=...), record("2", "2.1", "2.1.1", PatientID="")])
+        assert index.counts().patients == 2
+
+    def test_patients_of_two_issuers_are_two(self, index: Index) -> None:
+        index.put([record("1", "1.1", "1", IssuerOfPatientID="A"), record("2", "2.1", "2", IssuerOfPatientID="B")])
+        assert index.counts().patients == 2
+
+    # Searching
+
+    def test_keys_of_one_lower_level_are_met_by_the_same_entity(self, index: Index) -> None:
+        index.put(
+            [
+                record("1", "1.1", "1.1.1", Modality="CT", SeriesDescription="Lung"),
+                record("1", "1.2", "1.2.1", Modality="MR", SeriesDescription="Head", Rows=256),
+            ]
+        )
+
+        def is_found(**keys: str) -> bool:
+            tags = {"modality": "00080060", "description": "0008103E", "rows": "00280010"}
+            asked: dict[TagPath, Matcher] = {(tags[name],): Single(text) for name, text in keys.items()}
+            return bool(rows(index, Level.STUDY, asked)) and bool(rows(index, Level.PATIENT, asked))
+
+        assert is_found(modality="CT", description="Lung", rows="512")
+        assert not is_found(modality="CT", description="Head")
+        assert not is_found(modality="CT", rows="256")
+
+    def test_keys_of_levels_above_are_met_by_what_an_instance_belongs_to(self, index: Index) -> None:
+        index.put([record("1", "1.1", "1.1.1"), record("2", "2.1", "2.1.1", PatientID="P2", AccessionNumber="A2")])
+        keys: dict[TagPath, Matcher] = {("00100020",): Single("P2"), ("00080050",): Single("A2")}
+        assert [value(row, "00080018") for row in rows(index, Level.IMAGE, keys)] == ["2.1.1"]
+        assert uids(index, keys) == ["2.1.1"]
+        assert uids(index, keys, Target("1")) == []
+
+    def test_within_limits_the_search_to_a_subtree(self, index: Index) -> None:
+        index.put([record("1", f"1.{n % 2}", f"1.{n % 2}.{n}") for n in range(4)])
+        assert len(rows(index, Level.IMAGE, within=Target("1", "1.1"))) == 2
+        assert len(rows(index, Level.SERIES, within=Target("1"))) == 2
+        assert rows(index, Level.SERIES, within=Target("2")) == []
+
+    def test_select_and_locate_go_by_study_series_instance_number_and_uid(self, index: Index) -> None:
+        numbers = [("5", 10), ("4", 2), ("3", 2), ("2", ...), ("1", 1)]
+        index.put([record("1", "1.1", sop, InstanceNumber=number) for sop, number in numbers])
+        index.put([record("0", "0.1", "0", InstanceNumber=1)])
+        assert uids(index, {}) == ["1", "3", "4", "5", "2", "0"]
+        assert [one.target.sop_uid for one in index.locate(Target("1"))] == ["1", "3", "4", "5", "2"]
+        assert [one.target.sop_uid for one in index.metadata(Target("1", "1.1"))] == ["1", "3", "4", "5", "2"]
+
+    def test_a_list_of_very_many_uids_is_searched(self, index: Index) -> None:
+        index.put([record(sop=f"1.1.{n}") for n in range(5)])
+        many = UidList(tuple(f"1.1.{n}" for n in range(3, 70_000)))
+        assert len(rows(index, Level.IMAGE, {("00080018",): many})) == 2
+        assert len(rows(index, Level.STUDY, {("00080018",): many})) == 1
+
+    def test_pages_follow_each_other_by_offset_and_by_cursor(self, index: Index) -> None:
+        index.put([record(sop=f"1.1.{n}") for n in range(7)])
+        first = index.search(Query(Level.IMAGE, {}, fields=ALL_LEVELS, limit=3, count=True))
+        assert (len(first.rows), first.total) == (3, 7)
+        second = index.search(Query(Level.IMAGE, {}, fields=ALL_LEVELS, limit=3, after=first.next, count=True))
+        assert second.rows == index.search(Query(Level.IMAGE, {}, fields=ALL_LEVELS, limit=3, offset=3)).rows
+        assert second.total == 7
+        last = index.search(Query(Level.IMAGE, {}, fields=ALL_LEVELS, limit=3, after=second.next))
+        assert (len(last.rows), last.next) == (1, None)
+        assert index.search(Query(Level.IMAGE, {}, limit=3, offset=7)).rows == []
+        assert index.search(Query(Level.IMAGE, {}, limit=7)).next is None
+
+    @pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "9" * 30, "²"])
+    def test_a_cursor_that_was_never_given_is_refused(self, index: Index, cursor: str) -> None:
+        with pytest.raises(Invalid) as refused:
+            index.search(Query(Level.IMAGE, {}, limit=1, after=cursor))
+        assert refused.value.subject == "after"
+
+    def test_pages_stay_put_while_instances_arrive(self, index: Index) -> None:
+        index.put([record(sop=f"1.1.{n}") for n in range(20)])
+        stop = threading.Event()
+
+        def arrive() -> None:
+            for n in range(100_000):
+                if stop.is_set():
+                    return
+                index.put([record("0", "0.1", f"0.{n}")])
+
+        sender = threading.Thread(target=arrive)
+        sender.start()
+        try:
+            for _ in range(3):
+                seen: list[str] = []
+                after = None
+                while len(seen) < 20:
+                    page = index.search(Query(Level.IMAGE, {}, fields=ALL_LEVELS, limit=6, after=after))
+                    seen += [value(orjson.loads(row), "00080018") for row in page.rows]
+                    after = page.next
+                assert seen[:20] == [f"1.1.{n}" for n in range(20)]
+        finally:
+            stop.set()
+            sender.join()
+
+    def test_rows_carry_the_fields_that_are_asked_for(self, index: Index) -> None:
+        private = {"00090010": {"vr": "LO", "Value": ["ACME"]}, "00091002": {"vr": "LO", "Value": ["x"]}}
+        index.put([record(SliceThickness=1.5, ImageType=["A", "B"], ReferringPhysicianName=None, **private)])
+
+        def tags(level: Level, fields: Fields) -> set[str]:
+            (row,) = index.search(Query(level, {}, fields=fields)).rows
+            found = list(orjson.loads(row))
+            assert found == sorted(found)
+            return set(found)
+
+        assert tags(Level.STUDY, Fields()) == set()
+        named = frozenset({"00180050", "00080008", "00090002@ACME", "00081010", "00100010", "00080090"})
+        expected = {"00180050", "00080008", "00090010", "00091002", "00100010", "00080090"}
+        assert tags(Level.STUDY, Fields(tags=named)) == expected
+        assert tags(Level.IMAGE, Fields(tags=named)) == expected
+        series = tags(Level.SERIES, Fields(frozenset({Level.SERIES})))
+        assert {"00080060", "0020000E", "00200011", "00201209"} <= series
+        assert not series & {"0020000D", "00100010", "00080018"}
+        everything = tags(Level.STUDY, Fields(everything=True))
+        assert {"00201204", "00080062", "00080090", "00080061"} <= everything
+        assert "00180050" not in everything
+        assert {"00180050", "00091002", "00083002", "00201209"} <= tags(Level.IMAGE, Fields(everything=True))
+
+    # Metadata, layout, removal
+
+    def test_metadata_are_the_bytes_that_were_made_at_ingest(self, index: Index) -> None:
+        records = [record(sop=f"1.1.{n}", InstanceNumber=n, PatientName="Παπα=山田") for n in range(250)]
+        index.put(records)
+        found = list(index.metadata(Target("1")))
+        assert [one.json for one in found] == [one.header.json for one in records]
+        assert found[7].target == records[7].header.target
+
+    def test_metadata_reading_goes_on_while_instances_are_removed(self, index: Index) -> None:
+        index.put([record(sop=f"1.1.{n}", InstanceNumber=n) for n in range(250)])
+        reading = index.metadata(Target("1"))
+        next(reading)
+        index.remove([Target("1", "1.1", "1.1.249")])
+        assert len(list(reading)) == 248
+
+    def test_layout_comes_back_as_it_was(self, index: Index) -> None:
+        one = record()
+        index.put([one])
+        assert index.layout(one.header.target) == one.header.layout
+        assert index.layout(one.header.target).bulk["00420011"] == Span(200, 40)
+        with pytest.raises(NotFound):
+            index.layout(Target("1", "1.1", "none"))
+
+    def test_removing_the_last_instance_removes_series_study_and_patient(self, index: Index) -> None:
+        one = record()
+        index.put([one])
+        assert index.remove([one.header.target]) == [one.blob]
+        assert index.counts() == Counts(0, 0, 0, 0, 0)
+        assert all(rows(index, level) == [] for level in Level)
+        assert not index.holds_key(one.blob.key)
+        assert index.put([one])[0].outcome is Put.STORED
+
+    def test_clear_forgets_all(self, index: Index) -> None:
+        index.put([record(), record("2", "2.1", "2.1.1")])
+        index.put([record(version="other")], replace=True)
+        index.clear()
+        assert index.counts() == Counts(0, 0, 0, 0, 0)
+        assert list(index.stored()) == []
+        assert index.put([record()])[0].outcome is Put.STORED
+
+    def test_all_is_there_after_closing_and_opening_again(self, index: Index, reopen: Reopen) -> None:
+        index.put([record(sop=f"1.1.{n}") for n in range(3)])
+        before = rows(index, Level.IMAGE), index.counts()
+        index.close()
+        again = reopen()
+        try:
+            assert (rows(again, Level.IMAGE), again.counts()) == before
+            again.put([record(sop="1.1.9")])
+            assert [value(row, "00080018") for row in rows(again, Level.IMAGE)][-1] == "1.1.9"
+        finally:
+            again.close()
+
+    # Together
+
+    def test_eight_threads_with_the_same_studies_interleaved_count_exactly(self, index: Index) -> None:
+        def records_of(thread: int) -> list[Any]:
+            # Every instance is sent by two threads.
+            return [
+                record(str(n % 3), f"{n % 3}.{n % 2}", f"{n % 3}.{n % 2}.{n}", Modality="MR" if n % 2 else "CT")
+                for n in range(60)
+                if n % 4 in (thread % 4, (thread + 1) % 4)
+            ]
+
+        outcomes: list[Put] = []
+        failures: list[BaseException] = []
+
+        def send(thread: int) -> None:
+            try:
+                for one in records_of(thread):
+                    outcomes.extend(result.outcome for result in index.put([one]))
+            except BaseException as error:  # noqa: BLE001 - reported below
+                failures.append(error)
+
+        threads = [threading.Thread(target=send, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert outcomes.count(Put.STORED) == 60
+        assert outcomes.count(Put.SAME) == len(outcomes) - 60
+        counts = index.counts()
+        assert (counts.patients, counts.studies, counts.series, counts.instances) == (1, 3, 6, 60)
+        studies = rows(index, Level.STUDY)
+        assert [value(row, "00201208") for row in studies] == [20, 20, 20]
+        assert [row["00080061"]["Value"] for row in studies] == [["CT", "MR"]] * 3
+        assert sum(value(row, "00201209") for row in rows(index, Level.SERIES)) == 60
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_a_random_walk_agrees_with_the_reference(self, index: Index, seed: int) -> None:
+        rng = random.Random(seed)
+        model = ModelIndex()
+        for _ in range(25):
+            if rng.random() < 0.75:
+                batch = [random_record(rng) for _ in range(rng.randrange(1, 5))]
+                replace = rng.random() < 0.5
+                assert [one.outcome for one in index.put(batch, replace=replace)] == model.put(batch, replace)
+            else:
+                study = rng.choice("1234")
+                series = rng.choice([None, f"{study}.1", f"{study}.2"])
+                sop = f"{rng.choice(['9', series])}.{rng.choice('123')}" if series and rng.random() < 0.6 else None
+                targets = [Target(study, series, sop)] + ([Target(rng.choice("1234"))] if rng.random() < 0.2 else [])
+                assert {ref.key for ref in index.remove(targets)} == model.remove(targets)
+            for _ in range(8):
+                self._compare(index, model, rng)
+
+    def _compare(self, index: Index, model: ModelIndex, rng: random.Random) -> None:
+        study = rng.choice("1234")
+        within = rng.choice([None, None, Target(study), Target(study, f"{study}.1")])
+        fields = rng.choice(
+            [
+                ALL_LEVELS,
+                Fields(frozenset(rng.sample(LEVELS, 2))),
+                Fields(frozenset({Level.STUDY}), frozenset(rng.sample(NAMED_TAGS, 6))),
+                Fields(everything=True),
+            ]
+        )
+        query = Query(rng.choice(LEVELS), random_keys(rng), within, fields, count=True)
+        expected, inconsistent = model.search(query)
+        page = index.search(query)
+        assert [orjson.loads(row) for row in page.rows] == expected, query
+        assert all(list(orjson.loads(row)) == sorted(orjson.loads(row)) for row in page.rows)
+        assert (page.total, set(page.inconsistent), page.next) == (len(expected), inconsistent, None), query
+        offset, limit = rng.randrange(3), rng.randrange(1, 4)
+        part = index.search(Query(query.level, query.keys, within, fields, limit=limit, offset=offset))
+        assert part.rows == page.rows[offset : offset + limit]
+        assert (part.next is None) == (offset + limit >= len(expected))
+        assert index.select(query.keys, within) == model.select(query.keys, within), query
+        assert index.locate(Target(study)) == model.select({}, Target(study))
+        counts = index.counts()
+        found = (counts.patients, counts.studies, counts.series, counts.instances, counts.size_bytes)
+        assert found == model.counts()
+        kept = {entry.record.blob.key for entry in model.entries.values()} | {one.blob.key for one in model.superseded}
+        assert {one.blob.key for one in index.stored()} == kept

@@ -1,0 +1,20 @@
+"""The SQLite engine keeps the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pacs.index.base import Index
+from pacs.index.sqlite import SqliteIndex
+from tests.contracts.index_contract import IndexContract, Reopen
+
+
+class TestSqliteIndex(IndexContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Reopen:
+        def open_index() -> Index:
+            return SqliteIndex(tmp_path / "index.sqlite")
+
+        return open_index
