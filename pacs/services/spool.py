@@ -42,7 +42,12 @@ class Spool:
             raise _out_of_resources(error) from error
         if meta is not None:
             prefix = file_meta.encode(meta)
-            self._append(prefix)
+            try:
+                self._append(prefix)
+            except OutOfResources:
+                # Nobody holds this object yet who could discard it; the file's name was created all the same.
+                self.discard()
+                raise
             self.hashed_from = len(prefix)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
