@@ -67,13 +67,17 @@ class Pool:
         Raises OutOfResources when too many wait or the pool is closed, Undecodable when the time is over, the worker
         died, or the function raised what is no PacsError.
         """
-        request = pickle.dumps((self._timeout_s, function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        return self.run_for(self._timeout_s, function, *args, **kwargs)
+
+    def run_for(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``run`` with another time limit, for work that is known to be long: transcoding thousands of frames."""
+        request = pickle.dumps((timeout_s, function, args, kwargs), pickle.HIGHEST_PROTOCOL)
         worker = self._acquire()
         answer = None
         try:
-            answer = worker.call(request, self._timeout_s)
+            answer = worker.call(request, timeout_s)
         except TimeoutError as err:
-            log.warning("imaging worker timed out function=%s timeout_s=%g", function.__name__, self._timeout_s)
+            log.warning("imaging worker timed out function=%s timeout_s=%g", function.__name__, timeout_s)
             raise Undecodable("the pixels take too long to process") from err
         except (EOFError, OSError) as err:
             if self._closed:

@@ -102,6 +102,15 @@ def test_a_call_over_time_is_undecodable_and_its_worker_is_gone() -> None:
         pool.close()
 
 
+def test_a_call_may_be_given_more_time_than_the_others() -> None:
+    pool = Pool(workers=1, timeout_s=0.3)
+    try:
+        pool.run_for(5, work.own_id)
+        assert pool.run_for(5, work.own_id, 0.6) in pool.worker_ids()
+    finally:
+        pool.close()
+
+
 def test_too_many_waiting_callers_are_out_of_resources_at_once() -> None:
     pool = Pool(workers=1, queue_limit=1, timeout_s=10)
     try:
