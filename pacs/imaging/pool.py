@@ -50,7 +50,7 @@ class Pool:
     ) -> None:
         self._limit = max(1, workers)
         self._queue_limit = queue_limit
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self._idle_s = idle_s
         self._changed = threading.Condition()
@@ -67,7 +67,7 @@ class Pool:
         Raises OutOfResources when too many wait or the pool is closed, Undecodable when the time is over, the worker
         died, or the function raised what is no PacsError.
         """
-        return self.run_for(self._timeout_s, function, *args, **kwargs)
+        return self.run_for(self.timeout_s, function, *args, **kwargs)
 
     def run_for(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """``run`` with another time limit, for work that is known to be long: transcoding thousands of frames."""
@@ -117,7 +117,7 @@ class Pool:
                 raise OutOfResources("too many images are being processed")
             self._waiting += 1
             try:
-                in_time = self._changed.wait_for(lambda: self._closed or self._is_free(), self._timeout_s)
+                in_time = self._changed.wait_for(lambda: self._closed or self._is_free(), self.timeout_s)
             finally:
                 self._waiting -= 1
             if self._closed:

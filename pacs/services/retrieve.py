@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 20
 # How many instances are looked at for one with pixels before a study or series is said to have no picture.
 _REPRESENTATIVE_TRIES = 20
+_SECONDS_A_FRAME = 0.1
 _WORD_BYTES = {"OW": 2, "US": 2, "SS": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -163,7 +164,8 @@ class Retrieve:
             uid = instance.transfer_syntax_uid if pixels.encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
             return FrameSet(uid, frames)
         with self._source(instance, layout) as source:
-            frames = self._pool.run(decode_frames, source, list(numbers))
+            timeout_s = self._timeout_s(len(numbers))
+            frames = self._pool.run_for(timeout_s, decode_frames, source, list(numbers))
         return FrameSet(syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
 
     def bulkdata(self, target: Target, path: str, offset: int = 0, length: int | None = None) -> BulkContent:
@@ -221,7 +223,8 @@ class Retrieve:
         temporary = self._blobs.incoming() / f"{secrets.token_hex(12)}.transcoded"
         try:
             with self._source(instance, layout) as source:
-                self._pool.run(transcode, source, temporary, transfer_syntax_uid)
+                timeout_s = self._timeout_s(layout.pixels.number_of_frames if layout.pixels else 1)
+                self._pool.run_for(timeout_s, transcode, source, temporary, transfer_syntax_uid)
             size = temporary.stat().st_size
             start = 0 if with_meta else _data_set_offset(temporary)
         except OSError as error:
@@ -231,6 +234,10 @@ class Retrieve:
             temporary.unlink(missing_ok=True)
             raise
         return Content(size - start, transfer_syntax_uid, _file_pieces(temporary, start), temporary)
+
+    def _timeout_s(self, frames: int) -> float:
+        """The limit of one image, and more for many frames: whole instances may hold thousands."""
+        return self._pool.timeout_s + frames * _SECONDS_A_FRAME
 
     def _instance(self, target: Target) -> StoredInstance:
         found = self._index.locate(target)
