@@ -14,6 +14,7 @@ from pacs.errors import Invalid
 
 # What may stand in a Host header; anything else would be echoed into JSON and headers.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.%]+\])(?::\d{1,5})?")
+_OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 _HAS_PORT = re.compile(r":\d+$")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~%@:+-]+)*")
 
@@ -22,8 +23,9 @@ class Links:
     """Makes absolute URLs.
 
     host: DICOMWEB_HOST, where "{host}" becomes the request's Host; port: DICOMWEB_PORT, appended when the host carries
-    none. X-Forwarded-Proto, -Host and -Prefix win when the request comes from one of ``trusted_proxies`` (addresses or
-    networks, "*" for any). Raises Invalid for a proxy that is neither.
+    none. Clients that leave the port out of Host (dicomweb-client does) get the one they came in by, unless a header
+    shows that a proxy stands between. X-Forwarded-Proto, -Host and -Prefix win when the request comes from one of
+    ``trusted_proxies`` (addresses or networks, "*" for any). Raises Invalid for a proxy that is neither.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class Links:
             if "://" in host:
                 scheme, _, host = host.partition("://")
             host = host.rstrip("/")
-            if self._port is not None and not _HAS_PORT.search(host):
-                host = f"{host}:{self._port}"
+            port = self._port or (_local_port(request) if self._host == "{host}" else None)
+            if port is not None and not _HAS_PORT.search(host):
+                host = f"{host}:{port}"
         return f"{scheme}://{host}{prefix}{self._api_path}"
 
     def here(self, request: web.BaseRequest) -> str:
@@ -99,6 +102,16 @@ def url_of(base: str, target: Target) -> str:
     if target.sop_uid is not None:
         url += f"/instances/{quote(target.sop_uid, safe='')}"
     return url
+
+
+def _local_port(request: web.BaseRequest) -> int | None:
+    """The port that a client without a proxy came in by; None when it is its scheme's own."""
+    if any(name in request.headers for name in _OF_PROXIES):
+        return None
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    if not name or name[1] == (443 if request.scheme == "https" else 80):
+        return None
+    return int(name[1])
 
 
 def _first(request: web.BaseRequest, header: str) -> str:

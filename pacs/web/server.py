@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from pacs.errors import Invalid, PacsError
@@ -35,6 +36,8 @@ _KEEP_ALIVE_S = 75.0
 _READ_BUFFER_BYTES = 512 * 1024
 # What is left for connections that hang on after the grace period.
 _CLOSE_S = 2.0
+# Only in the log: nobody is there to be answered.
+_CLIENT_WENT = 499
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +114,14 @@ class WebServer:
         runner = web.AppRunner(
             self._application(),
             handle_signals=False,
+            logger=_wire_log(),
             access_log=None,  # ours leaves out query values: they are patients
             keepalive_timeout=_KEEP_ALIVE_S,
             shutdown_timeout=_CLOSE_S,
             max_line_size=self._limits.header_bytes,
             max_field_size=self._limits.header_bytes,
             read_bufsize=_READ_BUFFER_BYTES,
+            auto_decompress=False,  # STOW-RS inflates in its threads, under its own limit
         )
         await runner.setup()
         site = web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG)
@@ -160,7 +165,7 @@ class WebServer:
         assert task is not None
         self._under_way.add(task)
         began = time.perf_counter()
-        status = 499  # the client was gone before an answer
+        status = _CLIENT_WENT
         try:
             response = await self._answer(request, handler)
             status = response.status
@@ -180,8 +185,10 @@ class WebServer:
             return answered.response
         except web.HTTPException as error:
             return problem.of_http_exception(error)
-        except ConnectionError:
-            raise
+        except ConnectionError as error:
+            # Raised on, aiohttp would log a trace; an answer to nobody goes nowhere without a word.
+            log.info("client went path=%s reason=%s", request.rel_url.raw_path, error)
+            return web.Response(status=_CLIENT_WENT)
         except Exception as error:  # noqa: BLE001 - one request must not end the connection without an answer
             return problem.of_bug(error)
 
@@ -198,6 +205,22 @@ class WebServer:
             (time.perf_counter() - began) * 1000,
             self._links.caller(request).address,
         )
+
+
+def _wire_log() -> logging.Logger:
+    """aiohttp's log, in which garbage on the port is a line and not a trace."""
+    wire = logging.getLogger(f"{__name__}.wire")
+    wire.addFilter(_shortened)
+    return wire
+
+
+def _shortened(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "not HTTP, or none that we take: %s", (" ".join(str(error.message).split())[:200],)
+        record.exc_info = None
+    return True
 
 
 def _below(root: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:

@@ -21,6 +21,7 @@ from pacs.services.spool import Spool
 from pacs.services.store import Store, Stored
 from pacs.web import problem
 from pacs.web.bridge import Bridge
+from pacs.web.inflate import CODINGS, Inflater
 from pacs.web.links import Links, url_of
 from pacs.web.multipart import PartBegin, PartEnd, Reader
 from pacs.web.negotiate import DICOM, DICOM_JSON, MULTIPART, OCTET_STREAM, MediaType, parse_media_type
@@ -33,7 +34,6 @@ _BLOCK_BYTES = 1 << 20
 _GROUP_BYTES = 64 << 20
 _GROUP_PARTS = 32
 
-_CODINGS = ("", "identity", "gzip", "deflate")
 _WARNING_COERCION = 0xB000
 _ACCEPT_POST = f'{MULTIPART}; type="{DICOM}", {DICOM}'
 
@@ -49,11 +49,14 @@ class Part:
 class Receiver:
     """Takes a body apart into spools. Blocking; used by one thread at a time. reader None: the body is one object."""
 
-    def __init__(self, store: Store, reader: Reader | None, max_bytes: int | None) -> None:
+    def __init__(
+        self, store: Store, reader: Reader | None, max_bytes: int | None, inflater: Inflater | None = None
+    ) -> None:
         self.parts: list[Part] = []
         self._store = store
         self._reader = reader
         self._max_bytes = max_bytes
+        self._inflater = inflater
         self._received = 0
         self._open: Part | None = None
         self._ready: list[Part] = []
@@ -67,18 +70,21 @@ class Receiver:
 
     def feed(self, block: Sequence[bytes]) -> None:
         """Raises TooLarge past the limit of a request, OutOfResources for a full disk, Invalid for bad framing."""
-        for data in block:
-            self._received += len(data)
-            if self._max_bytes is not None and self._received > self._max_bytes:
-                raise TooLarge(f"The request is larger than {self._max_bytes} bytes")
-            if self._reader is None:
-                self._write(data)
-                continue
-            for event in self._reader.feed(data):
-                self._take(event)
+        for received in block:
+            for data in self._inflater.feed(received) if self._inflater else (received,):
+                self._received += len(data)
+                if self._max_bytes is not None and self._received > self._max_bytes:
+                    raise TooLarge(f"The request is larger than {self._max_bytes} bytes")
+                if self._reader is None:
+                    self._write(data)
+                    continue
+                for event in self._reader.feed(data):
+                    self._take(event)
 
     def close(self) -> None:
         """The body is over. Raises Invalid when there was nothing in it."""
+        if self._inflater is not None:
+            self._inflater.close()
         if self._received == 0:
             raise Invalid("The request has no body", "body")
         if self._reader is None:
@@ -154,11 +160,11 @@ class Stow:
     async def store(self, request: web.Request) -> web.Response:
         """200, 202 or 409 with what became of each part; 400, 413, 415 or 503 for the request as a whole."""
         study_uid = uid_of(request, "study")
-        reader = _reader(request)
+        reader, inflater = _reader(request), _inflater(request)
         if self._max_body_bytes is not None and (request.content_length or 0) > self._max_body_bytes:
             raise TooLarge(f"The request is larger than {self._max_body_bytes} bytes")
         caller = self._links.caller(request)
-        receiver = await self._bridge.run(Receiver, self._store, reader, self._max_body_bytes)
+        receiver = await self._bridge.run(Receiver, self._store, reader, self._max_body_bytes, inflater)
         try:
             await self._receive(request, receiver, caller, study_uid)
         finally:
@@ -186,7 +192,7 @@ class Stow:
             log.warning("upload ended early from=%s parts=%d", caller.address, len(receiver.parts))
             if isinstance(error, ConnectionError):
                 raise
-            raise Invalid("The body cannot be read: it ends early or its Content-Encoding is wrong", "body") from error
+            raise Invalid("The body cannot be read: its chunks are malformed", "body") from error
 
     async def _blocks(self, request: web.Request) -> AsyncIterator[list[bytes]]:
         """The body in lists of about a MiB. Raises Invalid when the client sends nothing for too long."""
@@ -196,6 +202,10 @@ class Stow:
             try:
                 async with asyncio.timeout(self._bridge.idle_s):
                     data = await request.content.readany()
+            except ConnectionError:
+                if block:
+                    yield block
+                raise
             except TimeoutError as error:
                 raise Invalid(f"Nothing came for {self._bridge.idle_s:g} seconds", "body") from error
             if data:
@@ -247,9 +257,6 @@ class Stow:
 
 def _reader(request: web.Request) -> Reader | None:
     """How to read the body: None when it is one object. Raises UnsupportedMediaType for anything but DICOM files."""
-    coding = request.headers.get("Content-Encoding", "").strip().lower()
-    if coding not in _CODINGS:
-        raise _unsupported(f"Content-Encoding {coding[:40]} is not supported; gzip and deflate are")
     text = request.headers.get("Content-Type", "")
     try:
         media = parse_media_type(text) if text else MediaType("")
@@ -263,6 +270,16 @@ def _reader(request: web.Request) -> Reader | None:
     if kind != DICOM:
         raise _unsupported(f'Parts of type {kind[:64]} cannot be stored yet; {MULTIPART}; type="{DICOM}" can')
     return Reader(media.parameters.get("boundary", ""))
+
+
+def _inflater(request: web.Request) -> Inflater | None:
+    """How to unpack the body. Raises UnsupportedMediaType for a coding that is not known (RFC 9110 15.5.16)."""
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding not in CODINGS:
+        raise _unsupported(f"Content-Encoding {coding[:40]} is not supported; gzip and deflate are")
+    return Inflater(coding)
 
 
 def _unsupported(detail: str) -> problem.Answered:

@@ -192,12 +192,14 @@ class Wado:
 
 
 def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]) -> bool:
-    """Multipart unless only the bare type is accepted, or liked better. Raises NotAcceptable when neither is."""
+    """Multipart unless one instance is wanted by itself. Raises NotAcceptable when neither form is accepted."""
     syntaxes_here = {each.transfer_syntax_uid for each in instances} | {EXPLICIT_LITTLE_ENDIAN}
     best = {
         multipart: max(quality(ranges, Offer(DICOM, uid, multipart))[0] for uid in _makeable(syntaxes_here))
         for multipart in (True, False)
     }
+    if len(instances) > 1 and best[True] > 0:
+        return True
     if max(best.values()) <= 0:
         available = tuple(
             str(Offer(DICOM, uid, multipart)) for multipart in (True, False) for uid in sorted(syntaxes_here)

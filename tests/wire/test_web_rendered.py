@@ -21,7 +21,7 @@ MULTIFRAME = "/studies/1.2/series/1.2.1/instances/1.2.1.1"
 
 
 def ramp(rows: int, columns: int) -> bytes:
-    return np.tile(np.arange(columns, dtype="<i2") * 10, (rows, 1)).tobytes()
+    return np.tile(np.arange(columns, dtype="<i2") * 5, (rows, 1)).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,13 @@ def test_a_picture_of_the_asked_type(web: RunningArchive, accept: str, kind: str
 
 
 def test_window_moves_what_is_black_and_white(web: RunningArchive) -> None:
-    # Stored value = 10 * column, minus 1024 by rescale.
-    image = np.asarray(picture(get(web, f"{INSTANCE}/rendered?window=-24,500,linear", "image/png")).convert("L"))
+    # Stored value = 5 * column, minus 1024 by rescale.
+    image = np.asarray(picture(get(web, f"{INSTANCE}/rendered?window=-274,500,linear", "image/png")).convert("L"))
     assert image[50, 10] == 0
     assert image[50, 290] == 255
-    assert 100 < image[50, 100] < 155
+    assert 100 < image[50, 150] < 155
     other = np.asarray(picture(get(web, f"{INSTANCE}/rendered?window=1500,500", "image/png")).convert("L"))
-    assert other[50, 100] == 0
+    assert other[50, 150] == 0
 
 
 def test_viewport_scales_crops_and_flips(web: RunningArchive) -> None:

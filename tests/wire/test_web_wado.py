@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import requests
 from pydicom.data import get_testdata_file
 
+from pacs.dicom.uids import new_uid
 from tests import builders
 from tests.unit.web.running import RunningArchive
 from tests.wire.clients import split_multipart, stow
@@ -40,9 +43,14 @@ MIXED = builders.ct("1.5", "1.5.2", "1.5.2.1", rows=8, columns=8)
 
 
 def real(name: str) -> bytes:
+    """A file of the pydicom wheel under UIDs of its own: some of them share theirs."""
     path = get_testdata_file(name, download=False)
     assert isinstance(path, str)
-    return Path(path).read_bytes()
+    data_set = pydicom.dcmread(path)
+    data_set.SOPInstanceUID = data_set.file_meta.MediaStorageSOPInstanceUID = new_uid()
+    file = BytesIO()
+    data_set.save_as(file)
+    return file.getvalue()
 
 
 class Located:
@@ -50,7 +58,7 @@ class Located:
 
     def __init__(self, file: bytes) -> None:
         self.file = file
-        self.data_set = pydicom.dcmread(pydicom.filebase.DicomBytesIO(file), force=True)
+        self.data_set = pydicom.dcmread(BytesIO(file), force=True)
         self.study = f"/studies/{self.data_set.StudyInstanceUID}"
         self.series = f"{self.study}/series/{self.data_set.SeriesInstanceUID}"
         self.path = f"{self.series}/instances/{self.data_set.SOPInstanceUID}"
@@ -98,7 +106,7 @@ def part_types(response: requests.Response) -> list[str]:
 
 
 def syntax_of(file: bytes) -> str:
-    return str(pydicom.dcmread(pydicom.filebase.DicomBytesIO(file)).file_meta.TransferSyntaxUID)
+    return str(pydicom.dcmread(BytesIO(file)).file_meta.TransferSyntaxUID)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +133,7 @@ def test_plain_application_dicom_means_explicit_little_endian(web: RunningArchiv
         (back,) = parts(response)
         assert syntax_of(back) == EXPLICIT
         assert part_types(response) == [f"application/dicom; transfer-syntax={EXPLICIT}"]
-        data_set = pydicom.dcmread(pydicom.filebase.DicomBytesIO(back))
+        data_set = pydicom.dcmread(BytesIO(back))
         np.testing.assert_array_equal(data_set.pixel_array, located.data_set.pixel_array)
 
 
@@ -151,9 +159,7 @@ def test_what_cannot_be_decoded_is_406_and_does_not_take_others_with_it(web: Run
     response = get(web, "/studies/1.5", DICOM)
     assert response.status_code == 206
     assert "1 of 2 instances" in response.headers["Warning"]
-    assert [pydicom.dcmread(pydicom.filebase.DicomBytesIO(part)).SOPInstanceUID for part in parts(response)] == [
-        "1.5.2.1"
-    ]
+    assert [pydicom.dcmread(BytesIO(part)).SOPInstanceUID for part in parts(response)] == ["1.5.2.1"]
     assert len(parts(get(web, "/studies/1.5", f"{DICOM}; transfer-syntax=*"))) == 2
     assert not list(web.incoming.iterdir())
 
@@ -209,11 +215,18 @@ def test_one_file_by_itself_with_validators_and_ranges(web: RunningArchive) -> N
 
 def test_several_files_cannot_be_one_body(web: RunningArchive) -> None:
     assert get(web, "/studies/1.6", "application/dicom; transfer-syntax=*").status_code == 406
-    assert len(
-        parts(
-            get(web, "/studies/1.6", "application/dicom; transfer-syntax=*;q=0.5, multipart/related;q=0.1, */*;q=0.1")
+    assert (
+        len(
+            parts(
+                get(
+                    web,
+                    "/studies/1.6",
+                    "application/dicom; transfer-syntax=*;q=0.5, multipart/related;q=0.1, */*;q=0.1",
+                )
+            )
         )
-    ) in (1, 30)
+        == 30
+    )
 
 
 def test_head_of_a_study_leaves_nothing_behind(web: RunningArchive, reals: dict[str, Located]) -> None:
@@ -222,7 +235,7 @@ def test_head_of_a_study_leaves_nothing_behind(web: RunningArchive, reals: dict[
     for _ in range(200):
         if not list(web.incoming.iterdir()):
             return
-        __import__("time").sleep(0.02)
+        time.sleep(0.02)
     raise AssertionError("a transcoded file was left behind")
 
 
@@ -266,7 +279,7 @@ def test_metadata_has_validators_and_ranges(web: RunningArchive) -> None:
     assert len(packed) < len(whole.content) / 4
     other = get(web, "/studies/1.6/metadata", **{"Accept-Encoding": "identity", "Host": "other.example"})
     assert other.headers["ETag"] != etag
-    assert other.json()[0]["7FE00010"]["BulkDataURI"].startswith("http://other.example/dicom-web/")
+    assert other.json()[0]["7FE00010"]["BulkDataURI"].startswith(f"http://other.example:{web.server.port}/dicom-web/")
 
 
 def test_a_new_instance_changes_the_metadata_s_validator(web: RunningArchive) -> None:

@@ -28,7 +28,8 @@ def base(links: Links, headers: dict[str, str], peer: str = "10.0.0.7") -> str:
         ("{host}", None, "pacs.example:8081", "http://pacs.example:8081/dicom-web"),
         ("{host}", 8081, "pacs.example", "http://pacs.example:8081/dicom-web"),
         ("{host}", 8081, "pacs.example:9", "http://pacs.example:9/dicom-web"),
-        ("{host}", None, "pacs.example", "http://pacs.example/dicom-web"),
+        ("{host}", None, "pacs.example", "http://pacs.example:8081/dicom-web"),
+        ("archive", None, "pacs.example", "http://archive/dicom-web"),
         ("{host}", None, "[::1]:8081", "http://[::1]:8081/dicom-web"),
         ("{host}", 8081, "[::1]", "http://[::1]:8081/dicom-web"),
         ("archive", 80, "pacs.example:9", "http://archive:80/dicom-web"),
@@ -39,6 +40,10 @@ def base(links: Links, headers: dict[str, str], peer: str = "10.0.0.7") -> str:
 )
 def test_retrieve_url_follows_the_settings(host: str, port: int | None, header: str, expected: str) -> None:
     assert base(Links("dicom-web", host=host, port=port), {"Host": header}) == expected
+
+
+def test_a_host_without_port_is_believed_when_a_proxy_shows() -> None:
+    assert base(Links("dicom-web"), {"Host": "a", "X-Forwarded-For": "1.2.3.4"}) == "http://a/dicom-web"
 
 
 FORWARDED = {
