@@ -38,10 +38,11 @@ class PutResult:
 class Fields:
     """Which attributes each row carries.
 
-    levels: those whose default attributes (``Attribute.default``, ``DEFAULT_SEQUENCES``) are wanted; tags: further top-level
-    tags by name, of any level ("GGGGEEEE" or "GGGG00EE@CREATOR"); everything: all that the row's level and those above
-    keep (for Level.IMAGE, the whole of the instance's metadata). A tag that the row's level does not keep is taken from one of its instances.
-    An attribute that was asked for by name and has no value is left out; the adapter adds it empty where its protocol wants that.
+    levels: those whose default attributes (``Attribute.default``, ``DEFAULT_SEQUENCES``) are wanted. tags: further
+    top-level tags by name, of any level ("GGGGEEEE" or "GGGG00EE@CREATOR"). everything: all that the row's level and
+    those above keep (for Level.IMAGE, the whole of the instance's metadata). A tag that the row's level does not keep
+    is taken from one of its instances. An attribute that was asked for by name and has no value is left out; the
+    adapter adds it empty where its protocol wants that.
     """
 
     levels: frozenset[Level] = frozenset()
@@ -51,12 +52,13 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One search. keys of levels above and below ``level`` are allowed (relational): a study matches a series or
-    image key when some one series or image of it matches; keys of the same lower level are met by the same entity.
+    """One search.
 
-    A key outside ``attributes.BY_TAG`` matches against the metadata of instances.
-    within: a subtree (QIDO's path). limit None: all. offset: rows left out first. after: ``Page.next`` of the page before.
-    count: fill ``Page.total``.
+    keys: of levels above and below ``level`` as well (relational): a study matches a series or image key when some one
+    series or image of it matches; keys of the same lower level are met by the same entity. A key outside
+    ``attributes.BY_TAG`` matches against the metadata of instances. within: a subtree (QIDO's path). limit: None for
+    all. offset: rows left out first. after: ``Page.next`` of the page before. count: fill ``Page.total``.
+
     Rows come in order of first storage, oldest first, so that pages stay put while instances arrive.
     """
 
