@@ -26,6 +26,7 @@ from pacs.services.retrieve import Retrieve
 
 log = logging.getLogger(__name__)
 
+_FAILURES_LOGGED = 20  # of one request: a peer that is down fails every instance of a study alike
 _UID_LIST_BYTES = 65_534  # the longest value of an element with a 16 bit length
 
 
@@ -91,7 +92,8 @@ class _Progress:
         else:
             self.failed.append(outcome.instance)
             self.reason = self.reason or outcome.reason
-            log.warning("sub-operation failed sop=%s reason=%s", outcome.instance.target.sop_uid, outcome.reason)
+            if len(self.failed) <= _FAILURES_LOGGED:
+                log.warning("sub-operation failed sop=%s reason=%s", outcome.instance.target.sop_uid, outcome.reason)
 
     def respond(self, status: Status) -> None:
         self._message.respond(
