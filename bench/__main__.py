@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ _NOTES = (
     "Durability: Orthanc runs with its defaults, which fsync each file (SyncStorageArea) but not each commit of its "
     "SQLite index (WAL, `synchronous=NORMAL`: a power cut may take the last); pacs answers after fsync of "
     "the file and a `synchronous=FULL` commit.",
+    "Searches and metadata: each server answers with its own default attributes; the number of rows is checked.",
     "Rows of a few milliseconds are means of several requests over one kept connection. Times of DCMTK's tools include "
     "starting the tool.",
 )
@@ -105,6 +107,7 @@ def _one_run(
         for peer in ordered:
             assert peer.usage is not None
             mine = samples[peer.name][row.key]
+            os.sync()  # the write-back of one server's files must not fall into the other's time
             cpu_s = peer.usage.cpu_s()
             try:
                 seconds = row.run(peer, material)
