@@ -20,8 +20,7 @@ import requests
 from pydicom.filereader import read_dataset, read_preamble
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import encode
+from pynetdicom.dimse_primitives import C_FIND, C_STORE
 
 from tests.server import Server, dcmtk, dcmtk_environment, free_port
 
@@ -283,26 +282,28 @@ def store_bytes(
     return int(response.Status)
 
 
-def c_find(
-    opened: Association, identifier: pydicom.Dataset, model: str = "1.2.840.10008.5.1.4.1.2.2.1"
-) -> list[pydicom.Dataset]:
-    """All pending answers; asserts that the final status is Success. model: Study Root by default."""
-    rows = []
-    final = None
-    for status, row in opened.send_c_find(identifier, model):
-        assert status, "no answer"
-        final = status.Status
-        if final in (0xFF00, 0xFF01):
-            assert row is not None
-            rows.append(row)
-    assert final == 0x0000, f"final status {final:04X}H"
-    return rows
-
-
-def encoded(data_set: pydicom.Dataset, *, implicit: bool = False) -> bytes:
-    data = encode(data_set, implicit, True)
-    assert data is not None
-    return data
+def c_find_bytes(opened: Association, identifier: bytes, model: str) -> tuple[int, int]:
+    """C-FIND with this identifier as it is. (final status, pending answers)."""
+    context = next(context for context in opened.accepted_contexts if context.abstract_syntax == model)
+    request = C_FIND()
+    request.MessageID = 1
+    request.AffectedSOPClassUID = model
+    request.Priority = 2
+    request.Identifier = BytesIO(identifier)
+    opened._reactor_checkpoint.clear()
+    while not opened._is_paused:
+        time.sleep(0.0001)
+    rows = 0
+    try:
+        opened.dimse.send_msg(request, context.context_id)
+        while True:
+            _, response = opened.dimse.get_msg(block=True)
+            assert response is not None, "no answer"
+            if response.Status not in (0xFF00, 0xFF01):
+                return int(response.Status), rows
+            rows += 1
+    finally:
+        opened._reactor_checkpoint.set()
 
 
 def kill_process(process: subprocess.Popen[Any]) -> None:
