@@ -51,7 +51,7 @@ def time_span(text: str) -> tuple[int, int] | None:
     if hours > "23" or (minutes or "") > "59" or (seconds or "") > "60":
         return None
     digits = hours + (minutes or "") + (seconds or "") + (fraction or "")
-    return int(digits.ljust(12, "0")), int(digits + "235959999999"[len(digits) :])
+    return int(digits.ljust(12, "0")), int(digits + "235960999999"[len(digits) :])
 
 
 def date_time_span(text: str) -> DateTimeSpan | None:

@@ -39,6 +39,7 @@ _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN",
 _UID = re.compile(r"[0-9.]{1,128}", re.ASCII)
 _PRIVATE = re.compile(r"([0-9A-Fa-f]{3}[13579BDFbdf])([0-9A-Fa-f]{4})@(.+)")
 _MAX_LENGTH = 4096
+_MAX_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Keys:
 
 def from_identifier(attributes: Attributes, *, fuzzy: bool = False) -> Keys:
     """Keys of a C-FIND, C-MOVE or C-GET identifier in DICOM JSON. Raises Invalid naming a key that is malformed."""
+    return _from_data_set(attributes, fuzzy, 0)
+
+
+def _from_data_set(attributes: Attributes, fuzzy: bool, depth: int) -> Keys:
     found: dict[TagPath, Matcher] = {}
     tags: list[str] = []
     for tag in sorted(attributes):
@@ -61,7 +66,7 @@ def from_identifier(attributes: Attributes, *, fuzzy: bool = False) -> Keys:
             continue
         name = _with_creator(tag, attributes)
         tags.append(name)
-        matcher = _from_element(name, attributes[tag], fuzzy)
+        matcher = _from_element(name, attributes[tag], fuzzy, depth)
         if not is_universal(matcher):
             found[(name,)] = matcher
     return Keys(combine(found), tuple(tags))
@@ -152,13 +157,15 @@ def _without_creators(keys: Mapping[TagPath, Matcher]) -> dict[TagPath, Matcher]
     return {path: matcher for path, matcher in found.items() if path[0] not in used}
 
 
-def _from_element(name: str, element: Mapping[str, Any], fuzzy: bool) -> Matcher:
+def _from_element(name: str, element: Mapping[str, Any], fuzzy: bool, depth: int) -> Matcher:
     vr = vr_of((name,))
     if vr == "UN":
         vr = str(element.get("vr", "UN"))
     if vr == "SQ" or element.get("vr") == "SQ":
         items = [item for item in element.get("Value") or () if item]
-        asked = from_identifier(items[0], fuzzy=fuzzy).matchers if items else {}
+        if depth >= _MAX_DEPTH:
+            raise Invalid(f"sequences are nested more than {_MAX_DEPTH} deep", name)
+        asked = _from_data_set(items[0], fuzzy, depth + 1).matchers if items else {}
         return matchers.Sequence(asked) if asked else Universal()
     texts = [_text_of(value) for value in element.get("Value") or () if value is not None]
     return _any_of([_from_text(text, vr, name, fuzzy) for text in texts if text.strip(" \0")])
@@ -244,7 +251,7 @@ def _tag(part: str, name: str) -> str:
         if _is_private(tag) or public_vr(int(tag, 16)) is not None:
             return tag
     else:
-        number = datadict.tag_for_keyword(part)
+        number = datadict.tag_for_keyword(part) if part else None
         if number is not None:
             return f"{number:08X}"
     raise Invalid(f"there is no attribute {part[:64]}", name)

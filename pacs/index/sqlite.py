@@ -79,7 +79,8 @@ class SqliteIndex:
         with self._reading() as reader:
             found = reader.connection.execute(
                 "SELECT x.layout FROM instances i JOIN series e ON e.id = i.series_id"
-                " JOIN studies s ON s.id = i.study_id JOIN contents x ON x.id = i.id WHERE s.c0020000D = ? AND e.c0020000E = ? AND i.c00080018 = ?",
+                " JOIN studies s ON s.id = i.study_id JOIN contents x ON x.id = i.id"
+                " WHERE s.c0020000D = ? AND e.c0020000E = ? AND i.c00080018 = ?",
                 (target.study_uid, target.series_uid, target.sop_uid),
             ).fetchone()
         if found is None:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from pacs.dicom.attributes import BY_TAG, KEPT_SEQUENCES, Attribute
+from pacs.dicom.json_model import dumps
 from pacs.dicom.matching import private_tags
 from pacs.dicom.model import Level
 from pacs.index.base import Fields
@@ -55,7 +56,7 @@ class RowReader:
                 found = {**found, **{tag: whole[tag] for tag in whole if tag not in _IDENTITY and tag not in _COUNTED}}
             else:
                 _take(whole, self._outside, found)
-        return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
+        return dumps(dict(sorted(found.items())))
 
     def _parent(self, level: Level, parent_id: int | None) -> dict[str, Any]:
         """Attributes of all levels above; parent_id: id of the row one level up."""

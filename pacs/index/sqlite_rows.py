@@ -16,6 +16,7 @@ import orjson
 
 from pacs.dicom import normal
 from pacs.dicom.attributes import DEFAULT_SEQUENCES, KEPT_SEQUENCES
+from pacs.dicom.json_model import dumps
 from pacs.dicom.matching import timezone_of
 from pacs.dicom.model import Attributes, BlobRef, InstanceRecord, Level, StoredInstance, Target
 from pacs.dicom.normal import Kind, Normal
@@ -165,8 +166,8 @@ def stored_instance(row: Sequence[Any]) -> StoredInstance:
 def _level_row(
     level: Level, attributes: Mapping[str, Any], timezone: str, made: Mapping[str, Any] | None = None
 ) -> LevelRow:
-    fragment = orjson.dumps({**{t: attributes[t] for t in _FRAGMENT_TAGS[level] if t in attributes}, **(made or {})})
-    rest = orjson.dumps({t: attributes[t] for t in _REST_TAGS[level] if t in attributes})
+    fragment = dumps({**{t: attributes[t] for t in _FRAGMENT_TAGS[level] if t in attributes}, **(made or {})})
+    rest = dumps({t: attributes[t] for t in _REST_TAGS[level] if t in attributes})
     found: list[Stored] = []
     for tag, kind in _KINDS[level]:
         element = attributes.get(tag)
