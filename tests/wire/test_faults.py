@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -23,7 +24,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
 from bench.corpus import Slice, Template, series_uid
-from tests.server import Server, dcmtk
+from tests.server import Server, dcmtk, free_port
 from tests.wire import clients
 
 SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
@@ -335,6 +336,118 @@ def test_a_deflated_bomb_is_refused_without_taking_memory(fresh_archive: Server,
     assert fresh_archive.peak_rss_bytes() < MEMORY_LIMIT_BYTES
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_compressed_request_that_inflates_to_gigabytes_takes_no_memory(fresh_archive: Server, coding: str) -> None:
+    head = f"--{clients.BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31 if coding == "gzip" else 15)
+    body = [compressor.compress(head + bytes(128) + b"DICM")]
+    body += [compressor.compress(bytes(10**7)) for _ in range(200)]
+    answer = requests.post(
+        f"{fresh_archive.dicomweb_url}/studies",
+        data=b"".join([*body, compressor.flush()]),
+        headers={"Content-Type": clients.STOW_TYPE, "Content-Encoding": coding},
+        timeout=clients.TIMEOUT_S,
+    )
+    assert 400 <= answer.status_code < 500, f"{answer.status_code} {answer.text[:300]}"
+    assert fresh_archive.peak_rss_bytes() < MEMORY_LIMIT_BYTES
+    _wait_for_no_incoming(fresh_archive)
+
+
+# --- clients and destinations that vanish while they are sent to ---
+
+
+@pytest.fixture(scope="module")
+def big_series(archive: Server) -> Slice:
+    """200 MB in one series: more than the socket buffers of a client that does not read can hold."""
+    big = Template(2048)
+    slices = [Slice(900, 9000 + i, i + 1) for i in range(25)]
+    for slice_ in slices:
+        assert _store_slice(archive, big, slice_) == SUCCESS
+    return slices[0]
+
+
+def test_a_wado_client_that_vanishes_or_does_not_read_costs_nothing(archive: Server, big_series: Slice) -> None:
+    process = psutil.Process(archive.pid)
+    before, files = archive.rss_bytes(), process.num_fds()
+    request = f"GET /dicom-web/studies/{big_series.study_uid} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode()
+    readers = [socket.create_connection(("127.0.0.1", archive.http_port), 10) for _ in range(8)]
+    for reader in readers:
+        reader.sendall(request)
+        assert reader.recv(1000).startswith(b"HTTP/1.1 200")
+    time.sleep(1)
+    start = time.monotonic()
+    _check_serving(archive)
+    assert time.monotonic() - start < 5
+    assert archive.rss_bytes() - before < 100 * 10**6
+    for reader in readers:
+        reader.close()
+    deadline = time.monotonic() + 10
+    while process.num_fds() > files + 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert process.num_fds() <= files + 2
+
+
+def test_a_getscu_that_is_killed_costs_nothing(archive: Server, big_series: Slice, tmp_path: Path) -> None:
+    command = ["/usr/bin/getscu", "-v", "-S", "+B", "-od", tmp_path]
+    keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={big_series.study_uid}"]
+    process = subprocess.Popen(
+        [*command, "-aec", archive.ae_title, *keys, "127.0.0.1", str(archive.dimse_port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"Received C-STORE Request" in line:
+            break
+    clients.kill_process(process)
+    process.stdout.close()
+
+
+def test_a_move_to_a_destination_that_is_not_there_fails_clearly(archive: Server, big_series: Slice) -> None:
+    archive.add_peer("NOBODY", free_port())
+    output = _move(archive, big_series, "NOBODY")
+    assert re.search(r"Failed|Refused|Unable|Warning", output), output
+    assert "Final Move Response (Success)" not in output
+
+
+def test_a_move_to_an_unknown_destination_is_refused(archive: Server, big_series: Slice) -> None:
+    output = _move(archive, big_series, "UNHEARDOF")
+    assert "MoveDestinationUnknown" in output, output
+
+
+def test_a_destination_that_dies_while_it_receives_fails_the_rest(
+    archive: Server, big_series: Slice, tmp_path: Path
+) -> None:
+    port = free_port()
+    archive.add_peer("DYING", port)
+    command = ["/usr/bin/storescp", "-aet", "DYING", "-od", tmp_path, "--abort-during", str(port)]
+    destination = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        clients.wait_for_port(port)
+        output = _move(archive, big_series, "DYING")
+        assert "Final Move Response" in output
+        assert "Final Move Response (Success)" not in output
+    finally:
+        clients.kill_process(destination)
+
+
+def _move(server: Server, slice_: Slice, destination: str) -> str:
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={slice_.study_uid}")
+    options = ("-v", "-S", "-aec", server.ae_title, "-aem", destination, *keys)
+    return dcmtk("movescu", *options, "127.0.0.1", str(server.dimse_port), timeout_s=60).stdout
+
+
+def test_more_associations_than_allowed_are_rejected_and_the_rest_go_on(start_archive: StartArchive) -> None:
+    server = start_archive({"MAX_ASSOCIATIONS": "5"})
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(clients.association(server))
+        echo = dcmtk("echoscu", "-aec", server.ae_title, "127.0.0.1", str(server.dimse_port))
+        assert echo.returncode != 0
+        assert "Association Rejected" in echo.stdout, echo.stdout
+    _check_serving(server)
+
+
 # --- the disk ---
 
 NO_RESERVE = {"MIN_FREE_BYTES": "0"}  # otherwise the archive stops long before the disk is full
@@ -492,6 +605,27 @@ def test_a_file_size_limit_is_said_and_survived(fresh_archive: Server, template:
         process.rlimit(psutil.RLIMIT_FSIZE, unlimited)
     assert _store_slice(fresh_archive, template, refused) == SUCCESS
     _assert_all_there(fresh_archive, template, [refused])
+
+
+def test_a_file_that_is_gone_fails_its_own_request_only(start_archive: StartArchive, template: Template) -> None:
+    server = start_archive()
+    gone, kept = Slice(720, 7200, 1), Slice(720, 7201, 2)
+    assert _store_slice(server, template, gone) == SUCCESS
+    (path,) = server.files()
+    assert _store_slice(server, template, kept) == SUCCESS
+    path.unlink()
+    place = f"/studies/{gone.study_uid}/series/{gone.series_uid}/instances"
+    # An error, or an answer that ends before its end, which HTTP shows: never one that looks whole.
+    with contextlib.suppress(requests.exceptions.ChunkedEncodingError):
+        lost = clients.wado(server, f"{place}/{gone.sop_uid}")
+        assert lost.status_code >= 400, lost.status_code
+        assert str(server.data) not in lost.text
+    (part,) = clients.retrieve_files(server, f"{place}/{kept.sop_uid}")
+    assert clients.data_set_of(part) == clients.data_set_of(template.stamp(kept))
+    verify = server.pacs("verify")
+    assert verify.returncode == 1, verify.stdout
+    assert "missing" in verify.stdout
+    assert server.is_running
 
 
 def test_many_connections_that_come_and_go_do_not_use_up_file_descriptors(archive: Server, template: Template) -> None:
