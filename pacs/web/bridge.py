@@ -30,10 +30,16 @@ class Bridge:
     def __init__(self, threads: int = 32, idle_s: float = 120.0) -> None:
         self.idle_s = idle_s
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="web")
+        # Of their own: a page of thumbnails must not make a search wait behind it.
+        self._pixels = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="web-pixels")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call in a thread. The call goes on when the waiting task is cancelled."""
         return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+
+    async def run_pixels(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``run`` for calls that may wait for a pixel worker."""
+        return await asyncio.wrap_future(self._pixels.submit(function, *args, **kwargs))
 
     async def send(
         self,
@@ -75,6 +81,7 @@ class Bridge:
 
     def close(self) -> None:
         """Wait for the calls under way; no call may follow."""
+        self._pixels.shutdown(wait=True)
         self._executor.shutdown(wait=True)
 
     @staticmethod

@@ -53,7 +53,7 @@ class Frames:
         offer = choose(ranges, _frame_offers(instance.transfer_syntax_uid, is_single=len(numbers) == 1))
         is_stored = offer.transfer_syntax_uid == instance.transfer_syntax_uid and _is_codestream(offer)
         # The first group is read before the status goes out: an error in it can still be told.
-        first = await self._bridge.run(self._retrieve.frames, target, numbers[:1], decode=not is_stored)
+        first = await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], decode=not is_stored)
         base = f"{url_of(self._links.base(request), target)}/frames"
         if not offer.multipart:
             frame = first.frames[0]

@@ -56,7 +56,7 @@ class RenderedResources:
             raise _no_picture()
         base = self._links.base(request)
         # The first is made before the status goes out: an error in it can still be told.
-        first = await self._bridge.run(self._retrieve.rendered, shown[0][0].target, shown[0][1], options)
+        first = await self._bridge.run_pixels(self._retrieve.rendered, shown[0][0].target, shown[0][1], options)
         response = web.StreamResponse(status=206 if len(shown) < len(pictures) else 200)
         if len(shown) < len(pictures):
             text = f"{len(pictures) - len(shown)} of {len(pictures)} instances have no pixels and cannot be rendered"
@@ -84,7 +84,7 @@ class RenderedResources:
         unchanged = single.not_modified(request, etag, headers)
         if unchanged is not None:
             return unchanged
-        data = (await self._bridge.run(self._picture, instance.target, frame, options)).data
+        data = (await self._bridge.run_pixels(self._picture, instance.target, frame, options)).data
         location = url_of(self._links.base(request), instance.target)
         headers["Content-Location"] = location + (f"/frames/{frame}/rendered" if frame else "/rendered")
         return await single.answer(

@@ -96,8 +96,9 @@ class Receiver:
             raise Invalid("The request holds no part: the boundary does not occur in it", "boundary")
 
     def take_ready(self) -> list[Part]:
-        """Whole parts that wait to be stored; they are the caller's now."""
-        ready, self._ready, self._ready_bytes = self._ready, [], 0
+        """A group of the whole parts that wait to be stored; they are the caller's now."""
+        ready, self._ready = self._ready[:_GROUP_PARTS], self._ready[_GROUP_PARTS:]
+        self._ready_bytes = sum(part.spool.size_bytes for part in self._ready if part.spool is not None)
         return ready
 
     def discard(self) -> None:
@@ -140,6 +141,8 @@ class Receiver:
             part.spool.discard()
             part.spool, part.result = None, Unreadable("the request ended before the part did")
             return
+        # Closed now: a block can hold thousands of small parts, and a process may not open that many files.
+        part.spool.finish()
         self._ready.append(part)
         self._ready_bytes += part.spool.size_bytes
 
@@ -178,7 +181,7 @@ class Stow:
             try:
                 async for block in self._blocks(request):
                     await self._bridge.run(receiver.feed, block)
-                    if receiver.is_group_ready:
+                    while receiver.is_group_ready:
                         if committing is not None:
                             await committing
                         group = receiver.take_ready()
@@ -187,7 +190,8 @@ class Stow:
             finally:
                 if committing is not None:
                     await asyncio.shield(committing)
-                await asyncio.shield(self._bridge.run(self._commit, receiver.take_ready(), caller, study_uid))
+                while group := receiver.take_ready():
+                    await asyncio.shield(self._bridge.run(self._commit, group, caller, study_uid))
         except (ConnectionError, web.RequestPayloadError) as error:
             log.warning("upload ended early from=%s parts=%d", caller.address, len(receiver.parts))
             if isinstance(error, ConnectionError):
@@ -219,12 +223,10 @@ class Stow:
 
     def _commit(self, parts: list[Part], caller: Caller, study_uid: str | None) -> None:
         """Store a group; blocking. Raises OutOfResources: then the client must come again with all of it."""
-        if not parts:
-            return
         spools = [part.spool for part in parts if part.spool is not None]
         results = self._store.store_many(spools, caller, study_uid=study_uid)
         for part, result in zip(parts, results, strict=True):
-            part.result = result
+            part.spool, part.result = None, result
         for result in results:
             if isinstance(result, OutOfResources):
                 raise result

@@ -83,7 +83,7 @@ class Wado:
             )
         if not is_multipart:
             return await self._one(request, ranges, instances[0])
-        planned, failures = await self._bridge.run(self._plan, instances, ranges, is_multipart)
+        planned, failures = await self._bridge.run_pixels(self._plan, instances, ranges, is_multipart)
         if not planned:
             raise failures[0]
         base = self._links.base(request)
@@ -134,7 +134,7 @@ class Wado:
     async def _one(
         self, request: web.Request, ranges: tuple[MediaType, ...], instance: StoredInstance
     ) -> web.StreamResponse:
-        content = await self._bridge.run(self._open, instance, ranges)
+        content = await self._bridge.run_pixels(self._open, instance, ranges)
         uid = content.transfer_syntax_uid
         return await single.answer(
             request,

@@ -251,6 +251,21 @@ def test_a_thousand_parts_are_stored_in_order(web: RunningArchive) -> None:
     assert [value(item, "00081155") for item in response.json()["00081199"]["Value"]] == sops
 
 
+def test_thousands_of_tiny_parts_are_answered_one_by_one(web: RunningArchive) -> None:
+    # All of them fit in one block of the body: each must be closed before the next group is stored.
+    response = post(web, multipart([b"x"] * 3000))
+    assert response.status_code == 409
+    assert failures(response.json()) == [0xC000] * 3000
+
+
+def test_a_bomb_meets_the_limit_of_the_request(start: Callable[..., RunningArchive]) -> None:
+    web = start(limits=Limits(body_bytes=1 << 20))
+    bomb = gzip.compress(multipart([builders.ct(PixelData=bytes(64 << 20))]))
+    assert len(bomb) < 1 << 20
+    assert post(web, bomb, **{"Content-Encoding": "gzip"}).status_code == 413
+    assert not list(web.incoming.iterdir())
+
+
 def test_what_was_whole_when_the_client_went_is_kept(web: RunningArchive, wait: Callable[..., None]) -> None:
     study = new_uid()
     body = multipart([small(study, "1.10.1"), small(study, "1.10.2"), builders.ct(study, size_bytes=300_000)])

@@ -55,6 +55,17 @@ async def test_the_loop_turns_while_a_thread_works() -> None:
     bridge.close()
 
 
+async def test_pixels_that_keep_waiting_hold_up_nothing_else() -> None:
+    bridge = Bridge(threads=2)
+    release = threading.Event()
+    waiting = [asyncio.ensure_future(bridge.run_pixels(release.wait, 10)) for _ in range(10)]
+    await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(bridge.run(lambda: 7), 5) == 7
+    release.set()
+    assert all(await asyncio.gather(*waiting))
+    bridge.close()
+
+
 async def test_pieces_arrive_in_order_and_the_source_is_closed(site: Site) -> None:
     pieces = [bytes([number % 251]) * (number * 100) for number in range(500)]
     site.body = lambda: iter(pieces)
