@@ -234,7 +234,7 @@ class Settings(BaseModel):
         60.0, "DIMSE", "How long to wait for a peer's answer to a message.", _SECONDS, "120"
     )
     dimse_idle_timeout_s: _SecondsOrNever = _setting(
-        3600.0, "DIMSE", "How long an association may do nothing before it is aborted.", "seconds; 0: for ever", "600"
+        0.0, "DIMSE", "How long an association may do nothing before it is aborted.", "seconds; 0: for ever", "3600"
     )
 
     # --- pixels
