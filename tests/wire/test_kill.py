@@ -198,6 +198,7 @@ def _check_counters(server: Server, load: Load, uids: set[str]) -> None:
 def _check_verify(server: Server) -> None:
     """A crash leaves at worst files that no row points at; repairing takes them in or away."""
     first = _verify(server)
+    print(f"{first['instances']} instances; {first['faults']} before repair")  # shown by pytest -rP
     assert set(first["faults"]) <= {"orphan", "leftover"}, first
     repaired = _verify(server, "--repair")
     assert repaired["unrepaired"] == 0, repaired
