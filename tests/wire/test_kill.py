@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ SEED = 20260719
 
 
 class Load:
-    """Clients that store without end, each instance once, and remember what was acknowledged.
+    """Clients that store without end and remember what was acknowledged; the rest they send again, as modalities do.
 
     acknowledged: SOP Instance UID → its slice; sent: every slice that was ever tried.
     """
@@ -43,6 +44,7 @@ class Load:
         self.refusals: list[str] = []
         self._folder = folder
         self._numbers = itertools.count(1)
+        self._again: list[Slice] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._storescu, args=(i,)) for i in range(SENDERS)]
@@ -60,13 +62,19 @@ class Load:
 
     def _next(self, count: int) -> list[Slice]:
         with self._lock:
-            slices = [Slice(1 + n % STUDIES, n, n) for n in itertools.islice(self._numbers, count)]
+            again, self._again = self._again[: count // 2], self._again[count // 2 :]
+            new = itertools.islice(self._numbers, count - len(again))
+            slices = [*again, *(Slice(1 + n % STUDIES, n, n) for n in new)]
             self.sent.update({slice_.sop_uid: slice_ for slice_ in slices})
         return slices
 
     def _acknowledge(self, slices: list[Slice]) -> None:
         with self._lock:
             self.acknowledged.update({slice_.sop_uid: slice_ for slice_ in slices})
+
+    def _give_back(self, slices: Iterable[Slice]) -> None:
+        with self._lock:
+            self._again += [slice_ for slice_ in slices if slice_.sop_uid not in self.acknowledged]
 
     def _storescu(self, number: int) -> None:
         folder = self._folder / f"sender{number}"
@@ -91,6 +99,7 @@ class Load:
             self._read_answers(run.stdout, by_name)
             for path in by_name:
                 Path(path).unlink()
+            self._give_back(by_name.values())
             if run.returncode:
                 time.sleep(0.05)  # the server is down
 
@@ -110,6 +119,7 @@ class Load:
             try:
                 answer = clients.stow(self.server, [self.template.stamp(slice_) for slice_ in slices.values()])
             except requests.RequestException:
+                self._give_back(slices.values())
                 time.sleep(0.05)
                 continue
             if answer.status_code == 200:
@@ -146,6 +156,30 @@ def test_nothing_acknowledged_is_lost_over_fifty_kills(tmp_path: Path) -> None:
         _check_verify(server)
         server.start()
         _check_archive(server, load)
+    finally:
+        server.stop()
+
+
+def test_a_stop_under_load_loses_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    server = Server(tmp_path / "archive").start()
+    load = Load(server, tmp_path)
+    load.start()
+    try:
+        for _ in range(5):
+            time.sleep(1.5)
+            assert server.stop() == 0
+            assert not [path for path in (server.data / "incoming").iterdir() if path.is_file()]
+            server.start()
+        time.sleep(1)
+    finally:
+        load.stop()
+        if not server.is_running:
+            server.start()
+    try:
+        assert len(load.acknowledged) > 100
+        _check_archive(server, load)
+        server.stop()
+        assert not _verify(server)["faults"]
     finally:
         server.stop()
 
