@@ -437,6 +437,32 @@ def test_wado_gives_one_instance_back_byte_for_byte(batches: list[Batch]) -> Non
     assert not problems
 
 
+def test_what_comes_by_stow_goes_back_as_the_file_had_it(batches: list[Batch], fresh_archive: Server) -> None:
+    examples = [example for example in batches[0].examples if example.study_uid and example.series_uid]
+    files = [example.path.read_bytes() for example in examples]
+    response = clients.stow(fresh_archive, files)
+    answer = response.json()
+    refused = [item["00081155"]["Value"][0] for item in answer.get("00081198", {}).get("Value", [])]
+    # 202: some files' meta information names another instance than their data set, which is worth a warning.
+    assert (response.status_code, refused) == (202, [])
+    warned = [item for item in answer["00081199"]["Value"] if "00081196" in item]
+    assert {item["00081155"]["Value"][0] for item in warned} == {
+        example.sop_uid for example in examples if _has_other_meta(example)
+    }
+    problems = []
+    for example, file in zip(examples, files, strict=True):
+        place = Place(example.study_uid, example.series_uid)
+        (part,) = clients.retrieve_files(fresh_archive, place.path(example.sop_uid))
+        if clients.data_set_of(part) != clients.data_set_of(file):
+            problems.append(f"{example.name}: {_difference(clients.data_set_of(file), clients.data_set_of(part))}")
+    assert not problems, "\n".join(problems)
+
+
+def _has_other_meta(example: Example) -> bool:
+    meta = read_file_meta_info(example.path)
+    return str(meta.MediaStorageSOPInstanceUID) != example.sop_uid
+
+
 def test_metadata_answers_for_every_file(batches: list[Batch]) -> None:
     problems = []
     for batch in batches:
