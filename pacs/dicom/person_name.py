@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 # Alphabetic, ideographic, phonetic.
@@ -61,6 +62,7 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word for word in _SEPARATORS.split(fold(text.replace("\0", ""))) if word)
 
 
+@lru_cache(maxsize=65536)
 def sound(word: str) -> str:
     """Soundex of a folded word ("meyer" and "maier" agree); "" for what is not Latin."""
     if not word or not (word.isascii() and word.isalpha()):
@@ -78,7 +80,8 @@ def sound(word: str) -> str:
 
 def is_like(key_words: tuple[str, ...], name: Groups) -> bool:
     """Whether every word of the key begins, or sounds like, some word of the name."""
-    name_words = [word for group in name for word in words(group)]
+    # Groups are folded already.
+    name_words = [word for group in name if group for word in _SEPARATORS.split(group) if word]
     return all(
         any(word.startswith(wanted) or (sound(wanted) != "" and sound(wanted) == sound(word)) for word in name_words)
         for wanted in key_words

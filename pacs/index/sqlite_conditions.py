@@ -26,8 +26,9 @@ from pacs.dicom.matching import (
     is_universal,
     matches_all,
 )
+from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind, kind_of
-from pacs.index.sqlite_schema import ALIASES, columns
+from pacs.index.sqlite_schema import ALIASES, TABLES, columns
 
 Condition = tuple[str, list[Any]]
 Slot = Callable[..., bool]
@@ -42,8 +43,14 @@ _MANY = 50
 class Slots:
     """The Python side of a connection's conditions."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._slots: list[Slot] = []
+
+    def is_any(self, table: str, condition: str) -> bool:
+        """Whether some row meets a condition that an index answers; holds for the transaction."""
+        found = self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})")
+        return bool(found.fetchone()[0])
 
     def add(self, function: Slot) -> int:
         self._slots.append(function)
@@ -58,7 +65,7 @@ class Slots:
 
 def install(connection: sqlite3.Connection) -> Slots:
     """Register ``dicom_meets(slot, values…)`` on a connection."""
-    slots = Slots()
+    slots = Slots(connection)
     connection.create_function("dicom_meets", -1, slots.call)
     return slots
 
@@ -66,21 +73,22 @@ def install(connection: sqlite3.Connection) -> Slots:
 def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher) -> Condition:
     """The condition of one key on an attribute of the table."""
     alias = ALIASES[attribute.level]
-    names = [f"{alias}.{name}" for name in columns(attribute)]
     kind = kind_of(attribute.vr)
+    own = columns(attribute)
+    names = [f"{alias}.{name}" for name in own]
     if is_universal(matcher):
         return ("1", [])
     match matcher:
         case Empty():
             return (_all(f"{name} IS NULL" for name in names), [])
         case ValueList(any_of):
-            return _either(on_columns(slots, attribute, one) for one in any_of)
+            return _either(*(on_columns(slots, attribute, one) for one in any_of))
         case Sequence() | Universal():
             return NEVER
         case CombinedRange(time_path):
             return _combined(slots, names[0], alias, time_path, matcher)
         case _:
-            return _on_criterion(slots, names, kind, criteria.criterion(matcher, kind))
+            return _Columns(slots, attribute.level, own, kind).on(criteria.criterion(matcher, kind))
 
 
 def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
@@ -89,32 +97,72 @@ def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
     return (f"dicom_meets({slot}, (SELECT metadata FROM contents WHERE id = i.id))", [])
 
 
-def _on_criterion(slots: Slots, names: list[str], kind: Kind, asked: criteria.Criterion) -> Condition:
-    lists = slots.add(lambda stored: _meets_list(asked, kind, stored))
-    in_lists: Condition = (f"{names[0]} >= {_LISTS} AND dicom_meets({lists}, {names[0]})", [])
-    match asked:
-        case Name(groups, either):
-            if either:
-                wanted = groups[0]
-                plain = _either(_group(name, wanted) for name in names)
-            else:
-                plain = _both(
-                    _group(name, wanted) for name, wanted in zip(names, groups, strict=True) if wanted is not None
+class _Columns:
+    """The columns of one attribute, three for a name, else one."""
+
+    def __init__(self, slots: Slots, level: Level, names: tuple[str, ...], kind: Kind) -> None:
+        self._slots = slots
+        self._table, self._alias = TABLES[level], ALIASES[level]
+        self._bare = names
+        self._names = [f"{self._alias}.{name}" for name in names]
+        self._kind = kind
+
+    def on(self, asked: criteria.Criterion) -> Condition:
+        name, kind = self._names[0], self._kind
+        match asked:
+            case Name(groups, either):
+                return self._on_name(asked, groups, either)
+            case Sounding():
+                slot = self._slots.add(
+                    lambda *parts: criteria.meets(asked, (parts[0] or "", parts[1] or "", parts[2] or ""))
                 )
-            return _either((plain, in_lists))
-        case Sounding():
-            slot = slots.add(lambda *parts: criteria.meets(asked, tuple(part or "" for part in parts)))  # type: ignore[arg-type]  # three groups
-            is_list = f"typeof({names[0]}) = 'blob'"
-            heard = f"NOT {is_list} AND dicom_meets({slot}, {', '.join(names)})"
-            # COALESCE: typeof NULL is 'null', so names without an alphabetic group are heard too.
-            return _either(((f"COALESCE({', '.join(names)}) IS NOT NULL AND {heard}", []), in_lists))
-        case Moments():
-            slot = slots.add(lambda value: criteria.meets(asked, value))
-            return _either(((f"{names[0]} < {_LISTS} AND dicom_meets({slot}, {names[0]})", []), in_lists))
-        case OneOf() | Glob() | Between():
-            return _either((_plain(names[0], kind, asked), in_lists))
-        case _:
-            return NEVER
+                listed = ", ".join(self._names)
+                heard = f"COALESCE({listed}) IS NOT NULL AND typeof({name}) <> 'blob' AND dicom_meets({slot}, {listed})"
+                return _either((heard, []), *self._in_lists(asked))
+            case Moments():
+                slot = self._slots.add(lambda value: criteria.meets(asked, value))
+                return _either(
+                    (f"{name} < {_LISTS} AND dicom_meets({slot}, {name})", []),
+                    *self._in_lists(asked),
+                )
+            case OneOf() | Between():
+                return self._any_of([_plain(name, kind, asked), *self._in_lists(asked)], is_narrow=True)
+            case Glob():
+                return self._any_of([_plain(name, kind, asked), *self._in_lists(asked)], is_narrow=asked.prefix != "")
+            case _:
+                return NEVER
+
+    def _on_name(self, asked: Name, groups: tuple[tuple[OneOf | Glob, ...] | None, ...], either: bool) -> Condition:
+        if not either:
+            pairs = zip(self._names, groups, strict=True)
+            plain = _both(*(_group(name, wanted) for name, wanted in pairs if wanted is not None))
+            return self._any_of([plain, *self._in_lists(asked)], is_narrow=False)
+        wanted = groups[0]
+        used = [
+            name
+            for name, bare in zip(self._names, self._bare, strict=True)
+            if name == self._names[0] or self._slots.is_any(self._table, f"{bare} IS NOT NULL")
+        ]
+        if wanted is None:
+            return self._any_of([*(_group(name, None) for name in used), *self._in_lists(asked)], is_narrow=False)
+        parts = [_plain(name, Kind.NAME, one) for name in used for one in wanted]
+        is_narrow = all(isinstance(one, OneOf) or one.prefix != "" for one in wanted)
+        return self._any_of([*parts, *self._in_lists(asked)], is_narrow)
+
+    def _in_lists(self, asked: criteria.Criterion) -> list[Condition]:
+        """On the rows that hold several values; nothing when there are none, which leaves the index to the others."""
+        if not self._slots.is_any(self._table, f"{self._bare[0]} >= {_LISTS}"):
+            return []
+        name, kind = self._names[0], self._kind
+        slot = self._slots.add(lambda stored: _meets_list(asked, kind, stored))
+        return [(f"{name} >= {_LISTS} AND dicom_meets({slot}, {name})", [])]
+
+    def _any_of(self, conditions: list[Condition], is_narrow: bool) -> Condition:
+        """Some one condition; is_narrow: each has few rows, found by an index sooner than by looking at all."""
+        if len(conditions) == 1 or not is_narrow:
+            return _either(*conditions)
+        sources = " UNION ".join(f"SELECT id FROM {self._table} {self._alias} WHERE {sql}" for sql, _ in conditions)
+        return (f"{self._alias}.id IN ({sources})", [value for _, values in conditions for value in values])
 
 
 def _plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:
@@ -131,7 +179,7 @@ def _plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:
             end = f"{high}\x7f" if kind is Kind.DATE_TIME and high is not None else high
             above = (f"{name} >= ?", [low]) if low is not None else ("1", [])
             below = (f"{name} <= ?", [end]) if high is not None else (f"{name} < {_LISTS}", [])
-            return _both((above, below))
+            return _both(above, below)
 
 
 def _glob(name: str, pattern: str, prefix: str) -> Condition:
@@ -141,7 +189,7 @@ def _glob(name: str, pattern: str, prefix: str) -> Condition:
     if pattern != prefix + "*":
         # GLOB shares DICOM's * and ? but gives "[" a meaning that PS3.4 C.2.2.2.4 does not.
         conditions.append((f"{name} GLOB ?", [pattern.replace("[", "[[]")]))
-    return _both(conditions)
+    return _both(*conditions)
 
 
 def _after(prefix: str) -> str:
@@ -158,7 +206,7 @@ def _after(prefix: str) -> str:
 def _group(name: str, wanted: Iterable[OneOf | Glob] | None) -> Condition:
     if wanted is None:
         return (f"{name} < {_LISTS}", [])
-    return _either(_plain(name, Kind.NAME, one) for one in wanted)
+    return _either(*(_plain(name, Kind.NAME, one) for one in wanted))
 
 
 def _combined(slots: Slots, day: str, alias: str, time_path: TagPath, matcher: CombinedRange) -> Condition:
@@ -178,6 +226,10 @@ def _combined(slots: Slots, day: str, alias: str, time_path: TagPath, matcher: C
         if time.high is not None:
             conditions.append((f"({day} < ? OR {at} <= ?)", [date.high, time.high]))
 
+    is_listed = [slots.is_any(TABLES[paired.level], f"{name} >= {_LISTS}") for name in (day[2:], at[2:])]
+    if not any(is_listed):
+        return _both(*conditions)
+
     def meets_some(days: Any, times: Any) -> bool:
         return any(criteria.meets_combined(date, time, d, t) for d in _values(days) for t in _values(times))
 
@@ -186,7 +238,7 @@ def _combined(slots: Slots, day: str, alias: str, time_path: TagPath, matcher: C
         f"({day} >= {_LISTS} AND {at} IS NOT NULL OR {at} >= {_LISTS} AND {day} IS NOT NULL)"
         f" AND dicom_meets({slot}, {day}, {at})"
     )
-    return _either((_both(conditions), (in_lists, [])))
+    return _either(_both(*conditions), (in_lists, []))
 
 
 def _values(stored: Any) -> list[Any]:
@@ -202,16 +254,16 @@ def _all(parts: Iterable[str]) -> str:
     return "(" + " AND ".join(parts) + ")"
 
 
-def _both(conditions: Iterable[Condition]) -> Condition:
+def _both(*conditions: Condition) -> Condition:
     return _joined(" AND ", conditions, "1")
 
 
-def _either(conditions: Iterable[Condition]) -> Condition:
+def _either(*conditions: Condition) -> Condition:
     return _joined(" OR ", conditions, "0")
 
 
 def _joined(word: str, conditions: Iterable[Condition], otherwise: str) -> Condition:
-    listed = [(sql, values) for sql, values in conditions if sql != otherwise or values]
+    listed = list(conditions)
     if not listed:
         return (otherwise, [])
     return ("(" + word.join(f"({sql})" for sql, _ in listed) + ")", [value for _, values in listed for value in values])

@@ -7,9 +7,8 @@ study that is asked for by series keys and image keys has a matching image in a 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pacs.dicom.attributes import BY_TAG
 from pacs.dicom.matching import Matcher, TagPath, UidList, is_universal
@@ -28,12 +27,12 @@ def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
     """One page. Raises Invalid for a bad cursor."""
     level, alias = query.level, ALIASES[query.level]
     where = _Where(slots, query.keys, query.within)
-    joins, condition, values = where.at(level)
+    condition, values = where.at(level)
     reader = RowReader(connection, query.fields, level)
     inconsistent = "s.inconsistent" if level is Level.STUDY else "0"
     after = _cursor(query.after)
     sql = (
-        f"SELECT {alias}.id, {inconsistent}, {reader.columns} FROM {TABLES[level]} {alias}{joins}"
+        f"SELECT {alias}.id, {inconsistent}, {reader.columns} FROM {TABLES[level]} {alias}"
         f" WHERE {condition}{f' AND {alias}.id > ?' if after is not None else ''}"
         f" ORDER BY {alias}.id LIMIT ? OFFSET ?"
     )
@@ -45,8 +44,10 @@ def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
         del found[query.limit :]
     total = None
     if query.count:
-        counting = f"SELECT COUNT(*) FROM {TABLES[level]} {alias}{joins} WHERE {condition}"
-        total = int(connection.execute(counting, values).fetchone()[0])
+        total = len(found)
+        if has_more or query.offset or after is not None:
+            counting = f"SELECT COUNT(*) FROM {TABLES[level]} {alias} WHERE {condition}"
+            total = int(connection.execute(counting, values).fetchone()[0])
     return Page(
         rows=[reader.json(row[2:]) for row in found],
         next=str(found[-1][0]) if has_more and found else None,
@@ -59,15 +60,16 @@ def select(
     connection: sqlite3.Connection, slots: Slots, keys: Mapping[TagPath, Matcher], within: Target | None
 ) -> list[StoredInstance]:
     """Instances that match, in the contract's order."""
-    joins, condition, values = _Where(slots, keys, within).at(Level.IMAGE, always=(Level.STUDY, Level.SERIES))
+    condition, values = _Where(slots, keys, within).at(Level.IMAGE)
+    joins = _joins(Level.IMAGE, {Level.STUDY, Level.SERIES})
     sql = f"SELECT {INSTANCE_COLUMNS} FROM instances i{joins} WHERE {condition} ORDER BY {_ORDER}"
     return [stored_instance(row) for row in connection.execute(sql, values)]
 
 
 def instance_ids(connection: sqlite3.Connection, slots: Slots, target: Target) -> list[int]:
     """Ids of a subtree's instances, in the contract's order."""
-    joins, condition, values = _Where(slots, {}, target).at(Level.IMAGE)
-    sql = f"SELECT i.id FROM instances i{joins} WHERE {condition} ORDER BY {_ORDER}"
+    condition, values = _Where(slots, {}, target).at(Level.IMAGE)
+    sql = f"SELECT i.id FROM instances i WHERE {condition} ORDER BY {_ORDER}"
     return [row[0] for row in connection.execute(sql, values)]
 
 
@@ -104,37 +106,67 @@ class _Where:
         if outside:
             self.by_level.setdefault(Level.IMAGE, []).append(on_metadata(self.slots, outside))
 
-    def at(self, level: Level, always: tuple[Level, ...] = ()) -> tuple[str, str, list[Any]]:
-        """JOINs of the levels above, the condition and its values, for a SELECT from this level's table.
-
-        always: levels to join whether or not there is a condition on them.
-        """
-        upper = {at for at in self.by_level if at < level} | set(always)
-        conditions = [one for at in Level if at <= level for one in self.by_level.get(at, ())]
-        lower = [at for at in self.by_level if at > level]
-        if lower:
-            conditions.append(self._below(level, max(lower)))
+    def at(self, level: Level) -> Condition:
+        """The condition on rows of this level's table."""
+        conditions = [*self.by_level.get(level, ()), *self._above(level)]
+        if any(at > level for at in self.by_level):
+            conditions.append(self._below(level))
         sql = " AND ".join(f"({one})" for one, _ in conditions) or "1"
-        return _joins(level, upper), sql, [value for _, values in conditions for value in values]
+        return sql, [value for _, values in conditions for value in values]
 
-    def _below(self, level: Level, lowest: Level) -> Condition:
+    def _above(self, level: Level) -> Iterator[Condition]:
+        """What a row belongs to meets the keys above: found first, then led down to the rows by indexes."""
+        if level > Level.SERIES and self.by_level.get(Level.SERIES):
+            yield self._parent(level, "series_id", Level.SERIES, [])
+        upper = list(self._above(Level.STUDY)) if level > Level.STUDY else []
+        if level > Level.STUDY and (upper or self.by_level.get(Level.STUDY)):
+            yield self._parent(level, "study_id", Level.STUDY, upper)
+        if level is Level.STUDY and self.by_level.get(Level.PATIENT):
+            yield self._parent(level, "patient_id", Level.PATIENT, [])
+
+    def _parent(self, level: Level, column: str, at: Level, more: list[Condition]) -> Condition:
+        conditions = [*self.by_level.get(at, ()), *more]
+        sql = " AND ".join(f"({one})" for one, _ in conditions)
+        source = f"SELECT {ALIASES[at]}.id FROM {TABLES[at]} {ALIASES[at]} WHERE {sql}"
+        return f"{ALIASES[level]}.{column} IN ({source})", [value for _, values in conditions for value in values]
+
+    def _below(self, level: Level) -> Condition:
         """Some one entity below meets the keys below."""
-        between = {at for at in self.by_level if level < at < lowest}
-        if level is Level.PATIENT and lowest > Level.STUDY:
-            between.add(Level.STUDY)
         inner = [one for at in Level if at > level for one in self.by_level.get(at, ())]
         condition = " AND ".join(f"({sql})" for sql, _ in inner)
         values = [value for _, listed in inner for value in listed]
-        source = f"FROM {TABLES[lowest]} {ALIASES[lowest]}{_joins(lowest, between)} WHERE"
+        lowest = max(self.by_level)
         own = f"{ALIASES[level]}.id"
-        parent = "s.patient_id" if level is Level.PATIENT else f"{ALIASES[lowest]}.{_PARENTS[level]}"
         if self.has_uids:
             # The few that a UID names are found first, instead of asking every entity in turn.
-            return f"{own} IN (SELECT {parent} {source} {condition})", values
-        return f"EXISTS (SELECT 1 {source} {parent} = {own} AND {condition})", values
+            upper = {at for at in Level if Level.STUDY <= at < lowest}
+            parent = {Level.PATIENT: "s.patient_id", Level.STUDY: "s.id", Level.SERIES: "e.id"}[level]
+            if upper <= {level}:
+                parent, upper = f"{ALIASES[lowest]}.{_PARENTS[level]}", set()
+            source = f"{TABLES[lowest]} {ALIASES[lowest]}{_joins(lowest, upper)}"
+            return f"{own} IN (SELECT {parent} FROM {source} WHERE {condition})", values
+        # From the top down, by the indexes that lead there: the planner would go through all that have the value.
+        steps, links, above = [], [], level
+        for at in Level:
+            # Only studies point at patients.
+            if at > level and (at in self.by_level or (at is Level.STUDY and level is Level.PATIENT)):
+                column = _PARENTS[above]
+                steps.append(f"{TABLES[at]} {ALIASES[at]} INDEXED BY {_INDEXES[at, above]}")
+                links.append(f"{ALIASES[at]}.{column} = {ALIASES[above]}.id")
+                above = at
+        return (
+            f"EXISTS (SELECT 1 FROM {' CROSS JOIN '.join(steps)} WHERE {' AND '.join(links)} AND {condition})",
+            values,
+        )
 
 
-_PARENTS = {Level.STUDY: "study_id", Level.SERIES: "series_id"}
+_PARENTS = {Level.PATIENT: "patient_id", Level.STUDY: "study_id", Level.SERIES: "series_id"}
+_INDEXES = {
+    (Level.STUDY, Level.PATIENT): "study_patient",
+    (Level.SERIES, Level.STUDY): "series_study",
+    (Level.IMAGE, Level.STUDY): "instance_study",
+    (Level.IMAGE, Level.SERIES): "instance_series",
+}
 
 
 def _joins(level: Level, upper: set[Level]) -> str:
@@ -143,10 +175,8 @@ def _joins(level: Level, upper: set[Level]) -> str:
     joins = ""
     if Level.SERIES in upper:
         joins += f" JOIN series e ON e.id = {alias}.series_id"
-    if Level.STUDY in upper or (Level.PATIENT in upper and level > Level.STUDY):
+    if Level.STUDY in upper:
         joins += f" JOIN studies s ON s.id = {alias}.study_id"
-    if Level.PATIENT in upper:
-        joins += " JOIN patients p ON p.id = s.patient_id"
     return joins
 
 
