@@ -24,6 +24,14 @@ from pacs.index.sqlite_writer import Writer, translated
 
 _METADATA_PAGE = 100
 _STORED_PAGE = 1000
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "cache_size = -32000",
+    "temp_store = MEMORY",
+    "journal_size_limit = 67108864",
+    "wal_autocheckpoint = 4000",
+)
 
 
 class SqliteIndex:
@@ -173,10 +181,12 @@ class SqliteIndex:
             check_same_thread=False,
             cached_statements=256,
         )
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32000", "temp_store = MEMORY"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
 
