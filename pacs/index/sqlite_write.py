@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from pacs.dicom import normal
 from pacs.dicom.model import BlobRef, Level, Target
-from pacs.dicom.normal import Kind
 from pacs.index.base import Put, PutResult
+from pacs.index.sqlite_entities import (
+    ADD_TO_PATIENT,
+    BODY,
+    INSERT_PATIENT,
+    NEXT_ID,
+    count_class,
+    insert_sql,
+    is_there,
+    last_of,
+    move,
+    note_inconsistency,
+    note_modalities,
+    refresh_patient,
+    refresh_study,
+    row_at,
+    rows_from_metadata,
+    update_row,
+    update_series,
+    update_sql,
+)
 from pacs.index.sqlite_rows import (
     COLUMNS,
     INSTANCE_COLUMNS,
-    LevelRow,
     Prepared,
     Rows,
-    Stored,
-    rows_of,
-    stored_form,
     stored_instance,
 )
 from pacs.index.sqlite_schema import TABLES
@@ -57,17 +71,17 @@ def clear(connection: sqlite3.Connection) -> None:
 def backfill(connection: sqlite3.Connection) -> None:
     """Make every row's columns and JSON again from the metadata of instances."""
     for (instance_id,) in connection.execute("SELECT id FROM instances ORDER BY id").fetchall():
-        rows = _rows_from_metadata(connection, instance_id)
-        _update_row(connection, Level.IMAGE, instance_id, rows.image)
+        rows = rows_from_metadata(connection, instance_id)
+        update_row(connection, Level.IMAGE, instance_id, rows.image)
         connection.execute(
             "UPDATE instances SET study_digest = ?, number = ? WHERE id = ?",
             (rows.study_digest, rows.number, instance_id),
         )
     for level in (Level.PATIENT, Level.STUDY, Level.SERIES):
         for row_id, last in connection.execute(f"SELECT id, last_instance FROM {TABLES[level]}").fetchall():
-            rows = _rows_from_metadata(connection, last)
+            rows = rows_from_metadata(connection, last)
             digest = rows.study_digest if level is Level.STUDY else None
-            _update_row(connection, level, row_id, _row_at(rows, level), digest)
+            update_row(connection, level, row_id, row_at(rows, level), digest)
 
 
 def _put(connection: sqlite3.Connection, item: Prepared, replace: bool) -> PutResult:
@@ -84,18 +98,18 @@ def _put(connection: sqlite3.Connection, item: Prepared, replace: bool) -> PutRe
             return PutResult(Put.CONFLICT, existing)
         _supersede(connection, old[1:])
     grown = blob.size_bytes - (existing.blob.size_bytes if existing else 0)
-    (seq,) = connection.execute(_NEXT_ID, (grown,)).fetchone()
+    (seq,) = connection.execute(NEXT_ID, (grown,)).fetchone()
     instance_id = old[0] if old else seq
     patient_id = _patient(connection, rows, seq, instance_id)
     study_id = _study(connection, rows, seq, instance_id, patient_id, study)
     series_id = _series(connection, rows, seq, instance_id, study_id, series)
     _instance(connection, item, seq, instance_id, study_id, series_id, is_new=old is None)
     if existing:
-        _count_class(connection, study_id, existing.sop_class_uid, -1)
-    _count_class(connection, study_id, header.sop_class_uid, 1)
+        count_class(connection, study_id, existing.sop_class_uid, -1)
+    count_class(connection, study_id, header.sop_class_uid, 1)
     _count(connection, patient_id, study_id, series_id, instance_id, (not study, not series, not old))
     if existing:
-        _note_inconsistency(connection, study_id)
+        note_inconsistency(connection, study_id)
         return PutResult(Put.REPLACED, existing)
     return PutResult(Put.STORED)
 
@@ -114,11 +128,11 @@ def _patient(connection: sqlite3.Connection, rows: Rows, seq: int, instance_id: 
     if found is None:
         row = rows.patient
         connection.execute(
-            _INSERT_PATIENT, (seq, row.fragment, row.rest, rows.identity, instance_id, row.digest, *row.columns)
+            INSERT_PATIENT, (seq, row.fragment, row.rest, rows.identity, instance_id, row.digest, *row.columns)
         )
         return seq
     if found[1] != rows.patient.digest:
-        _update_row(connection, Level.PATIENT, found[0], rows.patient)
+        update_row(connection, Level.PATIENT, found[0], rows.patient)
     return int(found[0])
 
 
@@ -131,10 +145,10 @@ def _study(
         return seq
     study_id, old_patient_id, old_digest = found
     if old_digest != digest:
-        _update_row(connection, Level.STUDY, study_id, row, digest)
+        update_row(connection, Level.STUDY, study_id, row, digest)
         connection.execute("UPDATE studies SET inconsistent = 1 WHERE id = ?", (study_id,))
     if old_patient_id != patient_id:
-        _move(connection, study_id, old_patient_id, patient_id)
+        move(connection, study_id, old_patient_id, patient_id)
     return int(study_id)
 
 
@@ -145,17 +159,11 @@ def _series(
     if found is None:
         values = (seq, row.fragment, row.rest, study_id, instance_id, row.digest, rows.modality, *row.columns)
         connection.execute(_INSERT_SERIES, values)
-        _note_modalities(connection, study_id)
+        note_modalities(connection, study_id)
         return seq
     if found[1] != row.digest:
-        _update_series(connection, int(found[0]), study_id, rows)
+        update_series(connection, int(found[0]), study_id, rows)
     return int(found[0])
-
-
-def _update_series(connection: sqlite3.Connection, series_id: int, study_id: int, rows: Rows) -> None:
-    _update_row(connection, Level.SERIES, series_id, rows.series)
-    connection.execute("UPDATE series SET modality = ? WHERE id = ?", (rows.modality, series_id))
-    _note_modalities(connection, study_id)
 
 
 def _instance(
@@ -195,17 +203,6 @@ def _count(
     connection.execute(_COUNT_SERIES, (instances, instance_id, series_id))
 
 
-def _move(connection: sqlite3.Connection, study_id: int, old_patient_id: int, patient_id: int) -> None:
-    """The study's last stored instance names another patient."""
-    connection.execute("UPDATE studies SET patient_id = ? WHERE id = ?", (patient_id, study_id))
-    series, instances = connection.execute(
-        "SELECT c00201206, c00201208 FROM studies WHERE id = ?", (study_id,)
-    ).fetchone()
-    connection.execute(_ADD_TO_PATIENT, (1, series, instances, patient_id))
-    connection.execute(_ADD_TO_PATIENT, (-1, -series, -instances, old_patient_id))
-    _refresh_patient(connection, old_patient_id)
-
-
 def _remove(connection: sqlite3.Connection, target: Target) -> list[BlobRef]:
     within, values = _within(target)
     blobs = [
@@ -233,7 +230,7 @@ def _remove(connection: sqlite3.Connection, target: Target) -> list[BlobRef]:
         for series_id, instances in Counter(row[4] for row in found).items()
     )
     for sop_class_uid, instances in Counter(row[6] for row in found).items():
-        _count_class(connection, study_id, sop_class_uid, -instances)
+        count_class(connection, study_id, sop_class_uid, -instances)
     _shrink_study(connection, study_id, emptied, len(found))
     return blobs + [BlobRef(*row[:3]) for row in found]
 
@@ -252,11 +249,11 @@ def _shrink_series(connection: sqlite3.Connection, series_id: int, study_id: int
     ).fetchone()
     if left == 0:
         connection.execute("DELETE FROM series WHERE id = ?", (series_id,))
-        _note_modalities(connection, study_id)
-    elif not _is_there(connection, last):
-        last = _last_of(connection, "series_id", series_id)
+        note_modalities(connection, study_id)
+    elif not is_there(connection, last):
+        last = last_of(connection, "series_id", series_id)
         connection.execute("UPDATE series SET last_instance = ? WHERE id = ?", (last, series_id))
-        _update_series(connection, series_id, study_id, _rows_from_metadata(connection, last))
+        update_series(connection, series_id, study_id, rows_from_metadata(connection, last))
     return bool(left == 0)
 
 
@@ -266,172 +263,38 @@ def _shrink_study(connection: sqlite3.Connection, study_id: int, series: int, in
         " RETURNING c00201208, last_instance, patient_id",
         (series, instances, study_id),
     ).fetchone()
-    connection.execute(_ADD_TO_PATIENT, (-int(left == 0), -series, -instances, patient_id))
+    connection.execute(ADD_TO_PATIENT, (-int(left == 0), -series, -instances, patient_id))
     if left == 0:
         connection.execute("DELETE FROM studies WHERE id = ?", (study_id,))
         connection.execute("DELETE FROM study_classes WHERE study_id = ?", (study_id,))
-        _refresh_patient(connection, patient_id)
+        refresh_patient(connection, patient_id)
         return
-    if not _is_there(connection, last):
-        _refresh_study(connection, study_id, patient_id)
-    _note_inconsistency(connection, study_id)
+    if not is_there(connection, last):
+        refresh_study(connection, study_id, patient_id)
+    note_inconsistency(connection, study_id)
 
 
-def _refresh_study(connection: sqlite3.Connection, study_id: int, patient_id: int) -> None:
-    """Take the attributes of the last stored instance that is left, and go to the patient that it names."""
-    last = _last_of(connection, "study_id", study_id)
-    connection.execute("UPDATE studies SET last_instance = ? WHERE id = ?", (last, study_id))
-    rows = _rows_from_metadata(connection, last)
-    _update_row(connection, Level.STUDY, study_id, rows.study, rows.study_digest)
-    found = connection.execute("SELECT id FROM patients WHERE identity = ?", (rows.identity,)).fetchone()
-    if found and found[0] == patient_id:
-        _refresh_patient(connection, patient_id)
-        return
-    if not found:
-        (seq,) = connection.execute(_NEXT_ID, (0,)).fetchone()
-        row = rows.patient
-        values = (seq, row.fragment, row.rest, rows.identity, last, row.digest, *row.columns)
-        connection.execute(_INSERT_PATIENT, values)
-        found = (seq,)
-    _move(connection, study_id, patient_id, found[0])
-    _refresh_patient(connection, found[0])
-
-
-def _refresh_patient(connection: sqlite3.Connection, patient_id: int) -> None:
-    """Take the attributes of the last stored instance of the patient's studies; without studies the patient goes."""
-    found = connection.execute(
-        "SELECT i.id FROM studies s JOIN instances i ON i.id = s.last_instance WHERE s.patient_id = ?"
-        " ORDER BY i.seq DESC LIMIT 1",
-        (patient_id,),
-    ).fetchone()
-    if found is None:
-        connection.execute("DELETE FROM patients WHERE id = ?", (patient_id,))
-        return
-    connection.execute("UPDATE patients SET last_instance = ? WHERE id = ?", (found[0], patient_id))
-    _update_row(connection, Level.PATIENT, patient_id, _rows_from_metadata(connection, found[0]).patient)
-
-
-def _note_inconsistency(connection: sqlite3.Connection, study_id: int) -> None:
-    connection.execute(
-        "UPDATE studies SET inconsistent ="
-        " (SELECT MIN(study_digest) <> MAX(study_digest) FROM instances WHERE study_id = ?1) WHERE id = ?1",
-        (study_id,),
-    )
-
-
-def _note_modalities(connection: sqlite3.Connection, study_id: int) -> None:
-    found = connection.execute(
-        "SELECT DISTINCT modality FROM series WHERE study_id = ? AND modality <> '' ORDER BY modality", (study_id,)
-    )
-    _note_list(connection, study_id, "modalities", "c00080061", [row[0] for row in found], Kind.TEXT)
-
-
-def _count_class(connection: sqlite3.Connection, study_id: int, sop_class_uid: str, by: int) -> None:
-    key = (study_id, sop_class_uid)
-    counted = connection.execute(
-        "INSERT INTO study_classes VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-        " SET instances = instances + excluded.instances RETURNING instances",
-        (*key, by),
-    ).fetchone()[0]
-    if counted <= 0:
-        connection.execute("DELETE FROM study_classes WHERE study_id = ? AND sop_class_uid = ?", key)
-    elif counted != by:
-        return
-    found = connection.execute(
-        "SELECT sop_class_uid FROM study_classes WHERE study_id = ? ORDER BY sop_class_uid", (study_id,)
-    )
-    _note_list(connection, study_id, "classes", "c00080062", [row[0] for row in found], Kind.UID)
-
-
-def _note_list(
-    connection: sqlite3.Connection, study_id: int, name: str, column: str, values: Iterable[str], kind: Kind
-) -> None:
-    listed = list(values)
-    (form,) = stored_form(normal.normal_values({"Value": listed}, kind), kind)
-    connection.execute(
-        f"UPDATE studies SET {name} = ?, {column} = ? WHERE id = ?", (orjson.dumps(listed).decode(), form, study_id)
-    )
-
-
-def _is_there(connection: sqlite3.Connection, instance_id: int) -> bool:
-    return connection.execute("SELECT 1 FROM instances WHERE id = ?", (instance_id,)).fetchone() is not None
-
-
-def _last_of(connection: sqlite3.Connection, parent: str, parent_id: int) -> int:
-    found = connection.execute(
-        f"SELECT id FROM instances WHERE {parent} = ? ORDER BY seq DESC LIMIT 1", (parent_id,)
-    ).fetchone()
-    return int(found[0])
-
-
-def _rows_from_metadata(connection: sqlite3.Connection, instance_id: int) -> Rows:
-    row = connection.execute(
-        f"SELECT {INSTANCE_COLUMNS}, x.metadata FROM instances i JOIN series e ON e.id = i.series_id"
-        " JOIN studies s ON s.id = i.study_id JOIN contents x ON x.id = i.id WHERE i.id = ?",
-        (instance_id,),
-    ).fetchone()
-    instance = stored_instance(row[:-1])
-    return rows_of(orjson.loads(row[-1]), instance.target, instance.sop_class_uid, instance.transfer_syntax_uid)
-
-
-def _row_at(rows: Rows, level: Level) -> LevelRow:
-    return {Level.PATIENT: rows.patient, Level.STUDY: rows.study, Level.SERIES: rows.series}.get(level, rows.image)
-
-
-def _update_row(
-    connection: sqlite3.Connection, level: Level, row_id: int, row: LevelRow, digest: int | None = None
-) -> None:
-    """digest: the study row's, which covers its patient's attributes too; the row's own otherwise."""
-    values: list[Stored] = [row.fragment, row.rest, *row.columns]
-    if level is not Level.IMAGE:
-        values.append(row.digest if digest is None else digest)
-    connection.execute(_UPDATE_ROW[level], (*values, row_id))
-
-
-def _insert(table: str, names: Sequence[str], zeros: Sequence[str] = ()) -> str:
-    marks = ["?"] * len(names) + ["0"] * len(zeros)
-    return f"INSERT INTO {table} ({', '.join([*names, *zeros])}) VALUES ({', '.join(marks)})"
-
-
-def _update(table: str, names: Sequence[str]) -> str:
-    return f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
-
-
-_NEXT_ID = "UPDATE archive SET next_id = next_id + 1, size_bytes = size_bytes + ? RETURNING next_id - 1"
 _FIND_STUDY = "SELECT id, patient_id, digest FROM studies WHERE c0020000D = ?"
 _FIND_SERIES = "SELECT id, digest FROM series WHERE c0020000E = ? AND study_id = ?"
 _FIND_INSTANCE = (
     f"SELECT i.id, {INSTANCE_COLUMNS} FROM instances i JOIN series e ON e.id = i.series_id"
     " JOIN studies s ON s.id = i.study_id WHERE i.c00080018 = ? AND i.series_id = ?"
 )
-_BODY = ("id", "fragment", "rest")
-_INSERT_PATIENT = _insert(
-    "patients",
-    (*_BODY, "identity", "last_instance", "digest", *COLUMNS[Level.PATIENT]),
-    ("c00201200", "c00201202", "c00201204"),
-)
-_INSERT_STUDY = _insert(
+_INSERT_STUDY = insert_sql(
     "studies",
-    (*_BODY, "patient_id", "last_instance", "digest", *COLUMNS[Level.STUDY]),
+    (*BODY, "patient_id", "last_instance", "digest", *COLUMNS[Level.STUDY]),
     ("inconsistent", "modalities", "classes", "c00201206", "c00201208"),
 )
-_INSERT_SERIES = _insert(
-    "series", (*_BODY, "study_id", "last_instance", "digest", "modality", *COLUMNS[Level.SERIES]), ("c00201209",)
+_INSERT_SERIES = insert_sql(
+    "series", (*BODY, "study_id", "last_instance", "digest", "modality", *COLUMNS[Level.SERIES]), ("c00201209",)
 )
 _INSTANCE_NAMES = (
     *("fragment", "rest", "seq", "study_id", "series_id", "number", "study_digest", "sop_class_uid"),
     *("transfer_syntax_uid", "blob_key", "size_bytes", "digest", "data_set_offset", "received_at", "source_name"),
     *("source_address", "source_protocol", *COLUMNS[Level.IMAGE], "c00083002"),
 )
-_INSERT_INSTANCE = _insert("instances", (*_INSTANCE_NAMES, "id"))
-_UPDATE_INSTANCE = _update("instances", _INSTANCE_NAMES)
-_UPDATE_ROW = {
-    level: _update(table, ("fragment", "rest", *COLUMNS[level], *(() if level is Level.IMAGE else ("digest",))))
-    for level, table in TABLES.items()
-}
-_ADD_TO_PATIENT = (
-    "UPDATE patients SET c00201200 = c00201200 + ?, c00201202 = c00201202 + ?, c00201204 = c00201204 + ? WHERE id = ?"
-)
+_INSERT_INSTANCE = insert_sql("instances", (*_INSTANCE_NAMES, "id"))
+_UPDATE_INSTANCE = update_sql("instances", _INSTANCE_NAMES)
 _COUNT_PATIENT = (
     "UPDATE patients SET c00201200 = c00201200 + ?, c00201202 = c00201202 + ?, c00201204 = c00201204 + ?,"
     " last_instance = ? WHERE id = ?"
