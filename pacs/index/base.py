@@ -54,8 +54,8 @@ class Fields:
 class Query:
     """One search.
 
-    keys: of levels above and below ``level`` as well (relational): a study matches a series or image key when some one
-    series or image of it matches; keys of the same lower level are met by the same entity. A key outside
+    keys: of levels above and below ``level`` as well (relational): an entity matches when some one instance under it
+    meets all keys together with its series, study and patient. A key outside
     ``attributes.BY_TAG`` matches against the metadata of instances. within: a subtree (QIDO's path). limit: None for
     all. offset: rows left out first. after: ``Page.next`` of the page before. count: fill ``Page.total``.
 
