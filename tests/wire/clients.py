@@ -247,7 +247,7 @@ def association(server: Server, contexts: Mapping[str, Sequence[str]] | None = N
             ae.add_requested_context(sop_class, syntax)
     opened = ae.associate("127.0.0.1", server.dimse_port, ae_title=server.ae_title)
     assert opened.is_established, "association refused"
-    # pynetdicom's reactor may take a response although it was told to pause: it would serve it as a request and drop it.
+    # pynetdicom's reactor may take a response although it was told to pause, would serve it as a request and drop it.
     opened._serve_request = lambda message, context_id: opened.dimse.msg_queue.put((context_id, message))
     try:
         yield opened
