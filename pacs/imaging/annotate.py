@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from pacs.dicom.model import Attributes
 from pacs.imaging import lettering
@@ -32,14 +32,13 @@ _TECHNIQUE = (
 def write(pixels: NDArray[np.uint8], attributes: Attributes, what: Sequence[str]) -> NDArray[np.uint8]:
     """The picture, grey or RGB, with what is known in its upper (patient) and lower left corner (technique)."""
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
-    draw = ImageDraw.Draw(image)
     width, height = image.size
     margin = max(2, min(width, height) // 64)
     middle = height // 2
     if "patient" in what and (lines := patient_lines(attributes)):
-        lettering.block(draw, lines, (margin, margin, width - margin, middle), bottom=False)
+        lettering.block(image, lines, (margin, margin, width - margin, middle), bottom=False)
     if "technique" in what and (lines := technique_lines(attributes)):
-        lettering.block(draw, lines, (margin, middle, width - margin, height - margin), bottom=True)
+        lettering.block(image, lines, (margin, middle, width - margin, height - margin), bottom=True)
     shown = np.asarray(image)
     return shown if pixels.ndim == 3 else np.ascontiguousarray(shown[..., 0])
 
@@ -47,6 +46,8 @@ def write(pixels: NDArray[np.uint8], attributes: Attributes, what: Sequence[str]
 def patient_lines(attributes: Attributes) -> list[str]:
     """Name, ID, birth date and sex, as far as they are known."""
     born, sex, age = (_text(attributes, tag) for tag in ("00100030", "00100040", "00101010"))
+    if not any(digit in age for digit in "123456789"):
+        age = ""
     lines = [name_of(first(attributes, "00100010", "")), _text(attributes, "00100020")]
     lines.append("  ".join(part for part in (f"*{date_of(born)}" if born else "", sex, age.lstrip("0")) if part))
     return [line for line in lines if line]

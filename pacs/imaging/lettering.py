@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Color = tuple[int, int, int]
@@ -44,26 +44,28 @@ def write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: i
     draw.text(at, text, fill=color, font=font_for(text, size))
 
 
-def block(draw: ImageDraw.ImageDraw, lines: Sequence[str], box: tuple[int, int, int, int], *, bottom: bool) -> None:
-    """Lines in white with a black rim, from the top of a box or standing on its bottom.
+def block(image: Image.Image, lines: Sequence[str], box: tuple[int, int, int, int], *, bottom: bool) -> None:
+    """Lines in white on a darkened ground, from the top of a box or standing on its bottom. image: RGB, drawn on.
 
     box: left, top, right, bottom in pixels. Letters shrink until all fit; lines that are still too long are cut.
     """
     left, top, right, end = box
     room, height = max(1, right - left), max(1, end - top)
-    size = max(_SMALLEST, min(32, height // 18, room // 20))
+    size = max(_SMALLEST, min(32, height // 14, room // 24))
     while size > _SMALLEST and (
         max(font_for(line, size).getlength(line) for line in lines) > room or _height(size) * len(lines) > height
     ):
         size -= 1
     lines = lines[: max(1, height // _height(size))]
+    fonts = [font_for(line, size) for line in lines]
+    shown = [_cut(line, font, room) for line, font in zip(lines, fonts, strict=True)]
     y = end - _height(size) * len(lines) if bottom else top
-    for line in lines:
-        font = font_for(line, size)
-        draw.text(
-            (left, y), _cut(line, font, room), fill=(255, 255, 255), font=font, stroke_width=max(1, size // 12),
-            stroke_fill=(0, 0, 0),
-        )  # fmt: skip
+    widest = max(font.getlength(line) for line, font in zip(shown, fonts, strict=True))
+    ground = (max(0, left - 3), max(0, y - 2), left + round(widest) + 4, y + _height(size) * len(lines) + 2)
+    image.paste(image.crop(ground).point(lambda value: value // 4), ground[:2])
+    draw = ImageDraw.Draw(image)
+    for line, font in zip(shown, fonts, strict=True):
+        draw.text((left, y), line, fill=(255, 255, 255), font=font)
         y += _height(size)
 
 

@@ -53,7 +53,6 @@ def animated(pictures: Iterable[Bytes], delays_ms: Sequence[int]) -> bytes:
     """A GIF that plays for ever. delays_ms: how long each picture stays."""
     first, *rest = (Image.fromarray(np.ascontiguousarray(pixels)) for pixels in pictures)
     out = io.BytesIO()
-    # Not optimised, and frames alike are kept: players then show as many as there are.
     first.save(out, "GIF", save_all=True, append_images=rest, duration=list(delays_ms), loop=0, optimize=False)
     return out.getvalue()
 

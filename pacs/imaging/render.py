@@ -1,4 +1,4 @@
-"""Frames as pictures for people: the pipeline of PS3.4 N.2, ending in 8 bits."""
+"""Frames as pixels for people: the pipeline of PS3.4 N.2, ending in 8 bits."""
 
 from __future__ import annotations
 
@@ -8,30 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pacs.errors import Undecodable
-from pacs.imaging import frames, luts, overlays, pictures
+from pacs.imaging import frames, luts, overlays
 from pacs.imaging.frames import Image
-from pacs.imaging.options import RenderOptions, Viewport, Window
+from pacs.imaging.options import Window
 from pacs.imaging.source import Reader, Source, decimal, first, items
-
-__all__ = ["RenderOptions", "Viewport", "Window", "render", "render_pixels", "value_range"]
 
 _BLOCK_PIXELS = 1 << 20  # mapped at once where there is no table: bounds the float copies
 _MAX_PIXELS = 1 << 29
 
 
-def render(source: Source, number: int, options: RenderOptions) -> bytes:
-    """One frame as an image file of ``options.media_type``. number: from 1.
-
-    A frame that is cut short is shown as far as it goes. Raises NotFound when there is no such frame (or no pixels),
-    Undecodable when it cannot be shown, Invalid for a viewport outside the image.
-    """
-    return pictures.encode(render_pixels(source, number, options.window), options, pixel_aspect(source))
-
-
 def render_pixels(
     source: Source, number: int, window: Window | None = None, between: tuple[float, float] | None = None
 ) -> NDArray[np.uint8]:
-    """One frame as (rows, columns) grey, 0 = black, or (rows, columns, 3) RGB. See ``render``.
+    """One frame as (rows, columns) grey, 0 = black, or (rows, columns, 3) RGB. number: from 1.
+
+    A frame that is cut short is shown as far as it goes. Raises NotFound when there is no such frame (or no pixels),
+    Undecodable when it cannot be shown.
 
     between: modality values for black and white, where neither ``window`` nor the image says them; None: the frame's
     lowest and highest.

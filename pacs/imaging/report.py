@@ -19,7 +19,7 @@ _DEEPEST_HEADING = 6
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#1a1a1a;background:#fff}"
     "table{border-collapse:collapse;margin:1em 0}th{text-align:left;font-weight:normal;color:#555}"
-    "th,td{padding:.15em 1.2em .15em 0;vertical-align:top}ul{padding-left:1.4em;margin:.2em 0}"
+    "th,td{padding:.15em 1.2em .15em 0;vertical-align:top}"
     "section{margin-left:.6em;padding-left:.8em;border-left:2px solid #ddd}h1{margin-bottom:.2em}"
     "h2,h3,h4,h5,h6{margin:.9em 0 .2em}p{margin:.2em 0;white-space:pre-wrap}dfn{font-style:normal;font-weight:600}"
     "small{color:#777}"
@@ -45,7 +45,7 @@ _HEADER = (
 class Line:
     """One content item. depth: 1 for children of the root; number: "1.2.3", as references name it.
 
-    name: concept; code: where that is from; value: for reading; href: of what it refers to, or "".
+    name: concept; code: where that is from; value: for reading; href: of what it refers to ("#i1.2": an item), or "".
     """
 
     depth: int
@@ -91,7 +91,12 @@ def text(source: Source, base: str) -> bytes:
         indent = "  " * (min(line.depth, 40) - 1)
         value = line.value.replace("\n", "\n" + indent + "  ")
         said = ": ".join(part for part in (line.name, value) if part) or line.value_type
-        out.append(indent + said + (f" ({line.note})" if line.note else "") + (f" <{line.href}>" if line.href else ""))
+        out.append(
+            indent
+            + said
+            + (f" ({line.note})" if line.note else "")
+            + (f" <{line.href}>" if line.href.startswith("http") else "")
+        )
     return ("\n".join(out) + "\n").encode("utf-8", "replace")
 
 
@@ -142,6 +147,7 @@ def _line(depth: int, number: str, item: Attributes, places: dict[str, tuple[str
     elif "0040DB73" in item:
         target = [str(value) for value in item["0040DB73"].get("Value", ())]
         value = "see " + ".".join(target[1:] or target)
+        href = "#i" + ".".join(target[1:])
     else:
         value = _scalar(item, value_type)
     return Line(

@@ -113,5 +113,7 @@ def _delays_ms(source: Source, numbers: list[int], count: int) -> list[int]:
         if not delay and rate and rate > 0:
             delay = 1000 / rate
     delay = delay or _DEFAULT_DELAY_MS
-    ends = [*numbers[1:], count + 1]
-    return [round(min(10_000.0, max(20.0, delay * (end - number)))) for number, end in zip(numbers, ends, strict=True)]
+    delay = min(10_000.0, max(20.0, delay))
+    # GIF counts hundredths: the whole keeps its length when what one frame loses the next one gains.
+    ends = [round((end - 1) * delay / 10) * 10 for end in [*numbers[1:], count + 1]]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
