@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pacs.dicom.model import Attributes
 from pacs.imaging import lettering
 from pacs.imaging.source import decimal, first, items
 
 LEGIBLE_SIDE = 512  # a smaller picture is enlarged to this before it is written on, unless a viewport says its size
+
+_STRIP_LETTERS = 18
 
 # Tag, what stands before the value, what after it.
 _TECHNIQUE = (
@@ -41,6 +43,28 @@ def write(pixels: NDArray[np.uint8], attributes: Attributes, what: Sequence[str]
         lettering.block(image, lines, (margin, middle, width - margin, height - margin), bottom=True)
     shown = np.asarray(image)
     return shown if pixels.ndim == 3 else np.ascontiguousarray(shown[..., 0])
+
+
+def above(pixels: NDArray[np.uint8], attributes: Attributes, what: Sequence[str]) -> NDArray[np.uint8]:
+    """An RGB drawing under a strip with the same words, in its own colours: nothing that is drawn may be covered."""
+    columns = [
+        patient_lines(attributes) if "patient" in what else [],
+        technique_lines(attributes) if "technique" in what else [],
+    ]
+    columns = [lines for lines in columns if lines]
+    if not columns:
+        return pixels
+    width = pixels.shape[1]
+    line_height = _STRIP_LETTERS * 3 // 2
+    ground = (255, 255, 255) if pixels[0, 0].min() > 127 else (0, 0, 0)
+    ink = (0, 0, 0) if ground[0] else (255, 255, 255)
+    strip = Image.new("RGB", (width, max(len(lines) for lines in columns) * line_height + 12), ground)
+    pen = ImageDraw.Draw(strip)
+    for place, lines in enumerate(columns):
+        for row, line in enumerate(lines):
+            at = (12 + place * width // len(columns), 6 + row * line_height)
+            lettering.write(pen, at, line[: width // len(columns) // _STRIP_LETTERS * 2], _STRIP_LETTERS, ink)
+    return np.concatenate([np.asarray(strip), pixels])
 
 
 def patient_lines(attributes: Attributes) -> list[str]:

@@ -28,12 +28,11 @@ def picture(source: Source, form: Form, number: int | None, options: RenderOptio
     """
     if form.kind == "image":
         pixels, profile = _frame(source, number or _representative_frame(source), options)
-    elif form.kind in ("waveform", "contours"):
+        return pictures.compress(_finished(source, pixels, options), options, profile)
+    if form.is_picture:
         pixels, profile = _drawing(source, form, options)
-    else:
-        raise NotAcceptable("This is no picture", form.media_types)
-    aspect = pixel_aspect(source) if form.kind == "image" else 1.0
-    return pictures.compress(_finished(source, pixels, options, aspect), options, profile)
+        return pictures.compress(pictures.fitted(pixels, options), options, profile)
+    raise NotAcceptable("This is no picture", form.media_types)
 
 
 def animation(source: Source, options: RenderOptions) -> bytes:
@@ -45,7 +44,7 @@ def animation(source: Source, options: RenderOptions) -> bytes:
     def shown() -> Iterator[NDArray[np.uint8]]:
         for number in numbers:
             pixels, _ = _frame(source, number, options, between)
-            yield _finished(source, pixels, options, pixel_aspect(source))
+            yield _finished(source, pixels, options)
 
     return pictures.animated(shown(), _delays_ms(source, numbers, count))
 
@@ -74,10 +73,12 @@ def _frame(
 def _drawing(source: Source, form: Form, options: RenderOptions) -> tuple[NDArray[np.uint8], bytes | None]:
     with source.open() as reader:
         drawn = waveform.draw(source, reader) if form.kind == "waveform" else contours.draw(source.attributes)
+        drawn = annotate.above(drawn, source.attributes, options.annotation)
         return icc.convert(source, reader, drawn, options.icc_profile)
 
 
-def _finished(source: Source, pixels: NDArray[np.uint8], options: RenderOptions, aspect: float) -> NDArray[np.uint8]:
+def _finished(source: Source, pixels: NDArray[np.uint8], options: RenderOptions) -> NDArray[np.uint8]:
+    aspect = pixel_aspect(source)
     if not options.annotation:
         return pictures.fitted(pixels, options, aspect)
     pixels = pictures.fitted(pixels, options, aspect, annotate.LEGIBLE_SIDE)

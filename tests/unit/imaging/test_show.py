@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,18 @@ def test_names_in_other_scripts_do_not_stop_a_picture() -> None:
     assert written.shape == (200, 300)
     assert written.max() == 255
     assert lettering.can_draw("Müller")
+
+
+def test_drawings_are_annotated_beside_what_is_drawn() -> None:
+    source = sources.source_of(sources.real("waveform_ecg.dcm"))
+    form = forms.of_attributes(source.attributes, source.layout)
+    plain, annotated = (
+        np.asarray(Image.open(BytesIO(show.picture(source, form, None, RenderOptions("image/png", annotation=what)))))
+        for what in ((), ("patient", "technique"))
+    )
+    above = len(annotated) - len(plain)
+    np.testing.assert_array_equal(annotated[above:], plain)
+    assert annotated[:above].min() == 0
 
 
 def test_long_lines_stay_within_the_picture() -> None:
