@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 
 from tests import builders
 
-PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"  # 45 bytes: padded with one
+PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF\n"  # an odd length: it is padded in the instance
 CDA = '<?xml version="1.0"?><ClinicalDocument xmlns="urn:hl7-org:v3"><title>Ärztebrief</title></ClinicalDocument>'
 STL = b"made by a test".ljust(80) + struct.pack("<I", 0)
 FILM = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(range(200))
