@@ -8,6 +8,8 @@ from pacs.errors import Invalid, NotAcceptable
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif")
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+ANNOTATIONS = ("patient", "technique")
+ICC_PROFILES = ("no", "yes", "srgb", "adobergb", "rommrgb")
 MAX_SIDE = 16384
 
 
@@ -55,13 +57,19 @@ class Viewport:
 
 @dataclass(frozen=True, slots=True)
 class RenderOptions:
-    """quality: 1 to 100, for image/jpeg. max_size: pixels of the longer side at most (thumbnails)."""
+    """quality: 1 to 100, for image/jpeg. max_size: pixels of the longer side at most (thumbnails).
+
+    annotation: what is written onto the picture, of ``ANNOTATIONS`` (PS3.18 8.3.5.1.1). icc_profile: of
+    ``ICC_PROFILES`` (8.3.5.1.5); "no" is sRGB without saying so, "yes" the image's own colours with its own profile.
+    """
 
     media_type: str = "image/jpeg"
     quality: int = 90
     window: Window | None = None
     viewport: Viewport | None = None
     max_size: int | None = None
+    annotation: tuple[str, ...] = ()
+    icc_profile: str = "no"
 
     def __post_init__(self) -> None:
         if self.media_type not in MEDIA_TYPES:
@@ -70,3 +78,7 @@ class RenderOptions:
             raise Invalid("quality must be 1 to 100", "quality")
         if self.max_size is not None and self.max_size < 1:
             raise Invalid("max_size must be at least 1", "max_size")
+        if not set(self.annotation) <= set(ANNOTATIONS):
+            raise Invalid(f"annotation must be one or more of {', '.join(ANNOTATIONS)}", "annotation")
+        if self.icc_profile not in ICC_PROFILES:
+            raise Invalid(f"iccprofile must be one of {', '.join(ICC_PROFILES)}", "iccprofile")

@@ -1,4 +1,4 @@
-"""Frames as pictures for people: the pipeline of PS3.4 N.2, ending in 8 bits."""
+"""Frames as pixels for people: the pipeline of PS3.4 N.2, ending in 8 bits."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pacs.errors import Undecodable
-from pacs.imaging import frames, luts, overlays, pictures
+from pacs.imaging import frames, luts, overlays
 from pacs.imaging.frames import Image
-from pacs.imaging.options import RenderOptions, Viewport, Window
+from pacs.imaging.options import Window
 from pacs.imaging.source import Reader, Source, decimal, first, items
-
-__all__ = ["RenderOptions", "Viewport", "Window", "render", "render_pixels"]
 
 _BLOCK_PIXELS = 1 << 20  # mapped at once where there is no table: bounds the float copies
 _MAX_PIXELS = 1 << 29
 
 
-def render(source: Source, number: int, options: RenderOptions) -> bytes:
-    """One frame as an image file of ``options.media_type``. number: from 1.
+def render_pixels(
+    source: Source, number: int, window: Window | None = None, between: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """One frame as (rows, columns) grey, 0 = black, or (rows, columns, 3) RGB. number: from 1.
 
     A frame that is cut short is shown as far as it goes. Raises NotFound when there is no such frame (or no pixels),
-    Undecodable when it cannot be shown, Invalid for a viewport outside the image.
+    Undecodable when it cannot be shown.
+
+    between: modality values for black and white, where neither ``window`` nor the image says them; None: the frame's
+    lowest and highest.
     """
-    return pictures.encode(render_pixels(source, number, options.window), options, pixel_aspect(source))
-
-
-def render_pixels(source: Source, number: int, window: Window | None = None) -> NDArray[np.uint8]:
-    """One frame as (rows, columns) grey, 0 = black, or (rows, columns, 3) RGB. See ``render``."""
     image = frames.image_of(source)
     if image.rows * image.columns > _MAX_PIXELS:
         raise Undecodable("the frame is larger than is rendered here")
@@ -38,12 +36,26 @@ def render_pixels(source: Source, number: int, window: Window | None = None) -> 
         if photometric == "PALETTE COLOR" and image.samples == 1:
             shown = _palette(source, reader, image, array[..., 0])
         elif image.samples == 1 or photometric.startswith("MONOCHROME"):
-            shown = _grey(source, reader, image, array[..., 0], number, window)
+            shown = _grey(source, reader, image, array[..., 0], number, window, between)
         elif image.samples >= 3:
             shown = _color(image, array[..., :3], photometric)
         else:
             raise Undecodable(f"{image.samples} samples per pixel cannot be rendered")
         return overlays.burn_in(source, reader, number, shown)
+
+
+def value_range(source: Source, number: int) -> tuple[float, float] | None:
+    """Lowest and highest modality value of a frame, padding left out; None when it is in colour."""
+    image = frames.image_of(source)
+    if image.samples > 1 or image.photometric == "PALETTE COLOR" or image.rows * image.columns > _MAX_PIXELS:
+        return None
+    with source.open() as reader:
+        array, _ = frames.frame_array(source, reader, image, number, lenient=True)
+        modality = luts.modality(source, reader, number, signed=image.kind == "i")
+        if image.bits_allocated > 16 or image.kind == "f":
+            return _range_of_blocks(source, image, array[..., 0], modality)
+        values = _sample_values(image)
+        return _range(source, values[np.unique(_codes(array[..., 0]))], modality)
 
 
 def pixel_aspect(source: Source) -> float:
@@ -60,7 +72,13 @@ def pixel_aspect(source: Source) -> float:
 
 
 def _grey(
-    source: Source, reader: Reader, image: Image, stored: NDArray[Any], number: int, window: Window | None
+    source: Source,
+    reader: Reader,
+    image: Image,
+    stored: NDArray[Any],
+    number: int,
+    window: Window | None,
+    between: tuple[float, float] | None,
 ) -> NDArray[np.uint8]:
     signed = image.kind == "i"
     modality = luts.modality(source, reader, number, signed=signed)
@@ -74,6 +92,7 @@ def _grey(
         present[codes] = True
         used = as_float[present]
         low, high = _range(source, used, modality)
+    low, high = between or (low, high)
     chosen: luts.Map | Window | None = window
     if chosen is None and image.bits_allocated > 1:
         may_be_negative = signed or low < 0

@@ -24,16 +24,14 @@ from pacs.errors import NotFound, OutOfResources
 from pacs.imaging.decode import decode_frames
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
-from pacs.imaging.render import render
 from pacs.imaging.source import Source
 from pacs.imaging.transcode import transcode
 from pacs.index.base import Index, InstanceMetadata
+from pacs.services.showing import Rendered, Showing
 
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 20
-# How many instances are looked at for one with pixels before a study or series is said to have no picture.
-_REPRESENTATIVE_TRIES = 20
 _SECONDS_A_FRAME = 0.1
 _WORD_BYTES = {"OW": 2, "US": 2, "SS": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
@@ -79,14 +77,6 @@ class BulkContent:
     chunks: Iterator[bytes] = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """An encoded picture."""
-
-    media_type: str
-    data: bytes
-
-
 class Retrieve:
     """Reads instances, metadata, frames and pictures. Safe to call from any thread.
 
@@ -98,6 +88,7 @@ class Retrieve:
         self._index = index
         self._blobs = blobs
         self._pool = pool
+        self.showing = Showing(index, blobs, pool, self._source, self.attributes)
 
     def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
         """All instances of a subtree, in order of series and Instance Number."""
@@ -193,25 +184,12 @@ class Retrieve:
         return BulkContent(span.length, offset, wanted, "application/octet-stream", uid, chunks)
 
     def rendered(self, target: Target, frame: int | None, options: RenderOptions) -> Rendered:
-        """One frame of an instance as a picture. frame None: the middle one."""
-        instance, layout, pixels = self._pixels(target)
-        number = (pixels.number_of_frames + 1) // 2 if frame is None else frame
-        if not 1 <= number <= pixels.number_of_frames:
-            raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
-        with self._source(instance, layout) as source:
-            return Rendered(options.media_type, self._pool.run(render, source, number, options))
+        """One frame of an instance as a picture. frame None: the one that stands for it. See ``Showing.picture``."""
+        return self.showing.picture(self._instance(target), frame, options)
 
     def representative(self, target: Target) -> Target:
-        """The instance that stands for a study or series in a picture: the middle one, or one with pixels near it."""
-        found = self._index.locate(target)
-        if not found:
-            raise NotFound(f"no such {target.level.name.lower()} in the archive")
-        middle = len(found) // 2
-        by_distance = sorted(range(len(found)), key=lambda position: abs(position - middle))
-        for position in by_distance[:_REPRESENTATIVE_TRIES]:
-            if self._index.layout(found[position].target).pixels is not None:
-                return found[position].target
-        raise NotFound("no instance here has pixels")
+        """The instance that stands for a study or series in a picture."""
+        return self.showing.representative(target).target
 
     def _content(self, instance: StoredInstance, transfer_syntax_uid: str | None, *, with_meta: bool) -> Content:
         if transfer_syntax_uid in (None, instance.transfer_syntax_uid):

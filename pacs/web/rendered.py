@@ -1,35 +1,59 @@
-"""WADO-RS: rendered resources and thumbnails (PS3.18 10.4.1.1.3, 8.3.5)."""
+"""WADO-RS: rendered resources and thumbnails (PS3.18 10.4.1.1.3, 8.3.5, 8.7.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from aiohttp import web
-from multidict import MultiMapping
 
 from pacs import __version__
-from pacs.dicom.model import Caller, StoredInstance, Target
-from pacs.errors import Invalid, NotAcceptable, NotFound
-from pacs.imaging.options import MEDIA_TYPES, RenderOptions, Viewport, Window
-from pacs.services.retrieve import Rendered as Picture
+from pacs.dicom.model import StoredInstance, Target
+from pacs.errors import NotAcceptable, NotFound, Undecodable
+from pacs.imaging.forms import Form
+from pacs.imaging.options import MEDIA_TYPES, RenderOptions
 from pacs.services.retrieve import Retrieve
+from pacs.services.showing import Document, Rendered
 from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
 from pacs.web.multipart import Writer
-from pacs.web.negotiate import Offer, accepted, choose
+from pacs.web.negotiate import MediaType, Offer, accepted, choose, none_acceptable
+from pacs.web.picture_options import picture_options
 from pacs.web.target import frame_numbers, target_of
 from pacs.web.warning import warnings
 
 _THUMBNAIL_SIDE = 200
 
+# So many parts are made before the status goes out, so that it can say 206 when some cannot be; past that a failure
+# cuts the connection.
+_PREPARED_PARTS = 64
+_PREPARED_BYTES = 32 << 20
+
+_SUFFIXES = {"application/pdf": "pdf", "text/xml": "xml", "video/mp4": "mp4", "video/mpeg": "mpg", "video/mp2t": "ts"}
+# What others wrote is shown to browsers under our address: it must not act there.
+_POLICIES = {
+    "text/html": "default-src 'none'; style-src 'unsafe-inline'",
+    "text/xml": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing to send. frame: from 1; None: the instance."""
+
+    instance: StoredInstance
+    frame: int | None
+    form: Form
+    media_type: str
+
 
 class RenderedResources:
-    """Pictures of a study, series, instance or frame."""
+    """What people can look at of a study, series, instance or frame."""
 
     def __init__(self, retrieve: Retrieve, bridge: Bridge, links: Links) -> None:
         self._retrieve = retrieve
+        self._showing = retrieve.showing
         self._bridge = bridge
         self._links = links
 
@@ -42,152 +66,175 @@ class RenderedResources:
         return found
 
     async def rendered(self, request: web.Request) -> web.StreamResponse:
-        """One picture for an instance or frame; multipart/related of them for more."""
+        """One picture, text or document for an instance or frame; multipart/related of them for more."""
         target = target_of(request)
-        instances = await self._bridge.run(self._retrieve.instances, target, self._links.caller(request))
         frames = _frames(request)
-        is_many = len(instances) > 1 or len(frames) > 1
-        options = _options(request, is_many=is_many)
-        if not is_many:
-            return await self._one(request, instances[0], frames[0], options)
-        pictures = [(each, frame) for each in instances for frame in frames]
-        shown = await self._bridge.run(self._with_pixels, pictures)
-        if not shown:
-            raise _no_picture()
+        options = picture_options(request.query)
+        ranges = _ranges(request)
+        instances = await self._bridge.run(self._retrieve.instances, target, self._links.caller(request))
+        wanted = [(instance, frame) for instance in instances for frame in frames]
+        parts, is_multipart = await self._bridge.run(self._plan, wanted, ranges)
         base = self._links.base(request)
-        # The first is made before the status goes out: an error in it can still be told.
-        first = await self._bridge.run_pixels(self._retrieve.rendered, shown[0][0].target, shown[0][1], options)
-        response = web.StreamResponse(status=206 if len(shown) < len(pictures) else 200)
-        if len(shown) < len(pictures):
-            text = f"{len(pictures) - len(shown)} of {len(pictures)} instances have no pixels and cannot be rendered"
-            response.headers.extend(warnings(base, [text]))
+        if not is_multipart:
+            return await self._one(request, parts[0], options, base)
+        made = await self._bridge.run_pixels(self._prepare, parts, options, base)
+        parts = [part for part, body in zip(parts, made, strict=False) if body is not None] + parts[len(made) :]
+        bodies = [body for body in made if body is not None]
+        missing = len(wanted) - len(parts)
+        response = web.StreamResponse(status=206 if missing else 200)
+        if missing:
+            response.headers.extend(
+                warnings(base, [f"{missing} of {len(wanted)} have nothing that can be shown as accepted"])
+            )
         writer = Writer()
-        response.headers["Content-Type"] = writer.content_type(options.media_type)
+        response.headers["Content-Type"] = writer.content_type(parts[0].media_type)
         response.headers["Vary"] = "Accept"
-        return await self._bridge.send(request, response, self._parts(shown, first, options, writer, base))
+        return await self._bridge.send(request, response, self._multipart(parts, bodies, options, writer, base))
 
     async def thumbnail(self, request: web.Request) -> web.StreamResponse:
-        """A small picture of the frame that stands for the target."""
-        options = _options(request, is_many=False)
-        if options.viewport is None:
-            options = replace(options, max_size=_THUMBNAIL_SIDE)
+        """A small picture of what stands for the target."""
+        target = target_of(request)
         frame = _frames(request)[0]
-        caller = self._links.caller(request)
-        instance = await self._bridge.run(self._representative, target_of(request), caller)
-        return await self._one(request, instance, frame, options)
+        options = picture_options(request.query)
+        options = replace(
+            options,
+            media_type=choose(_ranges(request), [Offer(name) for name in MEDIA_TYPES], client_order=True).media_type,
+            max_size=max(options.viewport.width, options.viewport.height) if options.viewport else _THUMBNAIL_SIDE,
+        )
+        instances = await self._bridge.run(self._retrieve.instances, target, self._links.caller(request))
+        part = await self._bridge.run(self._thumbnail_part, target, instances[0], frame, options)
+        return await self._one(request, part, options, self._links.base(request), "thumbnail")
+
+    def _plan(
+        self, wanted: Sequence[tuple[StoredInstance, int | None]], ranges: Sequence[MediaType]
+    ) -> tuple[list[Part], bool]:
+        """(what can be sent of all that is wanted, whether as multipart). Raises NotAcceptable when nothing can."""
+        parts = []
+        available: list[str] = []
+        is_multipart = len(wanted) > 1
+        for instance, frame in wanted:
+            form = self._showing.form(instance)
+            if frame is not None:
+                form = self._form_of_frame(instance, form, frame)
+            # Several can only be sent as multipart, also to those who name but the type of a part.
+            offers = [Offer(name) for name in form.media_types]
+            offers += [Offer(name, multipart=True) for name in form.media_types]
+            try:
+                offer = choose(ranges, offers, client_order=True)
+            except NotAcceptable:
+                available += form.media_types
+                continue
+            is_multipart = is_multipart or offer.multipart
+            parts.append(Part(instance, frame, form, offer.media_type))
+        if not parts:
+            raise none_acceptable(tuple(dict.fromkeys(available))) if available else _nothing()
+        return parts, is_multipart
+
+    def _form_of_frame(self, instance: StoredInstance, form: Form, frame: int) -> Form:
+        count = self._showing.number_of_frames(instance)
+        if frame > count > 0:
+            raise NotFound(f"There is no frame {frame}: the instance has {count}")
+        return form if count else Form("none")
+
+    def _thumbnail_part(self, target: Target, first: StoredInstance, frame: int | None, options: RenderOptions) -> Part:
+        instance = first if target.sop_uid else self._showing.representative(target)
+        form = self._showing.form(instance)
+        if frame is not None:
+            form = self._form_of_frame(instance, form, frame)
+        if not form.is_picture and not form.label:
+            raise _nothing()
+        return Part(instance, frame, form, options.media_type)
 
     async def _one(
-        self, request: web.Request, instance: StoredInstance, frame: int | None, options: RenderOptions
+        self, request: web.Request, part: Part, options: RenderOptions, base: str, kind: str = "rendered"
     ) -> web.StreamResponse:
-        etag = single.etag_of(__version__, instance.blob.digest, str(frame), repr(options))
+        options = replace(options, media_type=part.media_type) if part.media_type in MEDIA_TYPES else options
+        etag = single.etag_of(__version__, part.instance.blob.digest, repr(part), repr(options), base)
         headers = {"Vary": "Accept", "Cache-Control": "private, no-cache"}
         unchanged = single.not_modified(request, etag, headers)
         if unchanged is not None:
             return unchanged
-        data = (await self._bridge.run_pixels(self._picture, instance.target, frame, options)).data
-        location = url_of(self._links.base(request), instance.target)
-        headers["Content-Location"] = location + (f"/frames/{frame}/rendered" if frame else "/rendered")
+        body = await self._bridge.run_pixels(self._body, part, options, base)
+        headers |= {"Content-Location": _location(base, part, kind), **_headers(part)}
         return await single.answer(
             request,
             self._bridge,
             etag=etag,
-            media_type=options.media_type,
-            size_bytes=len(data),
-            read=lambda offset, length: single.cut([data], offset, length),
+            media_type=_content_type(part.media_type),
+            size_bytes=body.size_bytes,
+            read=body.pieces,
             headers=headers,
         )
 
-    def _picture(self, target: Target, frame: int | None, options: RenderOptions) -> Picture:
-        if self._retrieve.number_of_frames(target) == 0:
-            raise _no_picture()
-        return self._retrieve.rendered(target, frame, options)
+    def _body(self, part: Part, options: RenderOptions, base: str) -> Document:
+        if part.media_type in MEDIA_TYPES:
+            options = replace(options, media_type=part.media_type)
+            if part.form.is_picture:
+                picture = self._showing.picture(part.instance, part.frame, options)
+            else:
+                picture = Rendered(options.media_type, self._showing.icon(part.form.label, options))
+            return _in_memory(part.media_type, picture.data)
+        if part.form.kind == "report":
+            return _in_memory(part.media_type, self._showing.report(part.instance, part.media_type, base))
+        return self._showing.document(part.instance, part.media_type)
 
-    def _representative(self, target: Target, caller: Caller) -> StoredInstance:
-        if target.sop_uid is None:
-            self._retrieve.instances(target, caller)  # NotFound of the study or series itself
+    def _prepare(self, parts: Sequence[Part], options: RenderOptions, base: str) -> list[Document | None]:
+        """Bodies of the first parts, None for those that cannot be made. Raises what the last one did when none can."""
+        made: list[Document | None] = []
+        size = 0
+        failure: Exception | None = None
+        for part in parts[:_PREPARED_PARTS]:
             try:
-                target = self._retrieve.representative(target)
-            except NotFound as error:
-                raise _no_picture() from error
-        return self._retrieve.instances(target, caller)[0]
+                made.append(self._body(part, options, base))
+                size += made[-1].size_bytes if made[-1] and part.form.kind not in ("document", "video") else 0
+            except (Undecodable, NotFound, NotAcceptable) as error:
+                made.append(None)
+                failure = error
+            if size > _PREPARED_BYTES:
+                break
+        if failure is not None and len(made) == len(parts) and not any(made):
+            raise failure
+        return made
 
-    def _with_pixels(
-        self, pictures: list[tuple[StoredInstance, int | None]]
-    ) -> list[tuple[StoredInstance, int | None]]:
-        found = []
-        for instance, frame in pictures:
-            available = self._retrieve.number_of_frames(instance.target)
-            if frame is not None and frame > available > 0:
-                raise NotFound(f"There is no frame {frame}: the instance has {available}")
-            if available:
-                found.append((instance, frame))
-        return found
-
-    def _parts(
-        self,
-        pictures: list[tuple[StoredInstance, int | None]],
-        first: Picture,
-        options: RenderOptions,
-        writer: Writer,
-        base: str,
+    def _multipart(
+        self, parts: Sequence[Part], bodies: Sequence[Document], options: RenderOptions, writer: Writer, base: str
     ) -> Iterator[bytes]:
         """The whole multipart body; blocking."""
-        for position, (instance, frame) in enumerate(pictures):
-            picture = first if position == 0 else self._retrieve.rendered(instance.target, frame, options)
-            location = url_of(base, instance.target) + (f"/frames/{frame}/rendered" if frame else "/rendered")
-            yield writer.part(options.media_type, {"Content-Location": location})
-            yield picture.data
+        for position, part in enumerate(parts):
+            body = bodies[position] if position < len(bodies) else self._body(part, options, base)
+            headers = {"Content-Location": _location(base, part, "rendered")}
+            yield writer.part(_content_type(part.media_type), headers)
+            yield from body.pieces(0, None)
         yield writer.end()
 
 
-def _options(request: web.Request, *, is_many: bool) -> RenderOptions:
-    """Media type by Accept, the rest by query (PS3.18 8.3.5.1). Parameters that mean nothing here are left alone."""
-    ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
-    offers = [Offer(media_type) for media_type in MEDIA_TYPES]
-    if is_many:
-        # Several pictures can only be sent as multipart, also to those who name but the type of the picture.
-        offers += [Offer(media_type, multipart=True) for media_type in MEDIA_TYPES]
-    media_type = choose(ranges, offers, client_order=True).media_type
-    quality = request.query.get("quality", "90").strip()
-    if not (quality.isascii() and quality.isdigit() and 1 <= int(quality[:4]) <= 100):
-        raise Invalid("quality must be 1 to 100", "quality")
-    return RenderOptions(media_type, int(quality), _window(request.query), _viewport(request.query))
+def _in_memory(media_type: str, data: bytes) -> Document:
+    return Document(media_type, len(data), lambda offset, length: single.cut([data], offset, length))
 
 
-def _window(parameters: MultiMapping[str]) -> Window | None:
-    text = parameters.get("window")
-    if text is None or not text.strip():
-        return None
-    pieces = [piece.strip() for piece in text.split(",")]
-    if len(pieces) not in (2, 3):
-        raise Invalid("window must be center,width or center,width,function", "window")
-    function = pieces[2].upper().replace("-", "_") if len(pieces) == 3 else "LINEAR"
-    return Window(_number(pieces[0], "window"), _number(pieces[1], "window"), function or "LINEAR")
+def _location(base: str, part: Part, kind: str) -> str:
+    return url_of(base, part.instance.target) + (f"/frames/{part.frame}" if part.frame else "") + f"/{kind}"
 
 
-def _viewport(parameters: MultiMapping[str]) -> Viewport | None:
-    text = parameters.get("viewport")
-    if text is None or not text.strip():
-        return None
-    pieces = [piece.strip() for piece in text.split(",")]
-    if len(pieces) not in (2, 4, 6):
-        raise Invalid("viewport must be vw,vh or vw,vh,sx,sy,sw,sh", "viewport")
-    pieces += [""] * (6 - len(pieces))
-    width, height = (_number(piece, "viewport") for piece in pieces[:2])
-    if width != int(width) or height != int(height):
-        raise Invalid("viewport width and height must be whole numbers", "viewport")
-    x, y, source_width, source_height = (_number(piece, "viewport") if piece else None for piece in pieces[2:])
-    return Viewport(int(width), int(height), x or 0.0, y or 0.0, source_width, source_height)
+def _content_type(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8" if media_type in ("text/html", "text/plain") else media_type
 
 
-def _number(text: str, name: str) -> float:
-    try:
-        number = float(text)
-    except ValueError as error:
-        raise Invalid(f"{name} must hold numbers", name) from error
-    if not abs(number) < 1e30:
-        raise Invalid(f"{name} must hold numbers", name)
-    return number
+def _headers(part: Part) -> dict[str, str]:
+    """Of what is no picture."""
+    if part.media_type in MEDIA_TYPES:
+        return {}
+    headers = {"X-Content-Type-Options": "nosniff"}
+    if part.media_type in _POLICIES:
+        headers["Content-Security-Policy"] = _POLICIES[part.media_type]
+    if part.form.kind in ("document", "video"):
+        suffix = _SUFFIXES.get(part.media_type) or part.media_type.rpartition("/")[2].lower()
+        headers["Content-Disposition"] = f'inline; filename="{part.instance.target.sop_uid}.{suffix}"'
+    return headers
+
+
+def _ranges(request: web.Request) -> tuple[MediaType, ...]:
+    return accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
 
 
 def _frames(request: web.Request) -> list[int | None]:
@@ -195,5 +242,5 @@ def _frames(request: web.Request) -> list[int | None]:
     return [None] if text is None else list(frame_numbers(text))
 
 
-def _no_picture() -> NotAcceptable:
-    return NotAcceptable("There are no pixels here, so nothing can be rendered as a picture")
+def _nothing() -> NotAcceptable:
+    return NotAcceptable("There is nothing here that can be shown; the attributes are at …/metadata")

@@ -11,10 +11,11 @@ import pytest
 
 from pacs.dicom.layout import Span
 from pacs.errors import PacsError
+from pacs.imaging import forms
 from pacs.imaging.decode import decode_frames
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
-from pacs.imaging.render import render
+from pacs.imaging.show import picture
 from pacs.imaging.source import Source
 from pacs.imaging.transcode import transcode
 from tests.unit.imaging import sources, work
@@ -51,7 +52,7 @@ def test_damaged_codestreams_give_pixels_or_a_refusal(path: Path, pool: Pool, tm
         broken = replace(source, path=damaged)
         for call in (
             lambda broken=broken: pool.run(decode_frames, broken, [1]),
-            lambda broken=broken: pool.run(render, broken, 1, RenderOptions()),
+            lambda broken=broken: pool.run(picture, broken, forms.IMAGE, 1, RenderOptions()),
             lambda broken=broken: pool.run(transcode, broken, tmp_path / "out.dcm", sources.EXPLICIT),
         ):
             try:
@@ -79,7 +80,7 @@ def test_layouts_that_point_beyond_the_file_are_refused(name: str, pool: Pool) -
 def test_a_file_that_is_gone_is_said_to_be(pool: Pool, tmp_path: Path) -> None:
     source = sources.source_of(sources.real("CT_small.dcm"))
     with pytest.raises(PacsError):
-        pool.run(render, replace(source, path=tmp_path / "gone"), 1, RenderOptions())
+        pool.run(picture, replace(source, path=tmp_path / "gone"), forms.IMAGE, 1, RenderOptions())
 
 
 def test_sources_cross_the_process_border(pool: Pool) -> None:

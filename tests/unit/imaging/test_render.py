@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pacs.errors import Invalid, NotAcceptable, NotFound, Undecodable
+from pacs.imaging import forms, show
 from pacs.imaging.luts import expand_segments
 from pacs.imaging.options import RenderOptions, Viewport, Window
-from pacs.imaging.render import render, render_pixels
+from pacs.imaging.render import render_pixels
+from pacs.imaging.source import Source
 from tests.unit.imaging import sources
 
 _CT = {"RescaleSlope": 2, "RescaleIntercept": -1024}
@@ -21,6 +23,10 @@ _CT = {"RescaleSlope": 2, "RescaleIntercept": -1024}
 
 def ramp(dtype: str = "u2", low: int = 0, high: int = 4095) -> NDArray[Any]:
     return np.linspace(low, high, 64 * 64).reshape(64, 64).astype(dtype)
+
+
+def render(source: Source, number: int, options: RenderOptions) -> bytes:
+    return show.picture(source, forms.IMAGE, number, options)
 
 
 def opened(data: bytes) -> Image.Image:
