@@ -11,14 +11,16 @@ from array import array
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from pacs.dicom.charset import Charset, Decode
 
-if TYPE_CHECKING:  # so that the model itself may use this module
-    from pacs.dicom.model import Attributes
+# An attribute set in the DICOM JSON Model (PS3.18 Annex F.2): "GGGGEEEE" (upper case) →
+# {"vr": "CS", "Value": [...]} or {"vr": "OB", "InlineBinary": "..."} or {"vr": "OW", "BulkDataURI": "7FE00010"}.
+# A BulkDataURI in the archive is the tag path relative to ``…/instances/{sop}/bulkdata/``; web makes it absolute.
+Attributes = Mapping[str, Any]
 
 Element = dict[str, Any]
 Convert = Callable[[bytes], Element]

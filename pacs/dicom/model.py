@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from functools import cached_property
-from typing import Any
 
+from pacs.dicom.json_model import Attributes as Attributes
 from pacs.dicom.json_model import dumps
 from pacs.dicom.layout import Layout
-
-# An attribute set in the DICOM JSON Model (PS3.18 Annex F.2): "GGGGEEEE" (upper case) →
-# {"vr": "CS", "Value": [...]} or {"vr": "OB", "InlineBinary": "..."} or {"vr": "OW", "BulkDataURI": "7FE00010"}.
-# A BulkDataURI in the archive is the tag path relative to ``…/instances/{sop}/bulkdata/``; web makes it absolute.
-Attributes = Mapping[str, Any]
 
 
 class Level(IntEnum):
