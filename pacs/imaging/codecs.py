@@ -266,7 +266,8 @@ def _jpeg_2000(head: Codestream, wanted: Wanted) -> Iterator[Way]:
 def _htj2k(head: Codestream, wanted: Wanted) -> Iterator[Way]:
     imagecodecs = _optional("imagecodecs")
     if imagecodecs is not None and getattr(imagecodecs.HTJ2K, "available", False):
-        yield imagecodecs.htj2k_decode
+        # Without being told, it gives planes when there is no component transform.
+        yield lambda data: imagecodecs.htj2k_decode(data, planar=False)
     yield from _jpeg_2000(head, wanted)
 
 

@@ -3,41 +3,77 @@
 from __future__ import annotations
 
 import errno
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from pacs.dicom import file_meta, transfer_syntax
 from pacs.dicom.layout import Span
 from pacs.errors import NotAcceptable, OutOfResources, Undecodable
-from pacs.imaging import decode, frames
+from pacs.imaging import decode, encapsulate, encode, frames
 from pacs.imaging.frames import Array
-from pacs.imaging.recode import PIECE_BYTES, Element, Encoding, Recoder, Writer
+from pacs.imaging.recode import PIECE_BYTES, Element, Encoding, Recoder, WritePixels, Writer
 from pacs.imaging.source import Reader, Source
 
-# What can be made of every stored instance whose pixels can be decoded, best first.
-TARGETS = (transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax.IMPLICIT_VR_LITTLE_ENDIAN)
+# Without compressed pixels, and so made of every stored instance whose pixels can be decoded.
+NATIVE = (
+    transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN,
+    transfer_syntax.IMPLICIT_VR_LITTLE_ENDIAN,
+    transfer_syntax.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+)
+# Everything that can be made, lossless ones before lossy ones; ``targets_of`` says of what.
+TARGETS = NATIVE + encode.LOSSLESS + encode.LOSSY
 
 _MAX_VALUE_BYTES = 0xFFFFFFFE
 # Extended Offset Table, its Lengths, Encapsulated Pixel Data Value Total Length: of encapsulated pixel data only.
 _OFFSET_TABLES = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00003})
-_VRS = {"00280004": "CS", "00280006": "US", "00280008": "IS", "00282110": "CS"}
+_VRS = {
+    "00280004": "CS",
+    "00280006": "US",
+    "00280008": "IS",
+    "00282110": "CS",
+    "00282112": "DS",
+    "00282114": "CS",
+    "7FE00001": "OV",
+    "7FE00002": "OV",
+}
 
 
-def can_transcode(source_transfer_syntax_uid: str, transfer_syntax_uid: str) -> bool:
-    """Whether ``transcode`` can make the second out of the first."""
-    return transfer_syntax_uid in TARGETS and decode.can_decode(source_transfer_syntax_uid)
+def targets_of(source: Source) -> tuple[str, ...]:
+    """Transfer syntaxes that ``transcode`` makes of an instance; none when its pixels cannot be decoded.
+
+    Told by the data set alone: the source's file is not opened.
+    """
+    if not decode.can_decode(source.transfer_syntax_uid):
+        return ()
+    if source.layout.pixels is None:
+        return NATIVE
+    try:
+        image = frames.image_of(source)
+    except Undecodable:
+        return () if source.layout.pixels.encapsulated else NATIVE
+    photometric = encapsulate.expected_photometric(image.photometric)
+    return NATIVE + tuple(uid for uid in TARGETS if encode.can_hold(uid, image, photometric))
 
 
 def transcode(source: Source, destination: Path, transfer_syntax_uid: str) -> None:
     """Write the instance as a Part 10 file at ``destination``, frame by frame; nothing is left there on failure.
 
-    Raises NotAcceptable (with what is available) for a target that cannot be made, Undecodable when the pixels cannot
-    be decoded, OutOfResources when the disk is full.
+    A lossy result says so (PS3.3 C.7.6.1.1.5) and keeps its SOP Instance UID: it is a form of the stored instance, not
+    a new one. Raises NotAcceptable (with what is available) for a target that cannot be made, Undecodable when the
+    pixels cannot be decoded, OutOfResources when the disk is full.
     """
-    if not can_transcode(source.transfer_syntax_uid, transfer_syntax_uid):
-        available = TARGETS if decode.can_decode(source.transfer_syntax_uid) else (source.transfer_syntax_uid,)
-        raise NotAcceptable("the instance cannot be made in this transfer syntax", available)
+    targets = targets_of(source)
+    if transfer_syntax_uid not in targets:
+        available = tuple(dict.fromkeys((source.transfer_syntax_uid, *targets)))
+        raise NotAcceptable(
+            f"the instance cannot be made in transfer syntax {transfer_syntax_uid}, only in: {', '.join(available)}",
+            available,
+        )
     try:
         _write(source, destination, transfer_syntax_uid)
     except OSError as err:
@@ -51,28 +87,98 @@ def transcode(source: Source, destination: Path, transfer_syntax_uid: str) -> No
 
 
 def _write(source: Source, destination: Path, transfer_syntax_uid: str) -> None:
-    syntax = transfer_syntax.find(source.transfer_syntax_uid)
-    pixels = source.layout.pixels
-    is_encapsulated = pixels is not None and pixels.encapsulated
+    target = transfer_syntax.find(transfer_syntax_uid)
     with destination.open("wb", buffering=PIECE_BYTES) as file, source.open() as reader:
         file.write(file_meta.encode(_meta(source, transfer_syntax_uid)))
-        writer = Writer(file, implicit=transfer_syntax.find(transfer_syntax_uid).implicit)
+        if target.encapsulated:
+            with _beside(destination) as codestreams:
+                encoded = encapsulate.encode_all(source, reader, transfer_syntax_uid, codestreams)
+                _write_encapsulated(source, reader, file, transfer_syntax_uid, encoded, codestreams)
+        elif target.deflated:
+            with _beside(destination) as plain:
+                _write_native(source, reader, plain, implicit=False)
+                _deflate(plain, file)
+        else:
+            _write_native(source, reader, file, implicit=target.implicit)
 
-        def write_pixels(writer: Writer, vr: str) -> int:
-            if is_encapsulated:
-                return _decoded(source, reader, writer)
-            return _native(source, reader, writer, vr)
 
-        Recoder(
-            reader,
-            0 if source.layout.deflated else source.data_set_offset,
-            Encoding(syntax.implicit, syntax.big_endian),
-            source.attributes,
-            writer,
-            replacements=_replacements(source),
-            dropped=_OFFSET_TABLES if is_encapsulated else frozenset(),
-            pixels=(int(pixels.tag, 16), write_pixels) if pixels else None,
-        ).run()
+def _beside(destination: Path) -> BinaryIO:
+    """A file without a name, on the same disk: it is gone whatever happens to this process."""
+    return cast(BinaryIO, TemporaryFile(dir=destination.parent, buffering=PIECE_BYTES))
+
+
+def _write_native(source: Source, reader: Reader, file: BinaryIO, *, implicit: bool) -> None:
+    pixels = source.layout.pixels
+    is_encapsulated = pixels is not None and pixels.encapsulated
+
+    def write_pixels(writer: Writer, vr: str) -> int:
+        if is_encapsulated:
+            return _decoded(source, reader, writer)
+        return _native(source, reader, writer, vr)
+
+    _recoder(
+        source,
+        reader,
+        Writer(file, implicit=implicit),
+        _elements(decode.changed_attributes(source)),
+        _OFFSET_TABLES if is_encapsulated else frozenset(),
+        (int(pixels.tag, 16), write_pixels) if pixels else None,
+    ).run()
+
+
+def _write_encapsulated(
+    source: Source,
+    reader: Reader,
+    file: BinaryIO,
+    transfer_syntax_uid: str,
+    encoded: encapsulate.Encoded,
+    codestreams: BinaryIO,
+) -> None:
+    pixels = frames.pixels_of(source)
+
+    def write_pixels(writer: Writer, vr: str) -> int:
+        encapsulate.write(writer, codestreams, encoded)
+        end = pixels.value.offset + pixels.value.length
+        return _after_items(reader, pixels.value) if pixels.encapsulated else end
+
+    changed = {
+        **encapsulate.changed_attributes(source, transfer_syntax_uid, encoded),
+        **encoded.extended_table(),
+    }
+    writer = Writer(file, implicit=False)
+    _recoder(source, reader, writer, _elements(changed), _OFFSET_TABLES, (int(pixels.tag, 16), write_pixels)).run()
+
+
+def _recoder(
+    source: Source,
+    reader: Reader,
+    writer: Writer,
+    replacements: tuple[Element, ...],
+    dropped: frozenset[int],
+    pixels: tuple[int, WritePixels] | None,
+) -> Recoder:
+    syntax = transfer_syntax.find(source.transfer_syntax_uid)
+    return Recoder(
+        reader,
+        0 if source.layout.deflated else source.data_set_offset,
+        Encoding(syntax.implicit, syntax.big_endian),
+        source.attributes,
+        writer,
+        replacements=replacements,
+        dropped=dropped,
+        pixels=pixels,
+    )
+
+
+def _deflate(plain: BinaryIO, file: BinaryIO) -> None:
+    """PS3.5 A.5: RFC 1951 without header, of even length."""
+    plain.seek(0)
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    size = 0
+    while piece := plain.read(PIECE_BYTES):
+        size += file.write(deflater.compress(piece))
+    size += file.write(deflater.flush())
+    file.write(b"\0" * (size % 2))
 
 
 def _meta(source: Source, transfer_syntax_uid: str) -> file_meta.FileMeta:
@@ -88,16 +194,14 @@ def _meta(source: Source, transfer_syntax_uid: str) -> file_meta.FileMeta:
     )
 
 
-def _replacements(source: Source) -> tuple[Element, ...]:
-    changed = sorted(decode.changed_attributes(source).items())
-    return tuple(
-        Element(
-            int(tag, 16),
-            _VRS[tag],
-            value.to_bytes(2, "little") if isinstance(value, int) else value.encode("ascii"),
-        )
-        for tag, value in changed
-    )
+def _elements(changed: Mapping[str, str | int | bytes]) -> tuple[Element, ...]:
+    return tuple(Element(int(tag, 16), _VRS[tag], _value(value)) for tag, value in sorted(changed.items()))
+
+
+def _value(value: str | int | bytes) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(2, "little")
+    return value.encode("ascii") if isinstance(value, str) else value
 
 
 def _decoded(source: Source, reader: Reader, writer: Writer) -> int:

@@ -15,7 +15,7 @@ import pytest
 from pacs.errors import NotAcceptable, OutOfResources, PacsError, Undecodable
 from pacs.imaging.decode import changed_attributes, decode_frames
 from pacs.imaging.source import Source
-from pacs.imaging.transcode import TARGETS, can_transcode, transcode
+from pacs.imaging.transcode import NATIVE, targets_of, transcode
 from tests import builders
 from tests.unit.imaging import sources
 
@@ -50,7 +50,7 @@ def values(attributes: Any, *, implicit: bool) -> dict[str, Any]:
     return kept
 
 
-@pytest.mark.parametrize("uid", TARGETS)
+@pytest.mark.parametrize("uid", NATIVE)
 @pytest.mark.parametrize("path", storable(), ids=lambda path: path.name)
 def test_every_real_instance_keeps_attributes_bulk_data_and_pixels(path: Path, uid: str, tmp_path: Path) -> None:
     source, out = sources.source_of(path), tmp_path / "out.dcm"
@@ -174,13 +174,14 @@ def test_single_bit_frames_run_on_from_frame_to_frame(tmp_path: Path) -> None:
     assert decode_frames(sources.source_of(out), [1, 2, 3]) == packed
 
 
-def test_compressed_and_video_targets_are_not_acceptable_and_say_what_is(tmp_path: Path) -> None:
+def test_what_cannot_be_made_is_not_acceptable_and_says_what_can(tmp_path: Path) -> None:
     source = sources.source_of(sources.real("CT_small.dcm"))
     with pytest.raises(NotAcceptable) as refused:
-        transcode(source, tmp_path / "out.dcm", "1.2.840.10008.1.2.4.90")
-    assert refused.value.available == TARGETS
-    assert not can_transcode("1.2.840.10008.1.2.4.102", sources.EXPLICIT)
+        transcode(source, tmp_path / "out.dcm", "1.2.840.10008.1.2.4.50")  # 16 bits
+    assert refused.value.available == targets_of(source)
+    assert "1.2.840.10008.1.2.4.90" in refused.value.available
     video = Source(source.path, "1.2.840.10008.1.2.4.102", source.data_set_offset, source.metadata, source.layout)
+    assert targets_of(video) == ()
     with pytest.raises(NotAcceptable) as refused:
         transcode(video, tmp_path / "out.dcm", sources.EXPLICIT)
     assert refused.value.available == ("1.2.840.10008.1.2.4.102",)
