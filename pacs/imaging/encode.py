@@ -191,14 +191,17 @@ def _pillow_jpeg(frame: _Frame, mode: str) -> bytes:
 def _jpeg_lossless(frame: _Frame) -> _Ways:
     samples, precision = frame.unsigned
     if (imagecodecs := _optional("imagecodecs")) is not None:
-        space = "RGB" if frame.color == "RGB" else "YCBCR"
-        color = {"colorspace": space, "outcolorspace": space} if frame.color else {}
+        # Told of YCbCr it uses a second Huffman table, which DCMTK and libjpeg read otherwise. Nothing is converted, and
+        # colours are for the data set to tell.
+        color = {"colorspace": "UNKNOWN", "outcolorspace": "UNKNOWN"} if frame.color else {}
         precision = max(2, precision)
         yield lambda: imagecodecs.jpeg8_encode(samples, lossless=True, predictor=1, bitspersample=precision, **color)
 
 
 def _jpeg_ls(frame: _Frame, near: int = 0) -> _Ways:
     samples, precision = frame.unsigned
+    if precision < 8 and not near:
+        precision = 8  # DCMTK does not read fewer
     if (jpeg_ls := _optional("jpeg_ls")) is not None:  # it alone takes the precision from us
         rows, columns = samples.shape[:2]
         described = {"samples_per_pixel": 3, "interleave_mode": 2} if frame.color else {"samples_per_pixel": 1}
@@ -232,7 +235,7 @@ def _jpeg_2000(frame: _Frame, decibels: float = 0) -> _Ways:
             mct=is_rgb,
             numthreads=1,
         )
-    if (openjpeg := _optional("openjpeg")) is not None:
+    if (openjpeg := _optional("openjpeg.utils")) is not None:
 
         def make() -> bytes:
             with _openjpeg_lock:

@@ -311,7 +311,7 @@ def test_another_way_in_makes_the_same_pixels(
     missing: str, uids: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    for name in ("CT_small.dcm", "SC_rgb_small_odd.dcm"):
+    for name in ("CT_small.dcm", "examples_rgb_color.dcm"):
         source = sources.source_of(sources.real(name))
         for uid in uids:
             transcode(source, tmp_path / "out.dcm", uid)
