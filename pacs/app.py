@@ -85,7 +85,7 @@ class Archive:
                     max_inflated_bytes=settings.max_inflated_bytes,
                 ),
                 QueryService(index),
-                Retrieve(index, blobs, pool),
+                Retrieve(index, blobs, pool, max_frame_pixels=settings.imaging_max_pixels),
                 opened.pop_all(),
             )
 
@@ -187,6 +187,7 @@ def _web_server(settings: Settings, archive: Archive) -> WebServer:
             query_rows=settings.qido_default_limit,
             query_rows_max=settings.qido_max_limit,
             body_bytes=settings.stow_max_bytes or None,
+            pixel_queue=settings.imaging_queue,
         ),
         cors_origins=settings.cors_allowed_origins,
         trusted_proxies=settings.trusted_proxies,

@@ -19,6 +19,7 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     │   └── Conflict           the SOP Instance UID is already stored with other bytes
     ├── TooLarge           over a configured limit
     ├── OutOfResources     no space, store read-only, too busy: may work later
+    │   └── TooSlow            the time that one image may take is over
     ├── Undecodable        stored pixels (or a deflated data set) cannot be decoded
     └── Corrupt            the store does not hold what the index says
 """
@@ -101,6 +102,10 @@ class TooLarge(PacsError):
 
 class OutOfResources(PacsError):
     """No space, store read-only, index busy: the same request may work later."""
+
+
+class TooSlow(OutOfResources):
+    """The time that one image may take is over; the others of the request are not concerned."""
 
 
 class Undecodable(PacsError):

@@ -247,6 +247,9 @@ class Settings(BaseModel):
     imaging_timeout_s: _Seconds = _setting(
         60.0, "Imaging", "How long one image may take before it is given up.", _SECONDS, "20"
     )
+    imaging_max_pixels: _Positive = _setting(
+        1 << 28, "Imaging", "Rows times columns of a frame that is decoded at all.", _COUNT, "100000000"
+    )
 
     # --- log
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _Upper] = _setting(

@@ -191,7 +191,7 @@ def _pillow_jpeg(frame: _Frame, mode: str) -> bytes:
 def _jpeg_lossless(frame: _Frame) -> _Ways:
     samples, precision = frame.unsigned
     if (imagecodecs := _optional("imagecodecs")) is not None:
-        # Told of YCbCr it uses a second Huffman table, which DCMTK and libjpeg read otherwise. Nothing is converted, and
+        # Told of YCbCr it uses a second Huffman table, which DCMTK and libjpeg read otherwise. Nothing is converted;
         # colours are for the data set to tell.
         color = {"colorspace": "UNKNOWN", "outcolorspace": "UNKNOWN"} if frame.color else {}
         precision = max(2, precision)

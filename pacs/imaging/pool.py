@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from pacs.errors import OutOfResources, Undecodable
+from pacs.errors import OutOfResources, TooSlow, Undecodable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,8 +64,8 @@ class Pool:
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an importable function with picklable arguments in a worker; a PacsError of it is raised here.
 
-        Raises OutOfResources when too many wait or the pool is closed, Undecodable when the time is over, the worker
-        died, or the function raised what is no PacsError.
+        Raises OutOfResources when too many wait or the pool is closed, TooSlow when the time is over, Undecodable when
+        the worker died, or the function raised what is no PacsError.
         """
         return self.run_for(self.timeout_s, function, *args, **kwargs)
 
@@ -78,7 +78,7 @@ class Pool:
             answer = worker.call(request, timeout_s)
         except TimeoutError as err:
             log.warning("imaging worker timed out function=%s timeout_s=%g", function.__name__, timeout_s)
-            raise Undecodable("the pixels take too long to process") from err
+            raise TooSlow("the pixels take too long to process") from err
         except (EOFError, OSError) as err:
             if self._closed:
                 raise OutOfResources("the server is stopping") from err

@@ -20,12 +20,13 @@ from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Layout, PixelLayout, Span
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import Attributes, Caller, StoredInstance, Target
-from pacs.errors import NotFound, OutOfResources
+from pacs.errors import NotFound, OutOfResources, TooLarge
 from pacs.imaging.decode import decode_frames
+from pacs.imaging.encapsulate import encoded_frames
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
-from pacs.imaging.source import Source
-from pacs.imaging.transcode import transcode
+from pacs.imaging.source import Source, decimal
+from pacs.imaging.transcode import NATIVE, targets_of, transcode
 from pacs.index.base import Index, InstanceMetadata
 from pacs.services.showing import Rendered, Showing
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 20
 _SECONDS_A_FRAME = 0.1
+_SECONDS_A_MEGAPIXEL = 0.5
 _WORD_BYTES = {"OW": 2, "US": 2, "SS": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -59,7 +61,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class FrameSet:
-    """transfer_syntax_uid: of the frames: the stored one, or Explicit VR Little Endian when they were decoded."""
+    """transfer_syntax_uid: of the frames: the stored one, or what they were made into."""
 
     transfer_syntax_uid: str
     frames: list[bytes]
@@ -80,14 +82,18 @@ class BulkContent:
 class Retrieve:
     """Reads instances, metadata, frames and pictures. Safe to call from any thread.
 
-    Raises NotFound for what is not there, Undecodable for pixels that cannot be decoded, NotAcceptable for a transfer
-    syntax that cannot be made, OutOfResources when too busy.
+    max_frame_pixels: rows × columns of a frame that is decoded at all.
+
+    Raises NotFound for what is not there, Undecodable for pixels that cannot be decoded, TooLarge for frames past the
+    limit, NotAcceptable for a transfer syntax that cannot be made, OutOfResources when too busy, TooSlow when an image
+    takes longer than it may.
     """
 
-    def __init__(self, index: Index, blobs: BlobStore, pool: Pool) -> None:
+    def __init__(self, index: Index, blobs: BlobStore, pool: Pool, *, max_frame_pixels: int = 1 << 28) -> None:
         self._index = index
         self._blobs = blobs
         self._pool = pool
+        self._max_frame_pixels = max_frame_pixels
         self.showing = Showing(index, blobs, pool, self._source, self.attributes)
 
     def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
@@ -141,23 +147,51 @@ class Retrieve:
         """A data set without preamble and file meta information, as C-STORE sends it."""
         return self._content(instance, transfer_syntax_uid, with_meta=False)
 
-    def frames(self, target: Target, numbers: Sequence[int], *, decode: bool) -> FrameSet:
-        """Frames by number, from 1. decode: as native little endian bytes, else codestreams as stored."""
+    def transfer_syntaxes(self, instance: StoredInstance) -> tuple[str, ...]:
+        """What the instance can be sent in, the stored one first. Told by its metadata: no file is opened."""
+        layout = self._index.layout(instance.target)
+        metadata = self._metadata_json(instance.target)
+        nowhere = Path()
+        source = Source(nowhere, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+        return tuple(dict.fromkeys((instance.transfer_syntax_uid, *targets_of(source))))
+
+    def frames(self, target: Target, numbers: Sequence[int], transfer_syntax_uid: str | None = None) -> FrameSet:
+        """Frames by number, from 1: in a native transfer syntax as little endian bytes, else codestreams.
+
+        transfer_syntax_uid None: as stored. Native frames are always those of Explicit VR Little Endian.
+        """
         instance, layout, pixels = self._pixels(target)
         for number in numbers:
             if not 1 <= number <= pixels.number_of_frames:
                 raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
         syntax = syntaxes.find(instance.transfer_syntax_uid)
+        wanted = transfer_syntax_uid or instance.transfer_syntax_uid
+        as_native = wanted in NATIVE or not (pixels.encapsulated or syntaxes.find(wanted).encapsulated)
         native = not pixels.encapsulated and pixels.frame_length > 0 and not syntax.big_endian
-        codestreams = pixels.encapsulated and not decode
-        if not layout.deflated and (native or codestreams):
+        codestreams = pixels.encapsulated and wanted == instance.transfer_syntax_uid
+        if not layout.deflated and ((native and as_native) or codestreams):
             frames = [self._spans(instance, _frame_spans(pixels, number)) for number in numbers]
-            uid = instance.transfer_syntax_uid if pixels.encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
-            return FrameSet(uid, frames)
+            return FrameSet(wanted if codestreams else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
         with self._source(instance, layout) as source:
-            timeout_s = self._timeout_s(len(numbers))
+            timeout_s = self._timeout_s(source, len(numbers))
+            if not as_native:
+                frames = self._pool.run_for(timeout_s, encoded_frames, source, list(numbers), wanted)
+                return FrameSet(wanted, frames)
             frames = self._pool.run_for(timeout_s, decode_frames, source, list(numbers))
         return FrameSet(syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
+
+    def codestream(self, target: Target, number: int) -> Iterator[bytes]:
+        """One frame of encapsulated pixel data as stored, in pieces: of video it may be gigabytes."""
+        instance, _, pixels = self._pixels(target)
+        for span in pixels.frames[number - 1]:
+            yield from self._blobs.stream(instance.blob, span.offset, span.length)
+
+    def codestream_bytes(self, target: Target, number: int) -> int:
+        """Length of what ``codestream`` gives. Raises NotFound when there is no such frame."""
+        _, _, pixels = self._pixels(target)
+        if not 1 <= number <= len(pixels.frames):
+            raise NotFound(f"there is no frame {number}: the instance has {len(pixels.frames)}")
+        return sum(span.length for span in pixels.frames[number - 1])
 
     def bulkdata(self, target: Target, path: str, offset: int = 0, length: int | None = None) -> BulkContent:
         """The value at a tag path, or a range of it, in little endian byte order (PS3.18 8.7.3.2)."""
@@ -201,7 +235,7 @@ class Retrieve:
         temporary = self._blobs.incoming() / f"{secrets.token_hex(12)}.transcoded"
         try:
             with self._source(instance, layout) as source:
-                timeout_s = self._timeout_s(layout.pixels.number_of_frames if layout.pixels else 1)
+                timeout_s = self._timeout_s(source, layout.pixels.number_of_frames if layout.pixels else 1)
                 self._pool.run_for(timeout_s, transcode, source, temporary, transfer_syntax_uid)
             size = temporary.stat().st_size
             start = 0 if with_meta else _data_set_offset(temporary)
@@ -213,9 +247,10 @@ class Retrieve:
             raise
         return Content(size - start, transfer_syntax_uid, _file_pieces(temporary, start), temporary)
 
-    def _timeout_s(self, frames: int) -> float:
-        """The limit of one image, and more for many frames: whole instances may hold thousands."""
-        return self._pool.timeout_s + frames * _SECONDS_A_FRAME
+    def _timeout_s(self, source: Source, frames: int) -> float:
+        """The limit of one image, and more for further frames: whole instances may hold thousands."""
+        a_frame = max(_SECONDS_A_FRAME, _frame_pixels(source) / 1e6 * _SECONDS_A_MEGAPIXEL)
+        return self._pool.timeout_s + (frames - 1) * a_frame
 
     def _instance(self, target: Target) -> StoredInstance:
         found = self._index.locate(target)
@@ -242,8 +277,12 @@ class Retrieve:
 
     @contextmanager
     def _source(self, instance: StoredInstance, layout: Layout) -> Iterator[Source]:
-        """The instance as a file that a worker process can open."""
+        """The instance as a file that a worker process can open. Raises TooLarge for frames past the limit."""
         metadata = self._metadata_json(instance.target)
+        if layout.pixels is not None:
+            header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+            if _frame_pixels(header) > self._max_frame_pixels:
+                raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
         path = self._blobs.local_path(instance.blob)
         temporary = None
         if path is None:
@@ -256,6 +295,12 @@ class Retrieve:
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+
+def _frame_pixels(source: Source) -> int:
+    """Rows × columns as the data set has them; 0 when it has none that are numbers."""
+    rows, columns = (decimal(source.value(tag), 0.0) or 0.0 for tag in ("00280010", "00280011"))
+    return int(max(0.0, rows) * max(0.0, columns))
 
 
 def _frame_spans(pixels: PixelLayout, number: int) -> Sequence[Span]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
@@ -10,13 +10,13 @@ from aiohttp import web
 from pacs import __version__
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.model import StoredInstance, Target
-from pacs.errors import NotFound
-from pacs.services.retrieve import BulkContent, FrameSet, Retrieve
+from pacs.errors import NotAcceptable, NotFound
+from pacs.services.retrieve import BulkContent, Retrieve
 from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
 from pacs.web.multipart import Writer
-from pacs.web.negotiate import EXPLICIT_LITTLE_ENDIAN, OCTET_STREAM, Offer, accepted, choose
+from pacs.web.negotiate import EXPLICIT_LITTLE_ENDIAN, OCTET_STREAM, MediaType, Offer, accepted, choose
 from pacs.web.target import frame_numbers, target_of
 
 # Frames are read in groups of about this size, so that a list of a thousand takes no more memory than one of ten.
@@ -50,27 +50,52 @@ class Frames:
             raise NotFound("The instance has no frames")
         if max(numbers) > available:
             raise NotFound(f"There is no frame {max(numbers)}: the instance has {available}")
-        offer = choose(ranges, _frame_offers(instance.transfer_syntax_uid, is_single=len(numbers) == 1))
-        is_stored = offer.transfer_syntax_uid == instance.transfer_syntax_uid and _is_codestream(offer)
-        # The first group is read before the status goes out: an error in it can still be told.
-        first = await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], decode=not is_stored)
+        is_single = len(numbers) == 1
+        offer = await self._bridge.run(frame_offer, self._retrieve, instance, ranges, is_single=is_single)
+        stored = offer.transfer_syntax_uid == instance.transfer_syntax_uid and is_codestream(offer)
         base = f"{url_of(self._links.base(request), target)}/frames"
         if not offer.multipart:
-            frame = first.frames[0]
-            return await single.answer(
-                request,
-                self._bridge,
-                etag=single.etag_of(__version__, instance.blob.digest, str(numbers[0]), str(offer)),
-                media_type=str(offer),
-                size_bytes=len(frame),
-                read=lambda offset, length: single.cut([frame], offset, length),
-                headers={"Vary": "Accept", "Content-Location": f"{base}/{numbers[0]}"},
-            )
+            return await self._one(request, instance, numbers[0], offer, f"{base}/{numbers[0]}", is_stored=stored)
+        # The first group is read before the status goes out: an error in it can still be told.
+        first = await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], offer.transfer_syntax_uid)
         writer = Writer()
         response = web.StreamResponse(headers={"Content-Type": writer.content_type(offer.media_type), "Vary": "Accept"})
-        part_type = str(Offer(offer.media_type, offer.transfer_syntax_uid))
-        pieces = self._parts(target, numbers, first, is_stored, writer, part_type, base)
-        return await self._bridge.send(request, response, pieces)
+        pieces = self._parts(target, numbers, first.frames[0], offer, writer, base)
+        return await self._bridge.send(request, response, pieces, waits_for_pixels=not stored)
+
+    async def _one(
+        self,
+        request: web.Request,
+        instance: StoredInstance,
+        number: int,
+        offer: Offer,
+        location: str,
+        *,
+        is_stored: bool,
+    ) -> web.StreamResponse:
+        target = instance.target
+        if is_stored:
+            size_bytes = await self._bridge.run(self._retrieve.codestream_bytes, target, number)
+
+            def pieces() -> Iterable[bytes]:
+                return self._retrieve.codestream(target, number)
+        else:
+            uid = offer.transfer_syntax_uid
+            found = await self._bridge.run_pixels(self._retrieve.frames, target, [number], uid)
+            size_bytes = len(found.frames[0])
+
+            def pieces() -> Iterable[bytes]:
+                return found.frames
+
+        return await single.answer(
+            request,
+            self._bridge,
+            etag=single.etag_of(__version__, instance.blob.digest, str(number), str(offer)),
+            media_type=str(offer),
+            size_bytes=size_bytes,
+            read=lambda offset, length: single.cut(pieces(), offset, length),
+            headers={"Vary": "Accept", "Content-Location": location},
+        )
 
     async def bulkdata(self, request: web.Request) -> web.StreamResponse:
         """One value; a byte range of it also within a multipart answer, as clients ask for that too."""
@@ -122,31 +147,49 @@ class Frames:
         return found, self._retrieve.number_of_frames(target)
 
     def _parts(
-        self,
-        target: Target,
-        numbers: Sequence[int],
-        first: FrameSet,
-        is_stored: bool,
-        writer: Writer,
-        part_type: str,
-        base: str,
+        self, target: Target, numbers: Sequence[int], first: bytes, offer: Offer, writer: Writer, base: str
     ) -> Iterator[bytes]:
         """The whole multipart body; blocking."""
+        part_type = str(Offer(offer.media_type, offer.transfer_syntax_uid))
         yield writer.part(part_type, {"Content-Location": f"{base}/{numbers[0]}"})
-        yield first.frames[0]
-        size = max((_GROUP_BYTES // max(len(first.frames[0]), 1)), 1)
-        size = min(size, _MOST_A_GROUP)
-        for start in range(1, len(numbers), size):
-            group = numbers[start : start + size]
-            found = self._retrieve.frames(target, group, decode=not is_stored)
-            for number, frame in zip(group, found.frames, strict=True):
-                yield writer.part(part_type, {"Content-Location": f"{base}/{number}"})
-                yield frame
+        yield first
+        for number, frame in frames_in_groups(self._retrieve, target, numbers[1:], offer.transfer_syntax_uid, first):
+            yield writer.part(part_type, {"Content-Location": f"{base}/{number}"})
+            yield frame
         yield writer.end()
 
 
-def _frame_offers(stored_uid: str, *, is_single: bool) -> list[Offer]:
-    """Forms in which frames can be sent, what costs least first (PS3.18 Tables 8.7.3-2 to 8.7.3-5)."""
+def frames_in_groups(
+    retrieve: Retrieve, target: Target, numbers: Sequence[int], transfer_syntax_uid: str, like: bytes
+) -> Iterator[tuple[int, bytes]]:
+    """Frames with their numbers, read some at a time. like: a frame that tells how large they are. Blocking."""
+    size = min(max(_GROUP_BYTES // max(len(like), 1), 1), _MOST_A_GROUP)
+    for start in range(0, len(numbers), size):
+        group = numbers[start : start + size]
+        yield from zip(group, retrieve.frames(target, group, transfer_syntax_uid).frames, strict=True)
+
+
+def frame_offer(
+    retrieve: Retrieve, instance: StoredInstance, ranges: Sequence[MediaType], *, is_single: bool, is_list: bool = True
+) -> Offer:
+    """In what form frames go out. is_single, is_list: by itself, in a multipart. Blocking.
+
+    Raises NotAcceptable, naming what can be made.
+    """
+    cheap = frame_forms(instance.transfer_syntax_uid)
+    if not any(_may_want_encoding(media) for media in ranges):
+        try:
+            return choose(ranges, _offers(cheap, is_single, is_list))
+        except NotAcceptable:
+            pass  # said again, with what there really is
+    makeable = retrieve.transfer_syntaxes(instance)
+    # A media type without transfer syntax means the lossless one of its family (PS3.18 Table 8.7.3-5): it comes first.
+    encoded = [(syntaxes.find(uid).media_type, uid) for uid in makeable if syntaxes.find(uid).encapsulated]
+    return choose(ranges, _offers([*cheap, *encoded], is_single, is_list))
+
+
+def frame_forms(stored_uid: str) -> list[tuple[str, str]]:
+    """Media types and transfer syntaxes of frames that need no encoder, what costs least first (PS3.18 8.7.3.3)."""
     syntax = syntaxes.find(stored_uid)
     types: list[tuple[str, str]] = []
     if syntax.encapsulated:
@@ -155,14 +198,26 @@ def _frame_offers(stored_uid: str, *, is_single: bool) -> list[Offer]:
     if not syntax.video:
         types.append((OCTET_STREAM, EXPLICIT_LITTLE_ENDIAN))
         types.append((OCTET_STREAM, syntaxes.IMPLICIT_VR_LITTLE_ENDIAN))  # the same bytes under another name
-    offers = [Offer(media_type, uid, multipart=True) for media_type, uid in dict.fromkeys(types)]
+    return types
+
+
+def is_codestream(offer: Offer) -> bool:
+    """Whether frames go out compressed."""
+    return syntaxes.find(offer.transfer_syntax_uid).encapsulated
+
+
+def _offers(forms: Sequence[tuple[str, str]], is_single: bool, is_list: bool) -> list[Offer]:
+    different = dict.fromkeys(forms)
+    offers = [Offer(media_type, uid, multipart=True) for media_type, uid in different] if is_list else []
     if is_single:
-        offers += [Offer(media_type, uid) for media_type, uid in dict.fromkeys(types)]
+        offers += [Offer(media_type, uid) for media_type, uid in different]
     return offers
 
 
-def _is_codestream(offer: Offer) -> bool:
-    return syntaxes.find(offer.transfer_syntax_uid).encapsulated
+def _may_want_encoding(media: MediaType) -> bool:
+    if media.q <= 0:
+        return False
+    return media.content.startswith("image/") or media.parameters.get("transfer-syntax", "*") != "*"
 
 
 def _bulk_offers(content: BulkContent) -> list[Offer]:

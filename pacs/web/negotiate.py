@@ -27,6 +27,9 @@ _ALIASES = {
 }
 
 
+_UTF_8 = ("utf-8", "utf8", "unicode-1-1-utf-8", "iso_ir 192")
+
+
 @dataclass(frozen=True, slots=True)
 class MediaType:
     """One media type or range. name: lower case; parameters: lower case names, quotes removed; q: 0 to 1."""
@@ -68,6 +71,20 @@ def accepted(header_values: Iterable[str], query_values: Iterable[str] = ()) -> 
             except Invalid:
                 continue
     return tuple(found) or (MediaType("*/*"),)
+
+
+def check_charset(query_values: Iterable[str]) -> None:
+    """Raises NotAcceptable when the ``charset`` query parameter (PS3.18 8.3.3.2) leaves out UTF-8, all that we speak.
+
+    The Accept-Charset header is not looked at, as RFC 9110 12.5.2 advises.
+    """
+    best: dict[str, float] = {}
+    for item in (item for text in query_values for item in split_outside_quotes(text, ",")):
+        name, *parameters = (piece.strip().lower() for piece in item.split(";"))
+        q = next((text[2:].strip() for text in parameters if text.startswith("q=")), "1")
+        best["utf-8" if name in _UTF_8 else name] = float(q) if q.replace(".", "", 1).isdigit() else 1.0
+    if best and best.get("utf-8", best.get("*", 0.0)) <= 0:
+        raise NotAcceptable("Text is sent in UTF-8 only", ("utf-8",))
 
 
 def parse_media_type(text: str) -> MediaType:

@@ -24,6 +24,8 @@ from pacs.web.cors import Cors
 from pacs.web.frames import Frames
 from pacs.web.health import Health
 from pacs.web.links import Links
+from pacs.web.negotiate import check_charset
+from pacs.web.pixeldata import PixelData
 from pacs.web.qido import Qido
 from pacs.web.rendered import RenderedResources
 from pacs.web.stow import Stow
@@ -45,7 +47,7 @@ class Limits:
     """query_rows, query_rows_max: of a QIDO-RS page by default, at most. body_bytes: of a STOW-RS request, None: any.
 
     header_bytes: of one header or the request line. idle_s: how long a client may stall within a request. threads:
-    blocking calls at once.
+    blocking calls at once. pixel_queue: requests that may wait for a pixel worker.
     """
 
     query_rows: int = 100
@@ -54,6 +56,7 @@ class Limits:
     header_bytes: int = 64 * 1024
     idle_s: float = 120.0
     threads: int = 32
+    pixel_queue: int = 64
 
 
 class WebServer:
@@ -84,7 +87,7 @@ class WebServer:
         self.host = host
         self.port = port
         self._limits = limits
-        self._bridge = Bridge(limits.threads, limits.idle_s)
+        self._bridge = Bridge(limits.threads, limits.idle_s, limits.pixel_queue)
         self._links = Links(api_root, host=dicomweb_host, port=dicomweb_port, trusted_proxies=trusted_proxies)
         self._cors = Cors(cors_origins)
         bridge, links = self._bridge, self._links
@@ -102,6 +105,7 @@ class WebServer:
             *stow.routes(),
             *Wado(retrieve, bridge, links).routes(),
             *Frames(retrieve, bridge, links).routes(),
+            *PixelData(retrieve, bridge, links).routes(),
             *RenderedResources(retrieve, bridge, links).routes(),
         ]
         self._health_routes = Health(bridge, links, counts, health).routes()
@@ -178,6 +182,7 @@ class WebServer:
         if request.method == "OPTIONS":
             return self._cors.preflight(request)
         try:
+            check_charset(request.query.getall("charset", []))
             return await handler(request)
         except PacsError as error:
             return problem.of_error(error)

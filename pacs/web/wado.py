@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from aiohttp import web
 from isal import isal_zlib
 
 from pacs import __version__
-from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.model import StoredInstance
-from pacs.errors import NotAcceptable, PacsError, Undecodable
+from pacs.errors import NotAcceptable
 from pacs.imaging.transcode import TARGETS
 from pacs.index.base import InstanceMetadata
 from pacs.services.retrieve import Content, Retrieve
@@ -31,26 +29,13 @@ from pacs.web.negotiate import (
     none_acceptable,
     quality,
 )
+from pacs.web.outgoing import Outgoing, close_all
 from pacs.web.target import target_of
 from pacs.web.warning import warnings
 
 _PIECE_BYTES = 256 * 1024
 _JSON_OFFERS = (Offer(DICOM_JSON), Offer("application/json"))
 _FORMS = (Offer(DICOM, multipart=True), Offer(DICOM))
-
-# Pixels that must be decoded may turn out to be undecodable. So many instances are made before the status goes out, so
-# that it can say 206; past that a failure cuts the connection.
-_PREPARED_INSTANCES = 64
-_PREPARED_BYTES = 512 << 20
-
-
-@dataclass(slots=True)
-class Planned:
-    """One instance and how it goes out. transfer_syntax_uid None: as stored. content: made ahead."""
-
-    instance: StoredInstance
-    transfer_syntax_uid: str | None
-    content: Content | None = None
 
 
 class Wado:
@@ -60,6 +45,7 @@ class Wado:
         self._retrieve = retrieve
         self._bridge = bridge
         self._links = links
+        self._outgoing = Outgoing(retrieve, bridge)
 
     def routes(self) -> list[web.RouteDef]:
         """Paths below the API root."""
@@ -83,7 +69,7 @@ class Wado:
             )
         if not is_multipart:
             return await self._one(request, ranges, instances[0])
-        planned, failures = await self._bridge.run_pixels(self._plan, instances, ranges, is_multipart)
+        planned, failures = await self._bridge.run_pixels(self._outgoing.plan, instances, ranges)
         if not planned:
             raise failures[0]
         base = self._links.base(request)
@@ -96,7 +82,11 @@ class Wado:
         response.headers["Vary"] = "Accept"
         # Not left to the generator alone: one that was never begun runs no finally.
         return await self._bridge.send(
-            request, response, self._parts(planned, writer, base), on_close=lambda: _close_all(planned)
+            request,
+            response,
+            self._outgoing.parts(planned, writer, base),
+            on_close=lambda: close_all(planned),
+            waits_for_pixels=any(each.transfer_syntax_uid is not None for each in planned),
         )
 
     async def metadata(self, request: web.Request) -> web.StreamResponse:
@@ -148,47 +138,7 @@ class Wado:
         )
 
     def _open(self, instance: StoredInstance, ranges: tuple[MediaType, ...]) -> Content:
-        return self._retrieve.file(instance, _chosen_syntax(instance, ranges, is_multipart=False))
-
-    def _plan(
-        self, instances: list[StoredInstance], ranges: tuple[MediaType, ...], is_multipart: bool
-    ) -> tuple[list[Planned], list[PacsError]]:
-        """What can be sent and why the rest cannot; blocking."""
-        planned: list[Planned] = []
-        failures: list[PacsError] = []
-        prepared = prepared_bytes = 0
-        try:
-            for instance in instances:
-                try:
-                    uid = _chosen_syntax(instance, ranges, is_multipart)
-                    each = Planned(instance, uid)
-                    may_prepare = prepared < _PREPARED_INSTANCES and prepared_bytes < _PREPARED_BYTES
-                    if uid is not None and _may_fail(instance) and may_prepare:
-                        each.content = self._retrieve.file(instance, uid)
-                        prepared += 1
-                        prepared_bytes += each.content.size_bytes
-                except (NotAcceptable, Undecodable) as error:
-                    failures.append(error)
-                    continue
-                planned.append(each)
-        except BaseException:
-            _close_all(planned)
-            raise
-        return planned, failures
-
-    def _parts(self, planned: list[Planned], writer: Writer, base: str) -> Iterator[bytes]:
-        """The whole body; blocking."""
-        for each in planned:
-            content = each.content or self._retrieve.file(each.instance, each.transfer_syntax_uid)
-            each.content = content
-            yield writer.part(
-                f"{DICOM}; transfer-syntax={content.transfer_syntax_uid}",
-                {"Content-Location": url_of(base, each.instance.target)},
-            )
-            yield from content.chunks()
-            content.close()
-            each.content = None
-        yield writer.end()
+        return self._retrieve.file(instance, self._outgoing.syntax(instance, ranges, is_multipart=False))
 
 
 def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]) -> bool:
@@ -202,37 +152,15 @@ def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]
         return True
     if max(best.values()) <= 0:
         available = tuple(
-            str(Offer(DICOM, uid, multipart)) for multipart in (True, False) for uid in sorted(syntaxes_here)
+            str(Offer(DICOM, uid, multipart)) for multipart in (True, False) for uid in _makeable(syntaxes_here)
         )
         raise none_acceptable(available)
     return best[True] >= best[False]
 
 
-def _chosen_syntax(instance: StoredInstance, ranges: tuple[MediaType, ...], is_multipart: bool) -> str | None:
-    """The transfer syntax to send in, None for the stored one, which wins among equals: it costs nothing."""
-    stored = instance.transfer_syntax_uid
-    candidates = [stored, *(uid for uid in _makeable({EXPLICIT_LITTLE_ENDIAN}) if uid != stored)]
-    offers = [Offer(DICOM, uid, is_multipart) for uid in candidates]
-    chosen = choose(ranges, offers).transfer_syntax_uid
-    return None if chosen == stored else chosen
-
-
 def _makeable(stored: set[str]) -> list[str]:
-    """Stored syntaxes and the uncompressed ones that anything decodable can be turned into."""
+    """Stored syntaxes and those that something decodable can be turned into."""
     return [*sorted(stored), *(uid for uid in TARGETS if uid not in stored)]
-
-
-def _may_fail(instance: StoredInstance) -> bool:
-    """Whether making another transfer syntax of it means decoding something."""
-    syntax = syntaxes.find(instance.transfer_syntax_uid)
-    return syntax.encapsulated or syntax.deflated or instance.transfer_syntax_uid not in syntaxes.BY_UID
-
-
-def _close_all(planned: Iterable[Planned]) -> None:
-    for each in planned:
-        if each.content is not None:
-            each.content.close()
-            each.content = None
 
 
 def _joined(fragments: Iterable[InstanceMetadata], base: str) -> Iterator[bytes]:

@@ -109,7 +109,7 @@ def test_a_transfer_syntax_that_cannot_be_made_says_what_can(room: Room) -> None
 def test_native_frames_are_read_by_their_place(room: Room) -> None:
     data = builders.ct(frames=3, rows=16, columns=16)
     instance = room.send(data)
-    frames = room.retrieve.frames(instance.target, [3, 1], decode=False)
+    frames = room.retrieve.frames(instance.target, [3, 1])
     assert frames.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
     pixels = data[-3 * 512 :]
     assert frames.frames == [pixels[1024:], pixels[:512]]
@@ -117,11 +117,11 @@ def test_native_frames_are_read_by_their_place(room: Room) -> None:
 
 def test_stored_codestreams_pass_through_and_are_decoded_when_asked(room: Room, tmp_path: Path) -> None:
     instance, data = room.send_example("JPEG2000.dcm")
-    stored = room.retrieve.frames(instance.target, [1], decode=False)
+    stored = room.retrieve.frames(instance.target, [1])
     assert stored.transfer_syntax_uid == instance.transfer_syntax_uid
     assert stored.frames[0].startswith(b"\xff\x4f\xff\x51")
     assert stored.frames[0] in data
-    native = room.retrieve.frames(instance.target, [1], decode=True)
+    native = room.retrieve.frames(instance.target, [1], EXPLICIT_VR_LITTLE_ENDIAN)
     assert native.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
     assert native.frames[0] == pixels_of(data, tmp_path).astype("<i2").tobytes()
 
@@ -129,8 +129,8 @@ def test_stored_codestreams_pass_through_and_are_decoded_when_asked(room: Room, 
 def test_big_endian_pixels_come_out_little_endian_as_frames_and_as_bulk_data(room: Room, tmp_path: Path) -> None:
     instance, data = room.send_example("MR_small_bigendian.dcm")
     expected = pixels_of(data, tmp_path).astype("<i2").tobytes()
-    assert room.retrieve.frames(instance.target, [1], decode=True).frames == [expected]
-    assert room.retrieve.frames(instance.target, [1], decode=False).frames == [expected]
+    assert room.retrieve.frames(instance.target, [1], EXPLICIT_VR_LITTLE_ENDIAN).frames == [expected]
+    assert room.retrieve.frames(instance.target, [1]).frames == [expected]
     assert b"".join(room.retrieve.bulkdata(instance.target, "7FE00010").chunks) == expected
     assert b"".join(room.retrieve.bulkdata(instance.target, "7FE00010", 100, 7).chunks) == expected[100:107]
 
@@ -160,9 +160,9 @@ def test_what_is_not_there_is_not_found(room: Room) -> None:
     with pytest.raises(NotFound):
         room.retrieve.metadata(nowhere, CALLER)
     with pytest.raises(NotFound, match="has 2"):
-        room.retrieve.frames(target, [3], decode=False)
+        room.retrieve.frames(target, [3])
     with pytest.raises(NotFound):
-        room.retrieve.frames(target, [0], decode=True)
+        room.retrieve.frames(target, [0], EXPLICIT_VR_LITTLE_ENDIAN)
     with pytest.raises(NotFound):
         room.retrieve.bulkdata(target, "00100010")
     with pytest.raises(NotFound):
@@ -193,6 +193,6 @@ def test_a_picture_is_made_of_the_middle_frame(room: Room) -> None:
 def test_pixels_that_cannot_be_decoded_say_so_and_the_next_call_works(room: Room) -> None:
     broken = room.send(builders.encapsulated([b"not a codestream"], transfer_syntax="1.2.840.10008.1.2.4.90"))
     with pytest.raises(Undecodable):
-        room.retrieve.frames(broken.target, [1], decode=True)
+        room.retrieve.frames(broken.target, [1], EXPLICIT_VR_LITTLE_ENDIAN)
     whole = room.send(builders.ct())
     assert len(room.retrieve.rendered(whole.target, 1, RenderOptions()).data) > 100
