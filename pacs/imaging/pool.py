@@ -71,8 +71,17 @@ class Pool:
 
     def run_for(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """``run`` with another time limit, for work that is known to be long: transcoding thousands of frames."""
+        return self._run(timeout_s, False, function, *args, **kwargs)
+
+    def run_in_turn(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``run_for`` that waits its turn however long the queue is, for an answer that is already on its way."""
+        return self._run(timeout_s, True, function, *args, **kwargs)
+
+    def _run(
+        self, timeout_s: float, in_turn: bool, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         request = pickle.dumps((timeout_s, function, args, kwargs), pickle.HIGHEST_PROTOCOL)
-        worker = self._acquire()
+        worker = self._acquire(in_turn)
         answer = None
         try:
             answer = worker.call(request, timeout_s)
@@ -111,13 +120,15 @@ class Pool:
         with self._changed:
             return [worker.process.pid for worker in (*self._idle, *self._busy)]
 
-    def _acquire(self) -> _Worker:
+    def _acquire(self, in_turn: bool) -> _Worker:
         with self._changed:
-            if not self._is_free() and self._waiting >= self._queue_limit:
+            if not in_turn and not self._is_free() and self._waiting >= self._queue_limit:
                 raise OutOfResources("too many images are being processed")
             self._waiting += 1
             try:
-                in_time = self._changed.wait_for(lambda: self._closed or self._is_free(), self.timeout_s)
+                # Every call ends in time, so that whoever waits for a turn has one.
+                longest_s = None if in_turn else self.timeout_s
+                in_time = self._changed.wait_for(lambda: self._closed or self._is_free(), longest_s)
             finally:
                 self._waiting -= 1
             if self._closed:

@@ -139,9 +139,14 @@ class Retrieve:
         pixels = self._index.layout(target).pixels
         return pixels.number_of_frames if pixels else 0
 
-    def file(self, instance: StoredInstance, transfer_syntax_uid: str | None = None) -> Content:
-        """A Part 10 file, as stored or in another transfer syntax."""
-        return self._content(instance, transfer_syntax_uid, with_meta=True)
+    def file(
+        self, instance: StoredInstance, transfer_syntax_uid: str | None = None, *, in_turn: bool = False
+    ) -> Content:
+        """A Part 10 file, as stored or in another transfer syntax.
+
+        in_turn: never too busy, but later then: for the rest of an answer that has begun.
+        """
+        return self._content(instance, transfer_syntax_uid, with_meta=True, in_turn=in_turn)
 
     def data_set(self, instance: StoredInstance, transfer_syntax_uid: str | None = None) -> Content:
         """A data set without preamble and file meta information, as C-STORE sends it."""
@@ -225,7 +230,9 @@ class Retrieve:
         """The instance that stands for a study or series in a picture."""
         return self.showing.representative(target).target
 
-    def _content(self, instance: StoredInstance, transfer_syntax_uid: str | None, *, with_meta: bool) -> Content:
+    def _content(
+        self, instance: StoredInstance, transfer_syntax_uid: str | None, *, with_meta: bool, in_turn: bool = False
+    ) -> Content:
         if transfer_syntax_uid in (None, instance.transfer_syntax_uid):
             start = 0 if with_meta else instance.data_set_offset
             pieces = self._blobs.stream(instance.blob, start)
@@ -236,7 +243,8 @@ class Retrieve:
         try:
             with self._source(instance, layout) as source:
                 timeout_s = self._timeout_s(source, layout.pixels.number_of_frames if layout.pixels else 1)
-                self._pool.run_for(timeout_s, transcode, source, temporary, transfer_syntax_uid)
+                run = self._pool.run_in_turn if in_turn else self._pool.run_for
+                run(timeout_s, transcode, source, temporary, transfer_syntax_uid)
             size = temporary.stat().st_size
             start = 0 if with_meta else _data_set_offset(temporary)
         except OSError as error:

@@ -110,7 +110,8 @@ class Outgoing:
     def _begin(self, planned: Iterable[Planned]) -> None:
         for each in planned:
             if each.transfer_syntax_uid is not None and each.made is None:
-                each.made = self._bridge.ahead(self._retrieve.file, each.instance, each.transfer_syntax_uid)
+                uid = each.transfer_syntax_uid
+                each.made = self._bridge.ahead(self._retrieve.file, each.instance, uid, in_turn=True)
 
     def _content(self, each: Planned) -> Content:
         return self._retrieve.file(each.instance) if each.made is None else each.made.result()
