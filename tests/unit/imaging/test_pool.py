@@ -204,3 +204,19 @@ def test_busy_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(workers, timeout=2.5)
     assert alive == []
     assert not late.exists()
+
+
+def test_the_rest_of_an_answer_waits_its_turn_however_long_the_queue_is() -> None:
+    pool = Pool(workers=1, queue_limit=1, timeout_s=0.4)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            first = threads.submit(pool.run_for, 5, work.own_id, 0.8)
+            time.sleep(0.1)
+            patient = [threads.submit(pool.run_in_turn, 5, work.add, number) for number in range(4)]
+            time.sleep(0.1)
+            with pytest.raises(OutOfResources):
+                pool.run(work.add, 1)
+            assert [each.result() for each in patient] == [1, 2, 3, 4]
+            first.result()
+    finally:
+        pool.close()

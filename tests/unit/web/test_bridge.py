@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from aiohttp import ClientError, ClientSession, web
 
+from pacs.errors import OutOfResources
 from pacs.web.bridge import Bridge
 
 Body = Callable[[], Iterator[bytes]]
@@ -139,3 +140,18 @@ async def test_head_reads_nothing_and_still_closes(site: Site) -> None:
         assert response.status == 200
     assert await closed(site)
     assert not began.is_set()
+
+
+async def test_more_pixels_than_may_wait_are_told_to_come_back_and_leave_room_when_done() -> None:
+    bridge = Bridge(threads=2, pixel_queue=1)
+    release = threading.Event()
+    calls = [asyncio.ensure_future(bridge.run_pixels(release.wait, 10)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(OutOfResources):
+        await bridge.run_pixels(release.wait, 10)
+    assert await bridge.run(int, "1") == 1
+    release.set()
+    assert await asyncio.gather(*calls) == [True, True]
+    await asyncio.sleep(0.05)
+    assert await bridge.run_pixels(int, "2") == 2
+    bridge.close()
