@@ -239,6 +239,25 @@ def test_head_of_a_study_leaves_nothing_behind(web: RunningArchive, reals: dict[
     raise AssertionError("a transcoded file was left behind")
 
 
+def test_a_client_that_goes_half_way_leaves_nothing_behind(web: RunningArchive) -> None:
+    uids = [f"1.11.1.{number}" for number in range(12)]
+    files = [builders.ct("1.11", "1.11.1", uid, rows=512, columns=512) for uid in uids]
+    assert stow(web, files).status_code == 200  # type: ignore[arg-type]
+    accept = f"{DICOM}; transfer-syntax={JPEG_2000}"
+    with requests.get(
+        f"{web.dicomweb_url}/studies/1.11", headers={"Accept": accept}, stream=True, timeout=30
+    ) as answer:
+        assert answer.status_code == 200
+        assert next(answer.iter_content(100))
+    deadline = time.monotonic() + 20
+    while left := list(web.incoming.iterdir()):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+    whole = parts(get(web, "/studies/1.11", accept))
+    assert [pydicom.dcmread(BytesIO(part)).SOPInstanceUID for part in whole] == sorted(uids)
+    assert {syntax_of(part) for part in whole} == {JPEG_2000}
+
+
 def test_metadata_is_the_data_set_with_links_to_its_bulk_data(web: RunningArchive) -> None:
     located = Located(PLAIN)
     response = get(web, f"{located.path}/metadata")
