@@ -10,7 +10,7 @@ _EXPOSED = (
     "Accept-Ranges, Content-Encoding, Content-Length, Content-Location, Content-Range, ETag, Link, Location, "
     "Retry-After, Warning"
 )
-_METHODS = "GET, HEAD, POST, OPTIONS"
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _MAX_AGE_S = "86400"
 _USUAL_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, Range"
 
@@ -18,15 +18,21 @@ _USUAL_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, Range"
 class Cors:
     """Adds the headers for the origins that are allowed; "*" allows every origin."""
 
-    def __init__(self, origins: Sequence[str]) -> None:
+    def __init__(self, origins: Sequence[str], *, with_delete: bool = False) -> None:
+        self._methods = ", ".join((*_METHODS, "DELETE") if with_delete else _METHODS)
         self._any = "*" in origins
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
 
+    @staticmethod
+    def is_preflight(request: web.BaseRequest) -> bool:
+        """Whether a browser asks on behalf of a page, not somebody who wants to know about the resource."""
+        return "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
+
     def preflight(self, request: web.BaseRequest) -> web.Response:
-        """The answer to OPTIONS, whether a browser or a person asks."""
-        headers = {"Allow": _METHODS}
-        if self._allowed(request) and "Access-Control-Request-Method" in request.headers:
-            headers["Access-Control-Allow-Methods"] = _METHODS
+        """The answer to a browser's OPTIONS."""
+        headers = {"Allow": self._methods}
+        if self._allowed(request):
+            headers["Access-Control-Allow-Methods"] = self._methods
             headers["Access-Control-Allow-Headers"] = (
                 request.headers.get("Access-Control-Request-Headers") or _USUAL_HEADERS
             )
