@@ -102,9 +102,7 @@ def _dimse(settings: Settings) -> Iterator[Section]:
     yield Section(
         "SOP classes of services",
         2,
-        (
-            f"Transfer syntaxes: {', '.join(_syntax_name(uid) for uid in QUERY_SYNTAXES)}; the requestor's order decides.",
-        ),
+        (f"Transfer syntaxes: {', '.join(map(_syntax_name, QUERY_SYNTAXES))}; the requestor's order decides.",),
         (("SOP class", "UID", "Role"), *rows),
     )
 

@@ -10,7 +10,8 @@ _EXPOSED = (
     "Accept-Ranges, Content-Encoding, Content-Length, Content-Location, Content-Range, ETag, Link, Location, "
     "Retry-After, Warning"
 )
-_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+# Not DELETE: a page that may read must not be able to empty the archive.
+_METHODS = "GET, HEAD, POST, OPTIONS"
 _MAX_AGE_S = "86400"
 _USUAL_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, Range"
 
@@ -18,8 +19,7 @@ _USUAL_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, Range"
 class Cors:
     """Adds the headers for the origins that are allowed; "*" allows every origin."""
 
-    def __init__(self, origins: Sequence[str], *, with_delete: bool = False) -> None:
-        self._methods = ", ".join((*_METHODS, "DELETE") if with_delete else _METHODS)
+    def __init__(self, origins: Sequence[str]) -> None:
         self._any = "*" in origins
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
 
@@ -30,9 +30,9 @@ class Cors:
 
     def preflight(self, request: web.BaseRequest) -> web.Response:
         """The answer to a browser's OPTIONS."""
-        headers = {"Allow": self._methods}
+        headers = {"Allow": _METHODS}
         if self._allowed(request):
-            headers["Access-Control-Allow-Methods"] = self._methods
+            headers["Access-Control-Allow-Methods"] = _METHODS
             headers["Access-Control-Allow-Headers"] = (
                 request.headers.get("Access-Control-Request-Headers") or _USUAL_HEADERS
             )

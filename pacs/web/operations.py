@@ -177,7 +177,7 @@ def _stores() -> list[Operation]:
         200: (DICOM_JSON,),
         202: (DICOM_JSON,),
         409: (DICOM_JSON, PROBLEM),
-        **{status: (PROBLEM,) for status in (406, 408, 413, 415)},
+        **dict.fromkeys((406, 408, 413, 415), (PROBLEM,)),
     }
     bodies = (MULTIPART, DICOM)
     return [

@@ -66,7 +66,8 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. port 0: any free one; ``port`` tells which after ``start``. Raises Invalid for values that mean nothing.
+    empty when ready. port 0: any free one; ``port`` tells which after ``start``. Raises Invalid for values that mean
+    nothing.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class WebServer:
         self._limits = limits
         self._bridge = Bridge(limits.threads, limits.idle_s)
         self._links = Links(api_root, host=dicomweb_host, port=dicomweb_port, trusted_proxies=trusted_proxies)
-        self._cors = Cors(cors_origins, with_delete=delete is not None)
+        self._cors = Cors(cors_origins)
         bridge, links = self._bridge, self._links
         qido = Qido(
             query,
