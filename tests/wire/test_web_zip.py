@@ -14,9 +14,10 @@ import pytest
 import requests
 from pydicom.fileset import FileSet
 
+from pacs.dicom.uids import new_uid
 from pacs.web.archive_zip import ZipWriter
 from tests import builders
-from tests.server import dcmtk
+from tests.server import Server, dcmtk
 from tests.unit.web.running import RunningArchive
 from tests.wire.clients import stow
 
@@ -195,6 +196,23 @@ def test_a_file_too_large_to_be_held_is_whole(web: RunningArchive) -> None:
     assert stow(web, [large]).status_code == 200  # type: ignore[arg-type]
     archive = opened(get(web, "/studies/5.1"))
     assert archive.read(archive.namelist()[0]) == large
+
+
+def test_memory_does_not_grow_with_the_study(archive: Server) -> None:
+    study = new_uid()
+    files = 40
+    for _ in range(files):
+        large = builders.ct(study, f"{study}.1", new_uid(), size_bytes=5 << 20, columns=512)
+        assert stow(archive, [large]).status_code == 200
+    before = archive.rss_bytes()
+    size = highest = 0
+    url = f"{archive.dicomweb_url}/studies/{study}"
+    with requests.get(url, headers={"Accept": "application/zip"}, stream=True, timeout=60) as response:
+        for piece in response.iter_content(1 << 20):
+            size += len(piece)
+            highest = max(highest, archive.rss_bytes())
+    assert size > files * (5 << 20) * 0.99
+    assert highest - before < 40 << 20, f"{(highest - before) >> 20} MiB"
 
 
 def test_entries_past_four_gigabytes_and_65535_use_zip64(tmp_path: Path) -> None:
