@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pacs.dicom.model import Target
-from pacs.imaging.options import MAX_SIDE, MEDIA_TYPES, WINDOW_FUNCTIONS
+from pacs.imaging.forms import DOCUMENT_TYPES, FILM_TYPES, TEXT_TYPES
+from pacs.imaging.options import ANNOTATIONS, ICC_PROFILES, MAX_SIDE, MEDIA_TYPES, WINDOW_FUNCTIONS
 from pacs.web.archive_zip import ZIP
 from pacs.web.negotiate import DICOM, DICOM_JSON, MULTIPART, OCTET_STREAM
 
@@ -108,6 +109,7 @@ PARAMETERS = _named(
         {"type": "string", "pattern": f"^[0-9]+,[0-9]+(,{_NUMBER}(,{_NUMBER}){{0,3}})?$"},
         "64,64",
     ),
+    _query("iccprofile", "Colours of a picture", {"type": "string", "enum": list(ICC_PROFILES)}, "srgb"),
     # WADO-URI
     _query("requestType", "WADO", {"type": "string", "const": "WADO"}, "WADO", required=True),
     _query("studyUID", "Study Instance UID", _UID, EXAMPLE.study_uid, required=True),
@@ -116,7 +118,7 @@ PARAMETERS = _named(
     _query("contentType", "Media types in order of preference", {"type": "string"}, "image/png"),
     _query("charset", "Character sets of a text", {"type": "string"}, "utf-8"),
     _query("anonymize", "yes is answered 406", {"type": "string", "enum": ["yes", "no"]}, "no"),
-    _query("annotation", "patient, technique, or both", {"type": "string"}, ""),
+    _query("annotation", f"{' or '.join(ANNOTATIONS)}, or both", {"type": "string"}, "patient"),
     _query("rows", "Height at most", {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}, 32),
     _query("columns", "Width at most", {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}, 32),
     _query("region", "xmin,ymin,xmax,ymax, each 0 to 1", {"type": "string"}, "0.25,0.25,0.75,0.75"),
@@ -128,7 +130,9 @@ PARAMETERS = _named(
     _query("presentationSeriesUID", "Together with presentationUID", _UID, None),
     _query("transferSyntax", "Of an application/dicom answer", {"type": "string"}, "1.2.840.10008.1.2.1"),
 )
-_PICTURE = ("accept", "window", "viewport", "quality")
+_PICTURE = ("accept", "window", "viewport", "quality", "annotation", "iccprofile")
+# What an instance that is no image can be shown as.
+_SHOWN = (*MEDIA_TYPES, *TEXT_TYPES, *DOCUMENT_TYPES, *FILM_TYPES)
 _SEARCH = ("limit", "offset", "fuzzymatching", "includefield", "accept")
 _WADO_URI = (
     *("requestType", "studyUID", "seriesUID", "objectUID", "contentType", "charset", "anonymize", "annotation", "rows"),
@@ -148,7 +152,7 @@ def _one_body(*media_types: str) -> dict[int, tuple[str, ...]]:
     return {200: media_types, 206: media_types, 304: _NOTHING, 416: _NOTHING, 406: (PROBLEM,), **_MISSING}
 
 
-_WADO_URI_ANSWERS = _one_body(DICOM, *MEDIA_TYPES, "application/pdf", HTML, "text/xml", "model/stl")
+_WADO_URI_ANSWERS = _one_body(DICOM, *_SHOWN)
 
 
 def _searches() -> list[Operation]:
@@ -205,7 +209,7 @@ def _retrieves() -> list[Operation]:
             ),
         ]
     for name, path in (*_LEVELS, ("Frames", f"{_INSTANCE}/frames/{{frames}}")):
-        pictures = _one_body(*MEDIA_TYPES, MULTIPART)
+        pictures = _one_body(*_SHOWN, MULTIPART)
         thumbnail = _one_body(*MEDIA_TYPES)
         for kind, answers in (("rendered", pictures), ("thumbnail", thumbnail)):
             found.append(

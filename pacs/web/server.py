@@ -105,7 +105,8 @@ class WebServer:
             max_limit=limits.query_rows_max,
         )
         stow = Stow(store, bridge, links, max_body_bytes=limits.body_bytes)
-        wado_uri = WadoUri(retrieve, bridge, links)
+        rendered = RenderedResources(retrieve, bridge, links)
+        wado_uri = WadoUri(retrieve, rendered, bridge, links)
         offered = operations(with_delete=delete is not None)
         capabilities = Capabilities(
             offered,
@@ -122,7 +123,7 @@ class WebServer:
             *stow.routes(),
             *Wado(retrieve, bridge, links).routes(),
             *Frames(retrieve, bridge, links).routes(),
-            *RenderedResources(retrieve, bridge, links).routes(),
+            *rendered.routes(),
             *(DeleteResources(delete, bridge, links).routes() if delete is not None else ()),
             *wado_uri.routes(),
             *capabilities.routes(),

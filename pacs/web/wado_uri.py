@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -15,15 +14,16 @@ from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom import uids
 from pacs.dicom.model import Caller, StoredInstance, Target
 from pacs.errors import Invalid, NotAcceptable, NotFound
-from pacs.imaging.options import MAX_SIDE, MEDIA_TYPES, RenderOptions, Viewport, Window
+from pacs.imaging.forms import Form
+from pacs.imaging.options import ANNOTATIONS, MAX_SIDE, MEDIA_TYPES, RenderOptions, Viewport, Window
 from pacs.imaging.transcode import can_transcode
-from pacs.services.retrieve import BulkContent, Content, Rendered, Retrieve
+from pacs.services.retrieve import Content, Retrieve
 from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.negotiate import DICOM, MediaType, Offer, accepted, choose, parse_media_type, split_outside_quotes
+from pacs.web.rendered import Part, RenderedResources, content_type, headers_of
 
-ANNOTATIONS = ("patient", "technique")
 # Of a picture only (PS3.18 9.1.2.2).
 _OF_PICTURES = (
     *("annotation", "rows", "columns", "region", "windowCenter", "windowWidth", "frameNumber", "imageQuality"),
@@ -31,9 +31,7 @@ _OF_PICTURES = (
 )
 # PS3.18 9.1.2.2.9: a request shall not ask for these.
 _FORBIDDEN_SYNTAXES = frozenset({syntaxes.IMPLICIT_VR_LITTLE_ENDIAN, syntaxes.EXPLICIT_VR_BIG_ENDIAN})
-_DOCUMENT, _DOCUMENT_TYPE = "00420011", "00420012"
 _CHARSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+-]{0,39}|\*")
-_ANNOTATES = "annotation" in {field.name for field in fields(RenderOptions)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +53,11 @@ class Wanted:
 
 
 class WadoUri:
-    """The ``/wado`` resource."""
+    """The ``/wado`` resource. rendered: makes what people can look at."""
 
-    def __init__(self, retrieve: Retrieve, bridge: Bridge, links: Links) -> None:
+    def __init__(self, retrieve: Retrieve, rendered: RenderedResources, bridge: Bridge, links: Links) -> None:
         self._retrieve = retrieve
+        self._rendered = rendered
         self._bridge = bridge
         self._links = links
 
@@ -66,11 +65,13 @@ class WadoUri:
         return [web.get("/wado", self.get)]
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """A DICOM file, a picture, or an encapsulated document."""
+        """A DICOM file, or what WADO-RS renders."""
         wanted = _wanted(request)
-        (instance, *_), forms = await self._bridge.run(self._look, wanted, self._links.caller(request))
+        instance, form = await self._bridge.run(self._look, wanted, self._links.caller(request))
         names = [MediaType(media.name, {}, media.q) for media in wanted.media_types]
-        media_type = choose(names, [Offer(form) for form in forms], client_order=True).media_type
+        is_many = form.kind == "image" and await self._bridge.run(self._retrieve.number_of_frames, wanted.target) > 1
+        offers = [Offer(name) for name in _offered(form, is_many and not wanted.of_pictures)]
+        media_type = choose(names, offers, client_order=True).media_type
         if media_type not in MEDIA_TYPES and wanted.of_pictures:
             name = wanted.of_pictures[0]
             raise Invalid(f"{name} applies to pictures, not to {media_type}", name)
@@ -78,28 +79,17 @@ class WadoUri:
             return await self._file(request, instance, wanted)
         if wanted.transfer_syntax_uid:
             raise Invalid(f"transferSyntax applies to {DICOM}, not to {media_type}", "transferSyntax")
-        if media_type in MEDIA_TYPES:
-            return await self._picture(request, instance, wanted, media_type)
-        return await self._document(request, instance, media_type)
+        return await self._shown(request, Part(instance, wanted.frame, form, media_type), wanted)
 
-    def _look(self, wanted: Wanted, caller: Caller) -> tuple[list[StoredInstance], tuple[str, ...]]:
-        """The instance, and the media types that it can be sent as, its default first (PS3.18 9.1.2.1, 8.7.2)."""
-        found = self._retrieve.instances(wanted.target, caller)
+    def _look(self, wanted: Wanted, caller: Caller) -> tuple[StoredInstance, Form]:
+        (instance,) = self._retrieve.instances(wanted.target, caller)
         if wanted.presentation is not None:
             try:
                 self._retrieve.instances(wanted.presentation, caller)
             except NotFound as error:
                 raise NotFound("There is no such presentation state") from error
             raise NotAcceptable("Presentation states cannot be applied; without presentationUID the image can be sent")
-        frames = self._retrieve.number_of_frames(wanted.target)
-        if frames == 0:
-            document = self._document_type(wanted.target)
-            return found, (DICOM, document) if document else (DICOM,)
-        is_video = syntaxes.find(found[0].transfer_syntax_uid).video
-        if is_video:
-            return found, (DICOM,)
-        is_picture = frames == 1 or bool(wanted.of_pictures)
-        return found, (*MEDIA_TYPES, DICOM) if is_picture else (DICOM, *MEDIA_TYPES)
+        return instance, self._retrieve.showing.form(instance)
 
     async def _file(self, request: web.Request, instance: StoredInstance, wanted: Wanted) -> web.StreamResponse:
         content = await self._bridge.run_pixels(self._open, instance, wanted.transfer_syntax_uid)
@@ -122,33 +112,30 @@ class WadoUri:
             return self._retrieve.file(instance)
         return self._retrieve.file(instance, asked if asked and can_transcode(stored, asked) else explicit)
 
-    async def _picture(
-        self, request: web.Request, instance: StoredInstance, wanted: Wanted, media_type: str
-    ) -> web.StreamResponse:
-        options = await self._bridge.run(self._options, wanted, media_type)
-        etag = single.etag_of(__version__, "wado", instance.blob.digest, str(wanted.frame), repr(options))
+    async def _shown(self, request: web.Request, part: Part, wanted: Wanted) -> web.StreamResponse:
+        base = self._links.base(request)
+        viewport = await self._bridge.run(self._viewport, wanted)
+        options = RenderOptions(
+            part.media_type if part.media_type in MEDIA_TYPES else MEDIA_TYPES[0],
+            wanted.quality,
+            wanted.window,
+            viewport,
+            annotation=wanted.annotation,
+        )
+        etag = single.etag_of(__version__, "wado", part.instance.blob.digest, repr(part), repr(options), base)
         unchanged = single.not_modified(request, etag)
         if unchanged is not None:
             return unchanged
-        picture: Rendered = await self._bridge.run_pixels(
-            self._retrieve.rendered, instance.target, wanted.frame, options
-        )
+        body = await self._bridge.run_pixels(self._rendered.body, part, options, base)
         return await single.answer(
             request,
             self._bridge,
             etag=etag,
-            media_type=picture.media_type,
-            size_bytes=len(picture.data),
-            read=lambda offset, length: single.cut([picture.data], offset, length),
+            media_type=content_type(part.media_type),
+            size_bytes=body.size_bytes,
+            read=body.pieces,
+            headers=headers_of(part),
         )
-
-    def _options(self, wanted: Wanted, media_type: str) -> RenderOptions:
-        more: dict[str, Any] = {}
-        if wanted.annotation:
-            if not _ANNOTATES:
-                raise NotAcceptable("Nothing can be written onto pictures; without annotation the image can be sent")
-            more["annotation"] = wanted.annotation
-        return RenderOptions(media_type, wanted.quality, wanted.window, self._viewport(wanted), **more)
 
     def _viewport(self, wanted: Wanted) -> Viewport | None:
         """rows and columns are maxima, the proportions stay (PS3.18 9.1.2.2.4, 9.1.2.2.5)."""
@@ -165,49 +152,15 @@ class WadoUri:
             columns = min(round(w), MAX_SIDE)
         return Viewport(columns or MAX_SIDE, rows or MAX_SIDE, x, y, w, h)
 
-    async def _document(self, request: web.Request, instance: StoredInstance, media_type: str) -> web.StreamResponse:
-        """The encapsulated document as it is (PS3.3 C.24.2)."""
-        size_bytes = await self._bridge.run(lambda: self._document_of(instance.target).size_bytes)
 
-        def read(offset: int, length: int | None) -> Iterator[bytes]:
-            yield from self._document_of(instance.target, offset, length).chunks
+def _offered(form: Form, is_many: bool) -> tuple[str, ...]:
+    """Media types of an instance, its default first (PS3.18 9.1.2.1, 8.7.2): a picture of an image, a text of a report.
 
-        return await single.answer(
-            request,
-            self._bridge,
-            etag=single.etag_of(__version__, instance.blob.digest, _DOCUMENT),
-            media_type=media_type,
-            size_bytes=size_bytes,
-            read=read,
-            # What a sender made must not run as ours.
-            headers={"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"},
-        )
-
-    def _document_of(self, target: Target, offset: int = 0, length: int | None = None) -> BulkContent:
-        attributes = self._retrieve.attributes(target)
-        inline = attributes.get(_DOCUMENT, {}).get("InlineBinary")
-        # Its exact length, where it is told: the value is padded to an even one.
-        exact = _first(attributes, "00420015", 0)
-        if inline is None:
-            whole = self._retrieve.bulkdata(target, _DOCUMENT)
-            size = exact if 0 < exact <= whole.size_bytes else whole.size_bytes
-            wanted = size - offset if length is None else min(length, size - offset)
-            part = self._retrieve.bulkdata(target, _DOCUMENT, offset, wanted)
-            return BulkContent(size, offset, wanted, part.media_type, part.transfer_syntax_uid, part.chunks)
-        data = base64.b64decode(inline)
-        data = data[:exact] if 0 < exact <= len(data) else data
-        part_of_it = data[offset:] if length is None else data[offset : offset + length]
-        return BulkContent(len(data), offset, len(part_of_it), "", "", iter([part_of_it]))
-
-    def _document_type(self, target: Target) -> str:
-        attributes = self._retrieve.attributes(target)
-        element = attributes.get(_DOCUMENT, {})
-        if "BulkDataURI" not in element and "InlineBinary" not in element:
-            return ""
-        try:
-            return parse_media_type(str(_first(attributes, _DOCUMENT_TYPE, ""))).name
-        except Invalid:
-            return ""
+    is_many: of more frames than one, none of which was asked for.
+    """
+    if form.kind == "report" or (form.kind == "image" and not is_many):
+        return (*form.media_types, DICOM)
+    return (DICOM, *form.media_types)
 
 
 def _wanted(request: web.Request) -> Wanted:

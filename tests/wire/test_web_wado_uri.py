@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -27,6 +28,7 @@ ONE = {"studyUID": "1.1", "seriesUID": "1.1.1", "objectUID": "1.1.1.1"}
 MANY = {"studyUID": "1.2", "seriesUID": "1.2.1", "objectUID": "1.2.1.1"}
 DOCUMENT = {"studyUID": "1.3", "seriesUID": "1.3.1", "objectUID": "1.3.1.1"}
 STATE = {"presentationSeriesUID": "1.1.9", "presentationUID": "1.1.9.1"}
+REPORT: dict[str, str] = {}  # filled in when it is stored
 IN_DEFLATED = {"studyUID": "1.4", "seriesUID": "1.4.1", "objectUID": "1.4.1.1"}
 
 
@@ -58,8 +60,14 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive]:
         )
         state = builders.ct("1.1", "1.1.9", "1.1.9.1", rows=8, columns=8)
         deflated = builders.ct("1.4", "1.4.1", "1.4.1.1", rows=8, columns=8, transfer_syntax=DEFLATED)
-        answer = stow(running, [IMAGE, STORED_IMPLICIT, FRAMES, document, state, deflated])  # type: ignore[arg-type]
-        assert answer.status_code == 200, answer.text
+        report = (Path(pydicom.__file__).parent / "data" / "test_files" / "reportsi.dcm").read_bytes()
+        data_set = pydicom.dcmread(io.BytesIO(report))
+        REPORT.update(
+            studyUID=data_set.StudyInstanceUID, seriesUID=data_set.SeriesInstanceUID, objectUID=data_set.SOPInstanceUID
+        )
+        answer = stow(running, [IMAGE, STORED_IMPLICIT, FRAMES, document, state, deflated, report])  # type: ignore[arg-type]
+        assert answer.status_code in (200, 202), answer.text
+        assert "00081198" not in answer.json()
         yield running
 
 
@@ -189,7 +197,18 @@ def test_a_presentation_state_is_404_or_406(web: RunningArchive) -> None:
 
 def test_annotation_knows_its_values(web: RunningArchive) -> None:
     refused(get(web, ONE, annotation="weather"), "annotation")
-    assert get(web, ONE, annotation="patient,technique").status_code in (200, 406)
+    plain = picture(get(web, ONE, contentType="image/png", rows=400), "PNG")
+    written = picture(get(web, ONE, contentType="image/png", rows=400, annotation="patient,technique"), "PNG")
+    assert written.size == plain.size
+    assert not np.array_equal(np.asarray(written), np.asarray(plain))
+
+
+def test_a_report_is_a_page_unasked(web: RunningArchive) -> None:
+    response = get(web, REPORT)
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "Document Title" in response.text
+    assert get(web, REPORT, contentType="text/plain", charset="utf-8").headers["Content-Type"].startswith("text/plain")
+    assert get(web, REPORT, contentType="application/dicom").headers["Content-Type"] == "application/dicom"
 
 
 @pytest.mark.parametrize("name", ["requestType", "studyUID", "seriesUID", "objectUID"])
