@@ -72,6 +72,7 @@ def _compare(folder: Path, runs: int, files: int, options: argparse.Namespace) -
     if options.without != "orthanc":
         peers.append(Orthanc(folder / "orthanc", destination.port))
     samples = {peer.name: {row.key: Samples() for row in table} for peer in peers}
+    load_before = os.getloadavg()[0]
     try:
         for peer in peers:
             peer.start()
@@ -89,9 +90,13 @@ def _compare(folder: Path, runs: int, files: int, options: argparse.Namespace) -
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     blank = Subject("–", "–", {row.key: Samples() for row in table}, 0.0, 0)
     ours, other = [*subjects, blank][:2]
-    return markdown(
-        table, ours, other, runs=runs, date=date, notes=(*_NOTES, f"Clients: {dcmtk_version()}, http.client.")
+    notes = (
+        *_NOTES,
+        f"Clients: {dcmtk_version()}, http.client.",
+        # The bench itself adds about one or two; more than the cores means that others were at work.
+        f"Load average of the machine: {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.",
     )
+    return markdown(table, ours, other, runs=runs, date=date, notes=notes)
 
 
 def _one_run(

@@ -27,6 +27,7 @@ from pacs.errors import PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
+from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
 from pacs.services.query import QueryService
@@ -53,6 +54,7 @@ class Archive:
     store: Store
     query: QueryService
     retrieve: Retrieve
+    delete: Delete
     _resources: ExitStack
 
     @classmethod
@@ -86,6 +88,7 @@ class Archive:
                 ),
                 QueryService(index),
                 Retrieve(index, blobs, pool, max_frame_pixels=settings.imaging_max_pixels),
+                Delete(index, blobs),
                 opened.pop_all(),
             )
 
@@ -192,6 +195,7 @@ def _web_server(settings: Settings, archive: Archive) -> WebServer:
         cors_origins=settings.cors_allowed_origins,
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
+        delete=archive.delete if settings.allow_delete else None,
     )
 
 

@@ -6,6 +6,7 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     PacsError
     ├── Invalid            the request, key, parameter or setting cannot mean anything
     ├── NotFound           no such study, series, instance, frame or bulk data
+    │   └── Gone               it was there, and has been deleted
     ├── NotAcceptable      nothing of what the caller accepts can be made from what is stored
     ├── Cancelled          the peer asked to stop
     ├── Rejected           this one instance is not taken; the others of the request are not concerned
@@ -41,6 +42,10 @@ class Invalid(PacsError):
 
 class NotFound(PacsError):
     """There is nothing at this address."""
+
+
+class Gone(NotFound):
+    """What was here has been deleted."""
 
 
 class NotAcceptable(PacsError):

@@ -189,6 +189,13 @@ class Settings(BaseModel):
         None, "DICOMweb", "Port in Retrieve URLs, when the host carries none.", _PORT, "8081"
     )
     dicomweb_ae: str = _setting("RACCOON", "DICOMweb", "Accepted for raccoon's files; not used here.", _TEXT, "RACCOON")
+    allow_delete: bool = _setting(
+        True,
+        "DICOMweb",
+        "Whether studies, series and instances may be deleted; files stay until a purge.",
+        _BOOL,
+        "false",
+    )
     stow_max_bytes: _Bytes = _setting(
         ByteSize(16 << 30), "DICOMweb", "Largest body of one STOW-RS request.", _BYTES_OR_NONE, "64GiB"
     )

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pacs.cli import console
+from pacs.services.delete import is_record
 from pacs.services.integrity import Integrity
 
 _NOTES = """\
 The server has to be stopped. The old index stays in place, untouched, until the new one is complete; then the
 new one takes its place in one step. What is kept besides the files themselves is lost: who sent an instance.
-The time of arrival becomes that of the file. The exit code is 1 when a file could not be indexed.
+The time of arrival becomes that of the file. What was deleted stays deleted: that is recorded beside the
+files. The exit code is 1 when a file could not be indexed.
 """
 
 
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             alone=True,
             max_inflated_bytes=settings.max_inflated_bytes,
         )
-        total = sum(1 for _ in blobs.keys())  # noqa: SIM118 - not a mapping
+        total = sum(1 for key in blobs.keys() if not is_record(key))  # noqa: SIM118 - not a mapping
         with console.progress("Reindexing", total, show=not arguments.json) as bar:
             rebuilt = integrity.rebuild(
                 replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)
@@ -56,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "files": total,
                 "instances": counts.instances,
                 "studies": counts.studies,
+                "deleted": rebuilt.deleted,
                 "problems": [{"key": problem.key, "detail": problem.detail} for problem in rebuilt.problems],
             }
         )
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             f"Read {console.plural(total, 'file')}: {console.plural(counts.instances, 'instance')} "
             f"in {console.plural(counts.studies, 'study', 'studies')}, "
-            f"{len(rebuilt.problems):,} not indexed."
+            + (f"{rebuilt.deleted:,} deleted, " if rebuilt.deleted else "")
+            + f"{len(rebuilt.problems):,} not indexed."
         )
     return console.FAILED if rebuilt.problems else console.OK

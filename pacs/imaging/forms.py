@@ -29,6 +29,8 @@ _DOCUMENT_TYPES = {
     "model/obj": ("model/obj", "OBJ"),
     "model/mtl": ("model/mtl", "MTL"),
 }
+DOCUMENT_TYPES = tuple(dict.fromkeys(media_type for media_type, _ in _DOCUMENT_TYPES.values()))
+FILM_TYPES = ("video/mp4", "video/mp2t", "video/mpeg", "video/mpeg2", "video/H264", "video/H265")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,11 +43,6 @@ _VRS = {
 }
 
 
-def can_transcode(source_transfer_syntax_uid: str, transfer_syntax_uid: str) -> bool:
-    """Whether the second is made out of every image in the first; ``targets_of`` says it of one instance."""
-    return transfer_syntax_uid in NATIVE and decode.can_decode(source_transfer_syntax_uid)
-
-
 def targets_of(source: Source) -> tuple[str, ...]:
     """Transfer syntaxes that ``transcode`` makes of an instance; none when its pixels cannot be decoded.
 

@@ -7,8 +7,9 @@ Patient ID never share a patient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
@@ -105,6 +106,18 @@ class Counts:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A version that nobody is shown any more, whose file is still there.
+
+    at: when it was deleted or superseded, aware. is_deleted: False when a newer version took its place.
+    """
+
+    instance: StoredInstance
+    at: datetime
+    is_deleted: bool
+
+
 class Index(Protocol):
     """Safe to call from any thread. Raises OutOfResources when it cannot write (full disk, locked, read-only)."""
 
@@ -132,11 +145,32 @@ class Index(Protocol):
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         """Take subtrees out, with counters, in one transaction; returns the files that no row needs any more."""
 
+    def delete(self, target: Target, at: datetime) -> list[StoredInstance]:
+        """Take a subtree out of sight, with counters, in one transaction; its files stay noted (``discarded``).
+
+        Returns what was there, superseded versions included. A deleted instance may be stored again.
+        """
+
+    def versions(self, target: Target) -> list[StoredInstance]:
+        """All instances of a subtree and their superseded versions: what ``delete`` would take."""
+
+    def is_deleted(self, target: Target) -> bool:
+        """Whether anything in this subtree has ever been deleted; it may be there again."""
+
+    def discarded(self, until: datetime) -> Iterator[Discarded]:
+        """Deleted and superseded versions up to a moment, each group oldest first, in pages: for purge."""
+
+    def forget(self, keys: Collection[str]) -> None:
+        """The files under these keys are gone: superseded rows go, deleted ones only remember that they were."""
+
+    def bury(self, versions: Sequence[Discarded]) -> None:
+        """Note deletions that an earlier index knew (reindex); keys that are noted already are left alone."""
+
     def stored(self) -> Iterator[StoredInstance]:
         """Every instance, superseded ones included, in pages: for verify and export."""
 
     def holds_key(self, key: str) -> bool:
-        """Whether any row, superseded ones included, points at this blob key."""
+        """Whether any row, superseded and deleted ones included, points at this blob key."""
 
     def counts(self) -> Counts: ...
 

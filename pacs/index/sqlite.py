@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,8 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import sqlite_search, sqlite_write
-from pacs.index.base import Counts, InstanceMetadata, Page, PutResult, Query
+from pacs.index import sqlite_deleted, sqlite_search, sqlite_write
+from pacs.index.base import Counts, Discarded, InstanceMetadata, Page, PutResult, Query
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, prepare, stored_instance
 from pacs.index.sqlite_schema import migrate
@@ -98,6 +99,35 @@ class SqliteIndex:
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         wanted = list(targets)
         return self._writer.run(lambda connection: sqlite_write.remove_all(connection, wanted))
+
+    def delete(self, target: Target, at: datetime) -> list[StoredInstance]:
+        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at))
+
+    def versions(self, target: Target) -> list[StoredInstance]:
+        with self._reading() as reader:
+            return sqlite_deleted.versions(reader.connection, target)
+
+    def is_deleted(self, target: Target) -> bool:
+        with self._reading() as reader:
+            return sqlite_deleted.is_deleted(reader.connection, target)
+
+    def discarded(self, until: datetime) -> Iterator[Discarded]:
+        for is_deleted in (True, False):
+            last = 0
+            while True:
+                with self._reading() as reader:
+                    last, page = sqlite_deleted.page(reader.connection, until, last, is_deleted=is_deleted)
+                if not page:
+                    break
+                yield from page
+
+    def forget(self, keys: Collection[str]) -> None:
+        gone = list(keys)
+        self._writer.run(lambda connection: sqlite_deleted.forget(connection, gone))
+
+    def bury(self, versions: Sequence[Discarded]) -> None:
+        noted = list(versions)
+        self._writer.run(lambda connection: sqlite_deleted.bury(connection, noted))
 
     def stored(self) -> Iterator[StoredInstance]:
         current = (

@@ -133,4 +133,16 @@ def _index(connection: sqlite3.Connection, attribute: Attribute) -> None:
         connection.execute(f"CREATE INDEX i{name} ON {TABLES[attribute.level]} ({name}) WHERE {name} IS NOT NULL")
 
 
-_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create,)
+def _add_deleted(connection: sqlite3.Connection) -> None:
+    """Versions that were deleted. blob_key NULL: its file has been removed as well; the row still says "gone"."""
+    connection.execute(
+        "CREATE TABLE deleted (id INTEGER PRIMARY KEY, study_uid TEXT NOT NULL, series_uid TEXT NOT NULL,"
+        " sop_uid TEXT NOT NULL, sop_class_uid TEXT NOT NULL, transfer_syntax_uid TEXT NOT NULL, blob_key TEXT,"
+        " size_bytes INTEGER NOT NULL, digest TEXT NOT NULL, data_set_offset INTEGER NOT NULL,"
+        " deleted_at TEXT NOT NULL)"
+    )
+    connection.execute("CREATE INDEX deleted_uids ON deleted (study_uid, series_uid, sop_uid)")
+    connection.execute("CREATE UNIQUE INDEX deleted_blob ON deleted (blob_key) WHERE blob_key IS NOT NULL")
+
+
+_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create, _add_deleted)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from pacs.dicom.model import BlobRef, Level, Target
+from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index.base import Put, PutResult
 from pacs.index.sqlite_entities import (
     ADD_TO_PATIENT,
@@ -55,14 +55,15 @@ def remove_all(connection: sqlite3.Connection, targets: Sequence[Target]) -> lis
 
 def holds_key(connection: sqlite3.Connection, key: str) -> bool:
     found = connection.execute(
-        "SELECT 1 FROM instances WHERE blob_key = ?1 UNION ALL SELECT 1 FROM superseded WHERE blob_key = ?1 LIMIT 1",
+        "SELECT 1 FROM instances WHERE blob_key = ?1 UNION ALL SELECT 1 FROM superseded WHERE blob_key = ?1"
+        " UNION ALL SELECT 1 FROM deleted WHERE blob_key = ?1 LIMIT 1",
         (key,),
     )
     return found.fetchone() is not None
 
 
 def clear(connection: sqlite3.Connection) -> None:
-    for table in (*TABLES.values(), "contents", "study_classes", "superseded"):
+    for table in (*TABLES.values(), "contents", "study_classes", "superseded", "deleted"):
         connection.execute(f"DELETE FROM {table}")
     # Ids go on counting: a cursor handed out before never points past what comes next.
     connection.execute("UPDATE archive SET size_bytes = 0")
@@ -204,14 +205,20 @@ def _count(
 
 
 def _remove(connection: sqlite3.Connection, target: Target) -> list[BlobRef]:
-    within, values = _within(target)
+    within, values = within_uids(target)
     blobs = [
         BlobRef(*row)
         for row in connection.execute(f"SELECT blob_key, size_bytes, digest FROM superseded WHERE {within}", values)
     ]
     connection.execute(f"DELETE FROM superseded WHERE {within}", values)
+    return blobs + [instance.blob for instance in take_out(connection, target)]
+
+
+def take_out(connection: sqlite3.Connection, target: Target) -> list[StoredInstance]:
+    """Take the current versions of a subtree out, with counters, and return them."""
+    within, values = within_uids(target)
     found = connection.execute(
-        "SELECT i.blob_key, i.size_bytes, i.digest, i.id, i.series_id, i.study_id, i.sop_class_uid FROM instances i"
+        f"SELECT i.id, i.series_id, i.study_id, {INSTANCE_COLUMNS} FROM instances i"
         " JOIN series e ON e.id = i.series_id JOIN studies s ON s.id = i.study_id WHERE "
         + within.replace("study_uid", "s.c0020000D")
         .replace("series_uid", "e.c0020000E")
@@ -219,23 +226,26 @@ def _remove(connection: sqlite3.Connection, target: Target) -> list[BlobRef]:
         values,
     ).fetchall()
     if not found:
-        return blobs
-    ids = orjson.dumps([row[3] for row in found]).decode()
+        return []
+    instances = [stored_instance(row[3:]) for row in found]
+    ids = orjson.dumps([row[0] for row in found]).decode()
     connection.execute("DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?))", (ids,))
     connection.execute("DELETE FROM instances WHERE id IN (SELECT value FROM json_each(?))", (ids,))
-    connection.execute("UPDATE archive SET size_bytes = size_bytes - ?", (sum(row[1] for row in found),))
-    study_id = found[0][5]
+    size_bytes = sum(instance.blob.size_bytes for instance in instances)
+    connection.execute("UPDATE archive SET size_bytes = size_bytes - ?", (size_bytes,))
+    study_id = found[0][2]
     emptied = sum(
-        _shrink_series(connection, series_id, study_id, instances)
-        for series_id, instances in Counter(row[4] for row in found).items()
+        _shrink_series(connection, series_id, study_id, number)
+        for series_id, number in Counter(row[1] for row in found).items()
     )
-    for sop_class_uid, instances in Counter(row[6] for row in found).items():
-        count_class(connection, study_id, sop_class_uid, -instances)
+    for sop_class_uid, number in Counter(instance.sop_class_uid for instance in instances).items():
+        count_class(connection, study_id, sop_class_uid, -number)
     _shrink_study(connection, study_id, emptied, len(found))
-    return blobs + [BlobRef(*row[:3]) for row in found]
+    return instances
 
 
-def _within(target: Target) -> tuple[str, tuple[str, ...]]:
+def within_uids(target: Target) -> tuple[str, tuple[str, ...]]:
+    """A condition on the columns study_uid, series_uid and sop_uid, and its values."""
     pairs = (("study_uid", target.study_uid), ("series_uid", target.series_uid), ("sop_uid", target.sop_uid))
     asked = [(name, value) for name, value in pairs if value is not None]
     return " AND ".join(f"{name} = ?" for name, _ in asked), tuple(value for _, value in asked)

@@ -22,6 +22,7 @@ from pacs.dicom.header import read_header
 from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
 from pacs.errors import Corrupt, PacsError
 from pacs.index.base import Index, Put
+from pacs.services.delete import deletions, is_record
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,10 @@ class Problem:
 
 @dataclass
 class Rebuilt:
-    """What a reindex came to. problems: files that got no row, each with its reason."""
+    """What a reindex came to. deleted: files left out because they were; problems: those that got no row, and why."""
 
     indexed: int = 0
+    deleted: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -136,9 +138,11 @@ class Integrity:
         return Problem(problem.fault, problem.key, problem.subject, problem.detail, "removed from the index")
 
     def _verify_files(self, *, repair: bool, progress: Progress) -> Iterator[Problem]:
+        # An index from an old backup may not know of deletions; their files are no orphans all the same.
+        deleted = {version.instance.blob.key for version in deletions(self._blobs)}
         for key in self._blobs.keys():  # noqa: SIM118 - not a mapping
             progress(1)
-            if self._index.holds_key(key):
+            if key in deleted or is_record(key) or self._index.holds_key(key):
                 continue
             path = self._path(BlobRef(key, 0, ""))
             if not self._alone and _age_s(path) < ORPHAN_AGE_S:
@@ -186,10 +190,12 @@ class Integrity:
     def rebuild(self, *, replace: bool, progress: Progress = lambda done: None) -> Rebuilt:
         """Fill the (empty) index from the files, oldest first. replace: as the archive's policy for duplicates.
 
-        A file that cannot be indexed stays where it is, and is among the problems.
+        What was deleted stays deleted. A file that cannot be indexed stays where it is, and is among the problems.
         """
-        keys = sorted(self._blobs.keys(), key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
-        rebuilt = Rebuilt()
+        there = {key for key in self._blobs.keys() if not is_record(key)}  # noqa: SIM118 - not a mapping
+        deleted = self._bury(there, progress)
+        keys = sorted(there - deleted, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
+        rebuilt = Rebuilt(deleted=len(deleted))
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
             for start in range(0, len(keys), _BATCH):
                 records = []
@@ -207,6 +213,15 @@ class Integrity:
                         subject = record.header.target.sop_uid or ""
                         rebuilt.problems.append(Problem(Fault.ORPHAN, record.blob.key, subject, detail))
         return rebuilt
+
+    def _bury(self, there: set[str], progress: Progress) -> set[str]:
+        """Note all deletions anew; returns the keys of deleted files that are there."""
+        versions = list(deletions(self._blobs))
+        keys = {version.instance.blob.key for version in versions}
+        self._index.bury(versions)
+        self._index.forget(keys - there)
+        progress(len(keys & there))
+        return keys & there
 
     def _record_or_problem(self, key: str) -> InstanceRecord | Problem:
         try:

@@ -20,7 +20,7 @@ from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Layout, PixelLayout, Span
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import Attributes, Caller, StoredInstance, Target
-from pacs.errors import NotFound, OutOfResources, TooLarge
+from pacs.errors import Gone, NotFound, OutOfResources, TooLarge
 from pacs.imaging.decode import decode_frames
 from pacs.imaging.encapsulate import encoded_frames
 from pacs.imaging.options import RenderOptions
@@ -100,7 +100,7 @@ class Retrieve:
         """All instances of a subtree, in order of series and Instance Number."""
         found = self._index.locate(target)
         if not found:
-            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+            raise missing(self._index, target)
         log.info(
             "retrieves study=%s series=%s sop=%s from=%s instances=%d",
             target.study_uid,
@@ -122,7 +122,7 @@ class Retrieve:
         pages = iter(self._index.metadata(target))
         first = next(pages, None)
         if first is None:
-            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+            raise missing(self._index, target)
         return chain((first,), pages)
 
     def attributes(self, target: Target) -> Attributes:
@@ -263,7 +263,7 @@ class Retrieve:
     def _instance(self, target: Target) -> StoredInstance:
         found = self._index.locate(target)
         if not found:
-            raise NotFound(f"no such {target.level.name.lower()} in the archive")
+            raise missing(self._index, target)
         return found[0]
 
     def _pixels(self, target: Target) -> tuple[StoredInstance, Layout, PixelLayout]:
@@ -303,6 +303,14 @@ class Retrieve:
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+
+def missing(index: Index, target: Target) -> NotFound:
+    """Why nothing is found at ``target``: it never was there, or it has been deleted."""
+    name = target.level.name.lower()
+    if index.is_deleted(target):
+        return Gone(f"the {name} has been deleted")
+    return NotFound(f"no such {name} in the archive")
 
 
 def _frame_pixels(source: Source) -> int:

@@ -10,6 +10,7 @@ _EXPOSED = (
     "Accept-Ranges, Content-Encoding, Content-Length, Content-Location, Content-Range, ETag, Link, Location, "
     "Retry-After, Warning"
 )
+# Not DELETE: a page that may read must not be able to empty the archive.
 _METHODS = "GET, HEAD, POST, OPTIONS"
 _MAX_AGE_S = "86400"
 _USUAL_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, Range"
@@ -22,10 +23,15 @@ class Cors:
         self._any = "*" in origins
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
 
+    @staticmethod
+    def is_preflight(request: web.BaseRequest) -> bool:
+        """Whether a browser asks on behalf of a page, not somebody who wants to know about the resource."""
+        return "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
+
     def preflight(self, request: web.BaseRequest) -> web.Response:
-        """The answer to OPTIONS, whether a browser or a person asks."""
+        """The answer to a browser's OPTIONS."""
         headers = {"Allow": _METHODS}
-        if self._allowed(request) and "Access-Control-Request-Method" in request.headers:
+        if self._allowed(request):
             headers["Access-Control-Allow-Methods"] = _METHODS
             headers["Access-Control-Allow-Headers"] = (
                 request.headers.get("Access-Control-Request-Headers") or _USUAL_HEADERS

@@ -16,6 +16,7 @@ from pacs.errors import (
     ClassMismatch,
     Conflict,
     Corrupt,
+    Gone,
     Invalid,
     InvalidValue,
     MissingAttribute,
@@ -39,6 +40,7 @@ RETRY_AFTER_S = 30
 # Most derived kinds first: the first that fits decides.
 _STATUS: tuple[tuple[type[PacsError], HTTPStatus], ...] = (
     (Invalid, HTTPStatus.BAD_REQUEST),
+    (Gone, HTTPStatus.GONE),
     (NotFound, HTTPStatus.NOT_FOUND),
     (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
     (Undecodable, HTTPStatus.NOT_ACCEPTABLE),

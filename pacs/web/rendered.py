@@ -154,19 +154,20 @@ class RenderedResources:
         unchanged = single.not_modified(request, etag, headers)
         if unchanged is not None:
             return unchanged
-        body = await self._bridge.run_pixels(self._body, part, options, base)
-        headers |= {"Content-Location": _location(base, part, kind), **_headers(part)}
+        body = await self._bridge.run_pixels(self.body, part, options, base)
+        headers |= {"Content-Location": _location(base, part, kind), **headers_of(part)}
         return await single.answer(
             request,
             self._bridge,
             etag=etag,
-            media_type=_content_type(part.media_type),
+            media_type=content_type(part.media_type),
             size_bytes=body.size_bytes,
             read=body.pieces,
             headers=headers,
         )
 
-    def _body(self, part: Part, options: RenderOptions, base: str) -> Document:
+    def body(self, part: Part, options: RenderOptions, base: str) -> Document:
+        """What is sent for a part; blocking."""
         if part.media_type in MEDIA_TYPES:
             options = replace(options, media_type=part.media_type)
             if part.form.is_picture:
@@ -185,7 +186,7 @@ class RenderedResources:
         failure: Exception | None = None
         for part in parts[:_PREPARED_PARTS]:
             try:
-                made.append(self._body(part, options, base))
+                made.append(self.body(part, options, base))
                 size += made[-1].size_bytes if made[-1] and part.form.kind not in ("document", "video") else 0
             except (Undecodable, NotFound, NotAcceptable) as error:
                 made.append(None)
@@ -201,9 +202,9 @@ class RenderedResources:
     ) -> Iterator[bytes]:
         """The whole multipart body; blocking."""
         for position, part in enumerate(parts):
-            body = bodies[position] if position < len(bodies) else self._body(part, options, base)
+            body = bodies[position] if position < len(bodies) else self.body(part, options, base)
             headers = {"Content-Location": _location(base, part, "rendered")}
-            yield writer.part(_content_type(part.media_type), headers)
+            yield writer.part(content_type(part.media_type), headers)
             yield from body.pieces(0, None)
         yield writer.end()
 
@@ -216,11 +217,12 @@ def _location(base: str, part: Part, kind: str) -> str:
     return url_of(base, part.instance.target) + (f"/frames/{part.frame}" if part.frame else "") + f"/{kind}"
 
 
-def _content_type(media_type: str) -> str:
+def content_type(media_type: str) -> str:
+    """The media type with its charset."""
     return f"{media_type}; charset=utf-8" if media_type in ("text/html", "text/plain") else media_type
 
 
-def _headers(part: Part) -> dict[str, str]:
+def headers_of(part: Part) -> dict[str, str]:
     """Of what is no picture."""
     if part.media_type in MEDIA_TYPES:
         return {}

@@ -15,21 +15,27 @@ from aiohttp.typedefs import Handler
 
 from pacs.errors import Invalid, PacsError
 from pacs.index.base import Counts
+from pacs.services.delete import Delete
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 from pacs.web import problem
 from pacs.web.bridge import Bridge
+from pacs.web.capabilities import Capabilities
 from pacs.web.cors import Cors
+from pacs.web.delete import DeleteResources
 from pacs.web.frames import Frames
 from pacs.web.health import Health
 from pacs.web.links import Links
 from pacs.web.negotiate import check_charset
+from pacs.web.openapi import OpenApi
+from pacs.web.operations import operations
 from pacs.web.pixeldata import PixelData
 from pacs.web.qido import Qido
 from pacs.web.rendered import RenderedResources
 from pacs.web.stow import Stow
 from pacs.web.wado import Wado
+from pacs.web.wado_uri import WadoUri
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +68,9 @@ class Limits:
 class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
-    counts: totals of the archive, for the root page. health: what is wrong, empty when ready. port 0: any free one;
-    ``port`` tells which after ``start``. Raises Invalid for values that mean nothing.
+    delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
+    empty when ready. port 0: any free one; ``port`` tells which after ``start``. Raises Invalid for values that mean
+    nothing.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class WebServer:
         cors_origins: Sequence[str] = (),
         trusted_proxies: Sequence[str] = (),
         retrieve_ae_title: str = "DCMQRSCP",
+        delete: Delete | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -100,15 +108,34 @@ class WebServer:
             max_limit=limits.query_rows_max,
         )
         stow = Stow(store, bridge, links, max_body_bytes=limits.body_bytes)
+        rendered = RenderedResources(retrieve, bridge, links)
+        wado_uri = WadoUri(retrieve, rendered, bridge, links)
+        offered = operations(with_delete=delete is not None)
+        capabilities = Capabilities(
+            offered,
+            links,
+            {
+                "queryRowsDefault": limits.query_rows,
+                "queryRowsMax": limits.query_rows_max,
+                "storeBodyBytes": limits.body_bytes,
+                "headerBytes": limits.header_bytes,
+            },
+        )
         self._api_routes = [
             *qido.routes(),
             *stow.routes(),
             *Wado(retrieve, bridge, links).routes(),
             *Frames(retrieve, bridge, links).routes(),
             *PixelData(retrieve, bridge, links).routes(),
-            *RenderedResources(retrieve, bridge, links).routes(),
+            *rendered.routes(),
+            *(DeleteResources(delete, bridge, links).routes() if delete is not None else ()),
+            *wado_uri.routes(),
+            *capabilities.routes(),
+            *OpenApi(offered, links).routes(),
         ]
-        self._health_routes = Health(bridge, links, counts, health).routes()
+        self._root_routes = [*Health(bridge, links, counts, health).routes()]
+        if links.api_path:
+            self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._under_way: set[asyncio.Task[object]] = set()
@@ -158,7 +185,7 @@ class WebServer:
         api = self._links.api_path
         app.add_routes(_below(api, self._api_routes))
         # An API at the server's root has no place for a page of ours there.
-        app.add_routes(self._health_routes)
+        app.add_routes(self._root_routes)
         app.on_response_prepare.append(self._cors.on_prepare)
         return app
 
@@ -179,10 +206,12 @@ class WebServer:
             self._log(request, status, began)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method == "OPTIONS":
-            return self._cors.preflight(request)
         try:
-            check_charset(request.query.getall("charset", []))
+            # WADO-URI has a parameter of the same name, with rules of its own.
+            if "requestType" not in request.query:
+                check_charset(request.query.getall("charset", []))
+            if request.method == "OPTIONS":
+                return await self._options(request, handler)
             return await handler(request)
         except PacsError as error:
             return problem.of_error(error)
@@ -196,6 +225,16 @@ class WebServer:
             return web.Response(status=_CLIENT_WENT)
         except Exception as error:  # noqa: BLE001 - one request must not end the connection without an answer
             return problem.of_bug(error)
+
+    async def _options(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A browser's preflight, capabilities where there are any, else the methods of the resource."""
+        if self._cors.is_preflight(request):
+            return self._cors.preflight(request)
+        missing = request.match_info.http_exception
+        if isinstance(missing, web.HTTPMethodNotAllowed):
+            allowed = sorted({*missing.allowed_methods, "OPTIONS"})
+            return web.Response(status=204, headers={"Allow": ", ".join(allowed)})
+        return await handler(request)
 
     def _log(self, request: web.Request, status: int, began: float) -> None:
         path = request.rel_url.raw_path
@@ -234,7 +273,8 @@ def _below(root: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
     for route in routes:
         for path in (f"{root}{route.path}", f"{root}{route.path}/"):
             # {path:.+} already takes the slash; a second route would never be reached.
-            if not (path.endswith("/") and "{path:" in path):
+            # The API's root at the server's root is "/" alone.
+            if not (path.endswith("/") and "{path:" in path) and path:
                 found.append(web.RouteDef(route.method, path, route.handler, dict(route.kwargs)))
     return found
 

@@ -14,7 +14,7 @@ from pacs.errors import NotAcceptable
 from pacs.imaging.transcode import TARGETS
 from pacs.index.base import InstanceMetadata
 from pacs.services.retrieve import Content, Retrieve
-from pacs.web import single
+from pacs.web import archive_zip, single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
 from pacs.web.multipart import Writer
@@ -46,6 +46,7 @@ class Wado:
         self._bridge = bridge
         self._links = links
         self._outgoing = Outgoing(retrieve, bridge)
+        self._zip = archive_zip.Zip(retrieve, bridge, links)
 
     def routes(self) -> list[web.RouteDef]:
         """Paths below the API root."""
@@ -59,8 +60,10 @@ class Wado:
         return found
 
     async def instances(self, request: web.Request) -> web.StreamResponse:
-        """multipart/related of DICOM files, or one file by itself when ``application/dicom`` alone is accepted."""
+        """multipart/related of DICOM files, one file by itself when ``application/dicom`` is accepted, or a ZIP."""
         ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
+        if archive_zip.is_wanted(ranges):
+            return await self._zip.answer(request, ranges)
         instances = await self._bridge.run(self._retrieve.instances, target_of(request), self._links.caller(request))
         is_multipart = _is_multipart(ranges, instances)
         if not is_multipart and len(instances) > 1:
@@ -154,7 +157,7 @@ def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]
         available = tuple(
             str(Offer(DICOM, uid, multipart)) for multipart in (True, False) for uid in _makeable(syntaxes_here)
         )
-        raise none_acceptable(available)
+        raise none_acceptable((*available, archive_zip.ZIP))
     return best[True] >= best[False]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -22,6 +23,8 @@ from tests.contracts.index_model import ModelIndex
 from tests.contracts.index_records import CT, IMPLICIT, LEVELS, NAMED_TAGS, SR, random_keys, random_record, record
 
 ALL_LEVELS = Fields(frozenset(Level))
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+FAR = datetime(2999, 1, 1, tzinfo=UTC)
 Reopen = Callable[[], Index]
 
 
@@ -346,6 +349,78 @@ class IndexContract:
         assert all(rows(index, level) == [] for level in Level)
         assert not index.holds_key(one.blob.key)
         assert index.put([one])[0].outcome is Put.STORED
+
+    # Deleting
+
+    def test_what_is_deleted_is_out_of_sight_and_its_file_stays_noted(self, index: Index) -> None:
+        one, two = record(), record(sop="1.1.2")
+        index.put([one, two])
+        assert [each.blob for each in index.delete(one.header.target, NOW)] == [one.blob]
+        assert index.counts() == Counts(1, 1, 1, 1, two.blob.size_bytes)
+        assert uids(index, {}) == ["1.1.2"]
+        assert [each.blob for each in index.stored()] == [two.blob]
+        assert index.holds_key(one.blob.key)
+        assert index.is_deleted(one.header.target)
+        assert not index.is_deleted(two.header.target)
+        (noted,) = index.discarded(NOW)
+        assert (noted.instance.blob, noted.at, noted.is_deleted) == (one.blob, NOW, True)
+
+    def test_deleting_counts_like_removing(self, index: Index) -> None:
+        index.put([record(), record("1", "1.2", "1.2.1", Modality="SR", sop_class=SR), record("2", "2.1", "2.1.1")])
+        index.delete(Target("1", "1.2"), NOW)
+        (study,) = rows(index, Level.STUDY, within=Target("1"))
+        assert study["00080061"]["Value"] == ["CT"]
+        assert value(study, "00201206") == value(study, "00201208") == 1
+        index.delete(Target("1"), NOW)
+        assert index.counts() == Counts(1, 1, 1, 1, 100)
+        assert index.delete(Target("1"), NOW) == []
+
+    def test_a_deleted_instance_is_stored_again_as_a_new_one(self, index: Index) -> None:
+        one = record()
+        index.put([one])
+        index.delete(Target("1"), NOW)
+        again = record()
+        assert index.put([again])[0].outcome is Put.STORED
+        assert [each.blob for each in index.locate(Target("1"))] == [again.blob]
+        assert [each.instance.blob for each in index.discarded(NOW)] == [one.blob]
+
+    def test_superseded_versions_are_deleted_with_their_instance(self, index: Index) -> None:
+        first, second = record(), record(version="other")
+        index.put([first])
+        index.put([second], replace=True)
+        assert [each.is_deleted for each in index.discarded(FAR)] == [False]
+        keys = {first.blob.key, second.blob.key}
+        assert {each.blob.key for each in index.versions(Target("1"))} == keys
+        assert {each.blob.key for each in index.delete(Target("1"), NOW)} == keys
+        assert {each.instance.blob.key for each in index.discarded(NOW)} == keys
+        assert list(index.stored()) == []
+
+    def test_only_what_was_discarded_until_then_is_listed(self, index: Index) -> None:
+        index.put([record(), record(sop="1.1.2")])
+        index.delete(Target("1", "1.1", "1.1.1"), NOW)
+        index.delete(Target("1", "1.1", "1.1.2"), NOW + timedelta(seconds=2))
+        assert len(list(index.discarded(NOW - timedelta(seconds=1)))) == 0
+        assert len(list(index.discarded(NOW + timedelta(seconds=1)))) == 1
+        assert len(list(index.discarded(FAR))) == 2
+
+    def test_what_is_forgotten_is_still_known_as_deleted(self, index: Index) -> None:
+        one = record()
+        index.put([one])
+        index.delete(Target("1"), NOW)
+        index.forget([one.blob.key])
+        assert list(index.discarded(FAR)) == []
+        assert not index.holds_key(one.blob.key)
+        assert index.is_deleted(Target("1"))
+
+    def test_deletions_are_noted_anew_after_a_clear(self, index: Index) -> None:
+        index.put([record()])
+        index.delete(Target("1"), NOW)
+        noted = list(index.discarded(FAR))
+        index.clear()
+        assert not index.is_deleted(Target("1"))
+        index.bury(noted)
+        index.bury(noted)
+        assert list(index.discarded(FAR)) == noted
 
     def test_clear_forgets_all(self, index: Index) -> None:
         index.put([record(), record("2", "2.1", "2.1.1")])

@@ -11,6 +11,7 @@ from typing import Any, Self
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.imaging.pool import Pool
 from pacs.index.sqlite import SqliteIndex
+from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
@@ -31,8 +32,12 @@ class RunningArchive:
         self.store = Store(self.index, self.blobs, FileKeyPattern(KEY_PATTERN), **(store or {}))
         self.query = QueryService(self.index)
         self.retrieve = Retrieve(self.index, self.blobs, self.pool)
+        self.delete = Delete(self.index, self.blobs)
         self.server = WebServer(
-            self.store, self.query, self.retrieve, **{"port": 0, "counts": self.index.counts, **options}
+            self.store,
+            self.query,
+            self.retrieve,
+            **{"port": 0, "counts": self.index.counts, "delete": self.delete, **options},
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

@@ -1,0 +1,293 @@
+"""``pacs conformance``: the DICOM Conformance Statement (PS3.2), made from the running configuration and code."""
+
+from __future__ import annotations
+
+import argparse
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pacs import __version__, errors
+from pacs.cli import console
+
+if TYPE_CHECKING:
+    from pacs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """paragraphs before the table; table: header row first, () for none. level: 1 for a chapter, 2 below."""
+
+    title: str
+    level: int
+    paragraphs: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
+
+
+def add_to(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
+        "conformance",
+        help="print the DICOM Conformance Statement",
+        description="Print the DICOM Conformance Statement of this archive as it is configured now.",
+    )
+    parser.add_argument("--format", choices=("markdown", "html"), default="markdown", help="default: markdown")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = console.load_settings(log_level="ERROR")
+    title = f"DICOM Conformance Statement: raccoon-pacs {__version__}"
+    found = list(sections(settings))
+    print(as_html(title, found) if arguments.format == "html" else as_markdown(title, found), end="")
+    return console.OK
+
+
+def sections(settings: Settings) -> Iterator[Section]:
+    """The statement's sections, in the order of PS3.2 Annex N as far as it applies."""
+    yield Section(
+        "Overview",
+        1,
+        (
+            "raccoon-pacs stores, finds and returns DICOM composite instances over DIMSE and over DICOMweb, both on one"
+            " index and one file store.",
+        ),
+        (
+            ("Service", "Role", "Available"),
+            ("Verification", "SCP", _yes(settings.enable_dimse)),
+            ("Storage (C-STORE)", "SCP; SCU of C-MOVE and C-GET", _yes(settings.enable_dimse)),
+            ("Query/Retrieve (C-FIND, C-MOVE, C-GET)", "SCP", _yes(settings.enable_dimse)),
+            ("QIDO-RS, WADO-RS, STOW-RS, Capabilities", "origin server", "yes"),
+            ("WADO-URI", "origin server", "yes"),
+            ("Delete (study, series, instance)", "origin server", _yes(settings.allow_delete)),
+        ),
+    )
+    yield from _dimse(settings)
+    yield from _web(settings)
+    yield from _storage(settings)
+    yield from _query()
+    yield _security(settings)
+
+
+def _dimse(settings: Settings) -> Iterator[Section]:
+    from pacs.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+    from pacs.dimse.models import MODELS, VERIFICATION
+    from pacs.dimse.negotiation import APPLICATION_CONTEXT, MAX_CONTEXTS, QUERY_SYNTAXES
+
+    if not settings.enable_dimse:
+        yield Section("DIMSE", 1, ("DIMSE is switched off (ENABLE_DIMSE=false).",))
+        return
+    called = "only when called by it" if settings.dimse_check_called_ae else "whatever AE title is called"
+    idle = f"{settings.dimse_idle_timeout_s:g} s" if settings.dimse_idle_timeout_s else "for ever"
+    yield Section(
+        "DIMSE",
+        1,
+        (f"Associations are accepted {called}, from any calling AE title.",),
+        (
+            ("Property", "Value"),
+            ("AE title", settings.dimse_ae_title),
+            ("Port", str(settings.dimse_port)),
+            ("Application context", APPLICATION_CONTEXT),
+            ("Implementation class UID", IMPLEMENTATION_CLASS_UID),
+            ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
+            ("Associations at once", str(settings.max_associations)),
+            ("Presentation contexts an association", str(MAX_CONTEXTS)),
+            ("Largest PDU received", f"{settings.dimse_max_pdu} bytes"),
+            ("Asynchronous operations", "none: one operation at a time"),
+            ("Idle associations are kept", idle),
+        ),
+    )
+    rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
+    rows += [(_uid_name(uid), uid, "SCP") for uid in MODELS]
+    yield Section(
+        "SOP classes of services",
+        2,
+        (f"Transfer syntaxes: {', '.join(map(_syntax_name, QUERY_SYNTAXES))}; the requestor's order decides.",),
+        (("SOP class", "UID", "Role"), *rows),
+    )
+
+
+def _web(settings: Settings) -> Iterator[Section]:
+    from pacs.web.operations import operations
+
+    root = f"/{settings.dicomweb_api}"
+    limit = "none" if not settings.stow_max_bytes else f"{int(settings.stow_max_bytes):,} bytes"
+    yield Section(
+        "DICOMweb",
+        1,
+        (f"All paths are below {root} unless they are marked; the OpenAPI document is at {root}/openapi.json.",),
+        (
+            ("Limit", "Value"),
+            ("Rows of a search, when no limit is asked", str(settings.qido_default_limit)),
+            ("Rows of a search, at most", str(settings.qido_max_limit)),
+            ("Body of one STOW-RS request", limit),
+            ("Seconds that one picture may take", f"{settings.imaging_timeout_s:g}"),
+            ("Pictures in making at once", str(settings.imaging_workers)),
+            ("Pictures that may wait", str(settings.imaging_queue)),
+        ),
+    )
+    rows = []
+    for operation in operations(with_delete=settings.allow_delete):
+        types = dict.fromkeys(name for status, names in operation.answers.items() if status < 300 for name in names)
+        path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"
+        rows.append((operation.method, path, operation.group, operation.clause, ", ".join(types) or "no body"))
+    yield Section("Resources", 2, (), (("Method", "Path", "Service", "PS3.18", "Answers"), *rows))
+
+
+def _storage(settings: Settings) -> Iterator[Section]:
+    from pydicom._uid_dict import UID_dictionary
+
+    from pacs.dicom import transfer_syntax
+    from pacs.dicom.uids import is_storage_class
+    from pacs.dimse.models import is_storage
+    from pacs.dimse.status import status_of
+    from pacs.imaging.decode import can_decode
+    from pacs.imaging.transcode import TARGETS
+    from pacs.web.problem import failure_reason
+
+    kinds = (
+        *(errors.Conflict, errors.NotStorable, errors.ClassMismatch, errors.StudyMismatch, errors.Unreadable),
+        *(errors.MissingAttribute, errors.MissingValue, errors.InvalidValue, errors.TooLarge, errors.OutOfResources),
+    )
+    policy = {
+        "reject": "is refused: failure 0111H, the stored one stays",
+        "replace": "replaces the stored one, whose file is kept until a purge",
+    }[settings.duplicates]
+    yield Section(
+        "Storage",
+        1,
+        (
+            "Level 2 (full), without coercion: the stored data set is byte for byte the received one; only preamble and"
+            " file meta information are written anew where they do not fit.",
+            f"An instance that is stored already with other content {policy}.",
+            "Success is answered when data set and index are on disk.",
+        ),
+        (
+            ("C-STORE status", "STOW-RS failure reason", "Meaning"),
+            ("0000H", "", "Stored, or stored already with the same content."),
+            *(
+                (
+                    f"{status_of(kind('')).code:04X}H",
+                    f"{failure_reason(kind('')):04X}H",
+                    (kind.__doc__ or "").partition("\n")[0],
+                )
+                for kind in kinds
+            ),
+        ),
+    )
+    syntaxes = [
+        (syntax.name, syntax.uid, "yes", _yes(can_decode(syntax.uid)), _yes(syntax.uid in TARGETS))
+        for syntax in transfer_syntax.ALL
+    ]
+    yield Section(
+        "Transfer syntaxes",
+        2,
+        ("Instances in other (private, future) transfer syntaxes are stored and returned as they are.",),
+        (("Name", "UID", "Stored and returned", "Decoded", "Made from others"), *syntaxes),
+    )
+    classes = sorted(
+        (entry[0], uid)
+        for uid, entry in UID_dictionary.items()
+        if entry[1] == "SOP Class" and is_storage_class(uid) and is_storage(uid)
+    )
+    yield Section(
+        "Storage SOP classes",
+        2,
+        ("Private SOP classes and those younger than this list are stored too.",),
+        (("SOP class", "UID"), *classes),
+    )
+
+
+def _query() -> Iterator[Section]:
+    from pacs.dicom.attributes import ALL
+
+    rows = [
+        (
+            f"({attribute.tag[:4]},{attribute.tag[4:]})",
+            attribute.keyword,
+            attribute.vr,
+            attribute.level.name.title(),
+            _yes(attribute.default),
+        )
+        for attribute in ALL
+    ]
+    yield Section(
+        "Query keys",
+        1,
+        (
+            "C-FIND and QIDO-RS search by the same keys and the same matching (PS3.4 C.2.2.2): single value, list of"
+            " UIDs, wildcard, range, combined date and time, sequence, empty value. Any other attribute of an instance,"
+            " private ones too, can be a key; it is matched without an index. Queries may be relational.",
+        ),
+        (("Tag", "Keyword", "VR", "Level", "Returned by QIDO-RS unasked"), *rows),
+    )
+
+
+def _security(settings: Settings) -> Section:
+    return Section(
+        "Security",
+        1,
+        (
+            "No authentication and no encryption in this version: only machines that may read and change everything"
+            " should reach the ports.",
+        ),
+        (
+            ("Port", "Address"),
+            ("Web", f"{settings.server_host}:{settings.server_port}"),
+            ("DIMSE", f"{settings.dimse_hostname}:{settings.dimse_port}" if settings.enable_dimse else "off"),
+        ),
+    )
+
+
+def as_markdown(title: str, found: Sequence[Section]) -> str:
+    lines = [f"# {title}", ""]
+    for section in found:
+        lines += [f"{'#' * (section.level + 1)} {section.title}", ""]
+        for paragraph in section.paragraphs:
+            lines += [paragraph, ""]
+        if section.table:
+            head, *rows = section.table
+            lines += [_markdown_row(head), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows), ""]
+    return "\n".join(lines)
+
+
+def as_html(title: str, found: Sequence[Section]) -> str:
+    parts = [
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
+        "<style>body{font-family:sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+        "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2em .5em;text-align:left}</style></head>",
+        f"<body><h1>{html.escape(title)}</h1>",
+    ]
+    for section in found:
+        parts.append(f"<h{section.level + 1}>{html.escape(section.title)}</h{section.level + 1}>")
+        parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
+        if section.table:
+            head, *rows = section.table
+            parts.append(f"<table><thead>{_html_row(head, 'th')}</thead><tbody>")
+            parts += [_html_row(row, "td") for row in rows]
+            parts.append("</tbody></table>")
+    return "\n".join([*parts, "</body></html>", ""])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _html_row(cells: Sequence[str], name: str) -> str:
+    return f"<tr>{''.join(f'<{name}>{html.escape(cell)}</{name}>' for cell in cells)}</tr>"
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def _uid_name(uid: str) -> str:
+    from pydicom.uid import UID
+
+    return str(UID(uid).name)
+
+
+def _syntax_name(uid: str) -> str:
+    from pacs.dicom import transfer_syntax
+
+    return transfer_syntax.find(uid).name

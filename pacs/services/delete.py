@@ -1,0 +1,176 @@
+"""The one way to delete, and to remove for good what was deleted or superseded.
+
+Deleting hides: rows go, with counters, and files stay until a purge. What was deleted is also recorded in the blob
+store itself, under ``RECORDS``, so that an index made anew (``pacs reindex``) does not bring it back. The record is
+durable before the rows go: after a crash in between, the next reindex completes the deletion.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+import orjson
+
+from pacs.blobs.base import BlobStore
+from pacs.dicom.model import BlobRef, Caller, StoredInstance, Target
+from pacs.errors import Corrupt, OutOfResources, PacsError
+from pacs.index.base import Discarded, Index
+from pacs.services.retrieve import missing
+
+log = logging.getLogger(__name__)
+
+RECORDS = ".deleted/"
+_FORM = 1
+_BATCH = 64
+# More than a record of a million instances takes.
+_MAX_RECORD_BYTES = 1 << 30
+
+
+@dataclass
+class Purged:
+    """What a purge removed, or would remove. failed: files that could not be removed, (key, reason)."""
+
+    deleted: int = 0
+    superseded: int = 0
+    size_bytes: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+class Delete:
+    """Takes studies, series and instances out of sight. Safe to call from any thread."""
+
+    def __init__(self, index: Index, blobs: BlobStore) -> None:
+        self._index = index
+        self._blobs = blobs
+
+    def delete(self, target: Target, caller: Caller) -> int:
+        """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already."""
+        versions = self._index.versions(target)
+        if not versions:
+            raise missing(self._index, target)
+        at = datetime.now(UTC)
+        record = self._record(versions, at, caller)
+        try:
+            taken = self._index.delete(target, at)
+        except BaseException:
+            self._withdraw(record)
+            raise
+        if not taken:  # by somebody else meanwhile, who has a record of it too
+            raise missing(self._index, target)
+        recorded = {version.blob.key for version in versions}
+        late = [version for version in taken if version.blob.key not in recorded]
+        if late:
+            self._record(late, at, caller)
+        instances = len({version.target for version in taken})
+        log.info(
+            "deleted study=%s series=%s sop=%s from=%s instances=%d",
+            target.study_uid,
+            target.series_uid or "",
+            target.sop_uid or "",
+            caller.name,
+            instances,
+        )
+        return instances
+
+    def purge(
+        self, until: datetime, *, dry_run: bool = False, progress: Callable[[int], None] = lambda n: None
+    ) -> Purged:
+        """Remove the files of versions that were deleted or superseded up to a moment (aware).
+
+        File first, note second: after a crash in between the note points at nothing, and the next purge drops it. A
+        file that cannot be removed stays noted.
+        """
+        purged = Purged()
+        failed: list[tuple[str, str]] = []
+        found = self._index.discarded(until)
+        while batch := list(islice(found, _BATCH)):
+            gone = []
+            for version in batch:
+                try:
+                    if not dry_run:
+                        self._blobs.delete(version.instance.blob)
+                except PacsError as error:
+                    failed.append((version.instance.blob.key, str(error)))
+                    continue
+                gone.append(version.instance.blob.key)
+                purged.size_bytes += version.instance.blob.size_bytes
+                purged.deleted += version.is_deleted
+                purged.superseded += not version.is_deleted
+            if gone and not dry_run:
+                self._index.forget(gone)
+            progress(len(batch))
+        purged.failed = tuple(failed)
+        if not dry_run:
+            log.info("purged deleted=%d superseded=%d failed=%d", purged.deleted, purged.superseded, len(failed))
+        return purged
+
+    def _record(self, versions: Iterable[StoredInstance], at: datetime, caller: Caller) -> BlobRef:
+        """Write down durably what is being deleted."""
+        content = orjson.dumps(
+            {
+                "form": _FORM,
+                "deleted_at": at.isoformat(),
+                "by": [caller.name, caller.address, caller.protocol],
+                "versions": [_listed(version) for version in versions],
+            }
+        )
+        key = f"{RECORDS}{at:%Y/%m}/{at:%Y%m%dT%H%M%S}-{secrets.token_hex(6)}.json"
+        path = self._blobs.incoming() / f"{secrets.token_hex(12)}.record"
+        try:
+            path.write_bytes(content)
+            self._blobs.adopt(path, key)
+        except OSError as error:
+            raise OutOfResources(f"the deletion could not be recorded: {error.strerror}") from error
+        finally:
+            path.unlink(missing_ok=True)
+        return BlobRef(key, len(content), "")
+
+    def _withdraw(self, record: BlobRef) -> None:
+        try:
+            self._blobs.delete(record)
+        except PacsError as error:
+            log.error("a record of a deletion that failed stays; a reindex will heed it: key=%s %s", record.key, error)
+
+
+def is_record(key: str) -> bool:
+    """Whether a key of the blob store is a record of deletions, not an instance."""
+    return key.startswith(RECORDS)
+
+
+def deletions(blobs: BlobStore) -> Iterator[Discarded]:
+    """Every deletion on record. A file's key is never used twice, so none is ever undone. Raises Corrupt."""
+    for key in blobs.keys():  # noqa: SIM118 - not a mapping
+        if not is_record(key):
+            continue
+        try:
+            content = orjson.loads(blobs.read(BlobRef(key, _MAX_RECORD_BYTES, "")))
+            at = datetime.fromisoformat(content["deleted_at"])
+            versions = [_version(fields) for fields in content["versions"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"the record of deletions {key} cannot be read") from error
+        for version in versions:
+            yield Discarded(version, at, is_deleted=True)
+
+
+def _listed(version: StoredInstance) -> list[str | int | None]:
+    target, blob = version.target, version.blob
+    return [
+        *(target.study_uid, target.series_uid, target.sop_uid, version.sop_class_uid, version.transfer_syntax_uid),
+        *(blob.key, blob.size_bytes, blob.digest, version.data_set_offset),
+    ]
+
+
+def _version(fields: list[str | int]) -> StoredInstance:
+    study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, key, size_bytes, digest, offset = fields
+    return StoredInstance(
+        Target(str(study_uid), str(series_uid), str(sop_uid)),
+        str(sop_class_uid),
+        str(transfer_syntax_uid),
+        BlobRef(str(key), int(size_bytes), str(digest)),
+        int(offset),
+    )
