@@ -20,7 +20,7 @@ from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Layout, PixelLayout, Span
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import Attributes, Caller, StoredInstance, Target
-from pacs.errors import Gone, NotFound, OutOfResources, TooLarge
+from pacs.errors import Corrupt, Gone, NotFound, OutOfResources, TooLarge
 from pacs.imaging.decode import decode_frames
 from pacs.imaging.encapsulate import encoded_frames
 from pacs.imaging.options import RenderOptions
@@ -235,7 +235,7 @@ class Retrieve:
     ) -> Content:
         if transfer_syntax_uid in (None, instance.transfer_syntax_uid):
             start = 0 if with_meta else instance.data_set_offset
-            pieces = self._blobs.stream(instance.blob, start)
+            pieces = self._stored_pieces(instance, start)
             return Content(instance.blob.size_bytes - start, instance.transfer_syntax_uid, pieces)
         assert transfer_syntax_uid is not None
         layout = self._index.layout(instance.target)
@@ -254,6 +254,12 @@ class Retrieve:
             temporary.unlink(missing_ok=True)
             raise
         return Content(size - start, transfer_syntax_uid, _file_pieces(temporary, start), temporary)
+
+    def _stored_pieces(self, instance: StoredInstance, start: int) -> Iterator[bytes]:
+        try:
+            yield from self._blobs.stream(instance.blob, start)
+        except NotFound as error:
+            raise Corrupt("the stored file is missing; run pacs verify") from error
 
     def _timeout_s(self, source: Source, frames: int) -> float:
         """The limit of one image, and more for further frames: whole instances may hold thousands."""

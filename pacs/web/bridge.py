@@ -76,21 +76,25 @@ class Bridge:
         """Send a body from a blocking iterator, which is closed, and ``on_close`` called, whatever happens.
 
         waits_for_pixels: the iterator may wait for a pixel worker, so it runs where it holds up such ones only.
-        When reading fails half way the connection is cut: the client must not take what it has for the whole.
+        When the first piece cannot be read, that error is raised and nothing is sent. When reading fails half way the
+        connection is cut: the client must not take what it has for the whole.
         """
         pending: Future[list[bytes]] | None = None
         executor = self._pixels if waits_for_pixels else self._executor
         try:
-            await response.prepare(request)
             if request.method == "HEAD":
+                await response.prepare(request)
                 await response.write_eof()
                 return response
             pending = executor.submit(_batch, pieces)
-            while batch := await asyncio.wrap_future(pending):
+            batch = await asyncio.wrap_future(pending)
+            await response.prepare(request)
+            while batch:
                 pending = executor.submit(_batch, pieces)
                 for piece in batch:
                     async with asyncio.timeout(self.idle_s):
                         await response.write(piece)
+                batch = await asyncio.wrap_future(pending)
             await response.write_eof()
             return response
         except TimeoutError as error:
@@ -99,6 +103,8 @@ class Bridge:
         except ConnectionError:
             raise
         except Exception as error:
+            if not response.prepared:
+                raise
             log.error("download cut path=%s reason=%s", request.rel_url.raw_path, error, exc_info=error)
             self._cut(request)
             raise ConnectionAbortedError("reading failed half way") from error
