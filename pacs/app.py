@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
 from pacs.dimse.wire import Timeouts
-from pacs.errors import PacsError
+from pacs.errors import OutOfResources, PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 
 INDEX_FILE = "index.sqlite"
 STOP_GRACE_S = 25.0
-# Half-received files of a process that was killed; nothing in them was ever acknowledged.
-_LEFTOVER_AGE_S = 3600.0
 
 
 @dataclass
@@ -92,14 +89,6 @@ class Archive:
                 opened.pop_all(),
             )
 
-    def remove_leftovers(self) -> int:
-        """Remove what killed processes left half-received; returns how many files."""
-        old = time.time() - _LEFTOVER_AGE_S
-        leftovers = [path for path in self.blobs.incoming().iterdir() if path.stat().st_mtime < old]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
-
     def close(self) -> None:
         self._resources.close()
 
@@ -145,9 +134,8 @@ def serve(settings: Settings, on_ready: Callable[[Archive], None]) -> None:
 
     on_ready is called, in a thread, when both ports are open. Raises PacsError when folder or port cannot be used.
     """
+    _remove_leftovers(settings.dicom_store_rootpath)
     with Archive.open(settings) as archive:
-        if removed := archive.remove_leftovers():
-            log.warning("removed %d half-received files of an earlier run", removed)
         run = _loop_runner()
         run(_serve(settings, archive, on_ready))
 
@@ -227,6 +215,20 @@ def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
     except PacsError as error:
         return [str(error)]
     return ["the disk is full"] if free is not None and free < min_free_bytes else []
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-received: nothing in it was ever acknowledged."""
+    try:
+        # Alone, so that no file is one that another process is writing just now.
+        with ArchiveLock(folder, exclusive=True):
+            leftovers = list((folder / "incoming").glob("*"))
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+    except OutOfResources:
+        return
+    if leftovers:
+        log.warning("removed %d half-received files of an earlier run", len(leftovers))
 
 
 def _blobs(folder: Path) -> FilesystemBlobs:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from pacs.services.lock import ArchiveLock
 from tests import builders
 from tests.conftest import StartArchive
 from tests.server import Server, clean_environment, dcmtk, free_port
@@ -279,3 +280,20 @@ def test_killed_server_leaves_an_archive_that_verifies(fresh_archive: Server, tm
     assert set(found["faults"]) <= {"orphan", "leftover", "foreign"}
     assert found["instances"] >= 20
     assert fresh_archive.pacs("verify").returncode == 0
+
+
+def test_start_removes_what_a_killed_server_had_half_received(fresh_archive: Server) -> None:
+    fresh_archive.kill()
+    leftover = fresh_archive.data / "incoming" / "0123456789ab.part"
+    leftover.write_bytes(b"half")
+    fresh_archive.start()
+    assert not leftover.exists()
+
+
+def test_start_leaves_alone_what_another_process_is_receiving(fresh_archive: Server) -> None:
+    fresh_archive.stop()
+    receiving = fresh_archive.data / "incoming" / "0123456789ab.part"
+    receiving.write_bytes(b"half")
+    with ArchiveLock(fresh_archive.data):
+        fresh_archive.start()
+        assert receiving.exists()
