@@ -7,6 +7,7 @@ clients are sloppy (bare LF, quoted or odd boundaries, parts without any header)
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ _LONGEST_BOUNDARY = 250  # RFC 2046 says 70; longer ones are met
 def new_boundary() -> str:
     """Random, so that no payload holds it but by a chance of 2**-128."""
     return secrets.token_hex(16)
+
+
+def boundary_of(etag: str) -> str:
+    """The same for the same body, so that ranges of it fit; and no value of it can know it beforehand."""
+    return hashlib.sha256(f"boundary {etag}".encode()).hexdigest()[:32]
 
 
 class Writer:

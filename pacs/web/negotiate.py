@@ -11,6 +11,7 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 MULTIPART = "multipart/related"
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
+DICOM_XML = "application/dicom+xml"
 OCTET_STREAM = "application/octet-stream"
 
 # What clients call types that PS3.18 has renamed since, or never had.

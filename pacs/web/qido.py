@@ -14,12 +14,15 @@ from pacs.dicom import keys as query_keys
 from pacs.dicom.matchers import Matcher, Single, TagPath, UidList
 from pacs.dicom.matching import is_universal
 from pacs.dicom.model import Caller, Level, Target
+from pacs.dicom.xml_model import to_xml
 from pacs.errors import Invalid
 from pacs.index.base import Fields, Page, Query
 from pacs.services.query import QueryService
+from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
-from pacs.web.negotiate import DICOM_JSON, Offer, accepted, choose
+from pacs.web.multipart import Writer, boundary_of
+from pacs.web.negotiate import DICOM_JSON, DICOM_XML, Offer, accepted, choose
 from pacs.web.target import uid_of
 from pacs.web.warning import warnings
 
@@ -31,7 +34,7 @@ _UNIQUE = {
     Level.SERIES: frozenset({_STUDY_UID, _SERIES_UID}),
     Level.IMAGE: frozenset({_STUDY_UID, _SERIES_UID, _SOP_UID}),
 }
-_OFFERS = (Offer(DICOM_JSON), Offer("application/json"))
+_OFFERS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML, multipart=True))
 _LARGEST_OFFSET = 1 << 62
 
 # Parameters that are no keys; those of the later editions that change nothing here are known by name, so that they do
@@ -106,11 +109,11 @@ class Qido:
 
     async def _search(self, request: web.Request, level: Level, levels: set[Level]) -> web.Response:
         ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
-        media_type = choose(ranges, _OFFERS).media_type
+        offer = choose(ranges, _OFFERS)
         search = self._parse(request, level, frozenset(levels))
         base = self._links.base(request)
         caller = self._links.caller(request)
-        page, total, body = await self._bridge.run(self._find, search, caller, base)
+        page, total, rows = await self._bridge.run(self._find, search, caller, base)
         texts = []
         if search.ignored:
             texts.append(f"These parameters are not supported and were ignored: {', '.join(search.ignored)}")
@@ -122,10 +125,14 @@ class Qido:
         if page.inconsistent:
             texts.append("Study attributes differ between instances of a study; those stored last are shown")
         headers.extend(warnings(base, texts))
-        if not page.rows:
-            return web.Response(status=204, headers=headers)
-        headers["Content-Type"] = media_type
         headers["Vary"] = "Accept"
+        if not rows:
+            return web.Response(status=204, headers=headers)
+        headers["ETag"] = single.etag_of(str(offer), *(str(field) for field in headers.items()), *map(bytes.hex, rows))
+        unchanged = single.not_modified(request, headers["ETag"], headers)
+        if unchanged is not None:
+            return unchanged
+        headers["Content-Type"], body = await self._bridge.run(_body, rows, offer, headers["ETag"])
         return web.Response(body=body, headers=headers)
 
     def _parse(self, request: web.Request, level: Level, levels: frozenset[Level]) -> Search:
@@ -160,6 +167,8 @@ class Qido:
             if not is_universal(matcher):
                 found[path] = matcher
         keys = dict(query_keys.combine(found))
+        # A private attribute comes back from the block of its creator, wherever an instance has that.
+        fields = replace(fields, tags=fields.tags | {path[0] for path in keys if "@" in path[0]})
         within = None
         study_uid = uid_of(request, "study")
         series_uid = uid_of(request, "series")
@@ -172,15 +181,14 @@ class Qido:
         query = Query(level, keys, within, fields, limit=limit, offset=offset)
         return Search(query, tuple(ignored), limit, offset)
 
-    def _find(self, search: Search, caller: Caller, base: str) -> tuple[Page, int | None, bytes]:
-        """(page, total when there is more, body); runs in a thread."""
+    def _find(self, search: Search, caller: Caller, base: str) -> tuple[Page, int | None, list[bytes]]:
+        """(page, total when there is more, its rows as they are sent); runs in a thread."""
         page = self._query.search(search.query, caller)
         total = None
         if page.next is not None:
             # Counting all is only worth its time when there is more than what is sent.
             total = self._query.search(replace(search.query, limit=1, offset=0, count=True), caller).total or 0
-        rows = [self._decorated(row, search.query, base) for row in page.rows]
-        return page, total, b"[" + b",".join(rows) + b"]"
+        return page, total, [self._decorated(row, search.query, base) for row in page.rows]
 
     def _decorated(self, row: bytes, query: Query, base: str) -> bytes:
         """The row with where and from whom it can be retrieved, in ascending tag order (PS3.18 F.2.2)."""
@@ -203,6 +211,15 @@ class Qido:
         kept = [(name, value) for name, value in request.query.items() if name.lower() not in ("limit", "offset")]
         kept += [("limit", str(search.limit)), ("offset", str(search.offset + rows))]
         return f"{self._links.here(request)}?{urlencode(kept)}"
+
+
+def _body(rows: Sequence[bytes], offer: Offer, etag: str) -> tuple[str, bytes]:
+    """(Content-Type, body): one JSON array, or a part for each row (PS3.18 10.6.3.3.2)."""
+    if not offer.multipart:
+        return offer.media_type, b"[" + b",".join(rows) + b"]"
+    writer = Writer(boundary_of(etag))
+    parts = [writer.part(DICOM_XML) + to_xml(orjson.loads(row)) for row in rows]
+    return writer.content_type(DICOM_XML), b"".join(parts) + writer.end()
 
 
 def _value(attributes: dict[str, dict[str, list[str]]], tag: str) -> str | None:

@@ -27,6 +27,7 @@ from pacs.web.delete import DeleteResources
 from pacs.web.frames import Frames
 from pacs.web.health import Health
 from pacs.web.links import Links
+from pacs.web.metadata import Metadata
 from pacs.web.negotiate import check_charset
 from pacs.web.openapi import OpenApi
 from pacs.web.operations import operations
@@ -125,6 +126,7 @@ class WebServer:
             *qido.routes(),
             *stow.routes(),
             *Wado(retrieve, bridge, links).routes(),
+            *Metadata(retrieve, bridge, links).routes(),
             *Frames(retrieve, bridge, links).routes(),
             *PixelData(retrieve, bridge, links).routes(),
             *rendered.routes(),

@@ -1,18 +1,13 @@
-"""WADO-RS: whole instances and their metadata (PS3.18 10.4)."""
+"""WADO-RS: whole instances (PS3.18 10.4)."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator
-
 from aiohttp import web
-from isal import isal_zlib
 
 from pacs import __version__
 from pacs.dicom.model import StoredInstance
 from pacs.errors import NotAcceptable
 from pacs.imaging.transcode import TARGETS
-from pacs.index.base import InstanceMetadata
 from pacs.services.retrieve import Content, Retrieve
 from pacs.web import archive_zip, single
 from pacs.web.bridge import Bridge
@@ -20,12 +15,10 @@ from pacs.web.links import Links, url_of
 from pacs.web.multipart import Writer
 from pacs.web.negotiate import (
     DICOM,
-    DICOM_JSON,
     EXPLICIT_LITTLE_ENDIAN,
     MediaType,
     Offer,
     accepted,
-    choose,
     none_acceptable,
     quality,
 )
@@ -33,13 +26,11 @@ from pacs.web.outgoing import Outgoing, close_all
 from pacs.web.target import target_of
 from pacs.web.warning import warnings
 
-_PIECE_BYTES = 256 * 1024
-_JSON_OFFERS = (Offer(DICOM_JSON), Offer("application/json"))
 _FORMS = (Offer(DICOM, multipart=True), Offer(DICOM))
 
 
 class Wado:
-    """Study, series and instance, as DICOM files or as metadata."""
+    """Study, series and instance, as DICOM files."""
 
     def __init__(self, retrieve: Retrieve, bridge: Bridge, links: Links) -> None:
         self._retrieve = retrieve
@@ -56,7 +47,7 @@ class Wado:
             "/studies/{study}/series/{series}",
             "/studies/{study}/series/{series}/instances/{instance}",
         ):
-            found += [web.get(path, self.instances), web.get(f"{path}/metadata", self.metadata)]
+            found.append(web.get(path, self.instances))
         return found
 
     async def instances(self, request: web.Request) -> web.StreamResponse:
@@ -90,38 +81,6 @@ class Wado:
             self._outgoing.parts(planned, writer, base),
             on_close=lambda: close_all(planned),
             waits_for_pixels=any(each.transfer_syntax_uid is not None for each in planned),
-        )
-
-    async def metadata(self, request: web.Request) -> web.StreamResponse:
-        """A JSON array, one object an instance, joined from what was made at ingest."""
-        ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
-        media_type = choose(ranges, _JSON_OFFERS).media_type
-        target = target_of(request)
-        caller = self._links.caller(request)
-        base = self._links.base(request)
-        is_gzip = _accepts_gzip(request)
-        instances = await self._bridge.run(self._retrieve.instances, target, caller)
-        digests = (f"{each.target.series_uid} {each.target.sop_uid} {each.blob.digest}" for each in instances)
-        etag = single.etag_of(__version__, base, str(is_gzip), *digests)
-        headers = {"Vary": "Accept, Accept-Encoding"}
-        if is_gzip:
-            headers["Content-Encoding"] = "gzip"
-
-        def pieces() -> Iterator[bytes]:
-            joined = _joined(self._retrieve.metadata(target, caller), base)
-            return _gzipped(joined) if is_gzip else joined
-
-        def read(offset: int, length: int | None) -> Iterator[bytes]:
-            return single.cut(pieces(), offset, length)
-
-        return await single.answer(
-            request,
-            self._bridge,
-            etag=etag,
-            media_type=media_type,
-            size_bytes=lambda: sum(len(piece) for piece in pieces()),
-            read=read,
-            headers=headers,
         )
 
     async def _one(
@@ -164,42 +123,3 @@ def _is_multipart(ranges: tuple[MediaType, ...], instances: list[StoredInstance]
 def _makeable(stored: set[str]) -> list[str]:
     """Stored syntaxes and those that something decodable can be turned into."""
     return [*sorted(stored), *(uid for uid in TARGETS if uid not in stored)]
-
-
-def _joined(fragments: Iterable[InstanceMetadata], base: str) -> Iterator[bytes]:
-    """The fragments as one array, BulkDataURI made absolute.
-
-    Replacing text in JSON is safe here: within a string a quote is escaped, so ``"BulkDataURI":"`` can only be the
-    member of that name, and no attribute can be called so.
-    """
-    held: list[bytes] = []
-    size = 0
-    separator = b"["
-    for fragment in fragments:
-        absolute = f'"BulkDataURI":"{url_of(base, fragment.target)}/bulkdata/'.encode("ascii")
-        held += [separator, fragment.json.replace(b'"BulkDataURI":"', absolute)]
-        separator = b",\n"
-        size += len(held[-1])
-        if size >= _PIECE_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    held.append(b"]" if separator != b"[" else b"[]")
-    yield b"".join(held)
-
-
-def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    packer = isal_zlib.compressobj(level=1, wbits=zlib.MAX_WBITS | 16)
-    for piece in pieces:
-        packed = packer.compress(piece)
-        if packed:
-            yield packed
-    yield packer.flush()
-
-
-def _accepts_gzip(request: web.Request) -> bool:
-    for value in request.headers.getall("Accept-Encoding", []):
-        for item in value.lower().split(","):
-            coding, _, parameters = item.partition(";")
-            if coding.strip() in ("gzip", "x-gzip") and parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00"):
-                return True
-    return False

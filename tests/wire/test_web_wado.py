@@ -308,10 +308,6 @@ def test_a_new_instance_changes_the_metadata_s_validator(web: RunningArchive) ->
     assert get(web, "/studies/1.9/metadata", **{"If-None-Match": before}).status_code == 200
 
 
-def test_metadata_as_xml_is_406(web: RunningArchive) -> None:
-    assert get(web, "/studies/1.1/metadata", 'multipart/related; type="application/dicom+xml"').status_code == 406
-
-
 def native(located: Located, number: int) -> bytes:
     """One frame as native little endian bytes, by pydicom."""
     pixels = located.data_set.pixel_array
