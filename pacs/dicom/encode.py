@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from struct import Struct, pack
 from typing import Any
 
@@ -30,6 +31,72 @@ def encode_data_set(attributes: Attributes, transfer_syntax_uid: str, *, charact
         declared = {**attributes, SPECIFIC_CHARACTER_SET: {"vr": "CS", "Value": [character_set]}}
         return writer.all_of(declared)
     return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class BulkValue:
+    """Where the value of an attribute with a BulkDataURI goes. depth: 0 for the data set itself."""
+
+    tag: str
+    vr: str
+    uri: str
+    depth: int
+
+
+def encode_around_bulk(attributes: Attributes) -> list[bytes | BulkValue]:
+    """A data set in Explicit VR Little Endian, UTF-8, in pieces: a BulkValue is where a whole element is to be put.
+
+    Sequences that hold bulk data have undefined length, as nobody has to know its size beforehand.
+    """
+    writer = _Writer(False, False, charset.UTF_8)
+    writer.all_of(attributes)
+    if writer.wide and not attributes.get(SPECIFIC_CHARACTER_SET, {}).get("Value"):
+        attributes = {**attributes, SPECIFIC_CHARACTER_SET: {"vr": "CS", "Value": [charset.UTF_8]}}
+    around = _around_bulk(attributes)
+    pieces: list[bytes | BulkValue] = []
+    # Elements still to be written, the next one last; bytes stand for themselves.
+    left: list[bytes | tuple[str, Mapping[str, Any], int]] = _reversed(attributes, 0)
+    while left:
+        step = left.pop()
+        if isinstance(step, bytes):
+            pieces.append(step)
+            continue
+        tag, element, depth = step
+        if "BulkDataURI" in element:
+            pieces.append(BulkValue(tag, element["vr"], element["BulkDataURI"], depth))
+        elif id(element) not in around:
+            pieces.append(writer.element(tag, element))
+        else:
+            pieces.append(pack("<HH2sHL", int(tag[:4], 16), int(tag[4:], 16), b"SQ", 0, 0xFFFFFFFF))
+            left.append(_SEQUENCE_END)
+            for item in reversed(element["Value"]):
+                left.append(_ITEM_END)
+                left += _reversed(item or {}, depth + 1)
+                left.append(_ITEM)
+    return pieces
+
+
+def _reversed(attributes: Attributes, depth: int) -> list[bytes | tuple[str, Mapping[str, Any], int]]:
+    return [(tag, attributes[tag], depth) for tag in sorted(attributes, reverse=True)]
+
+
+def _around_bulk(attributes: Attributes) -> set[int]:
+    """id() of the sequence elements that hold an attribute with a BulkDataURI at any depth."""
+    found: set[int] = set()
+    data_sets: list[tuple[Attributes, int]] = [(attributes, 0)]
+    for data_set, _ in data_sets:  # grows meanwhile: items come after what holds them
+        for element in data_set.values():
+            if element["vr"] == "SQ":
+                data_sets += ((item, id(element)) for item in element.get("Value", ()) if item)
+    for data_set, owner in reversed(data_sets):
+        if any("BulkDataURI" in element or id(element) in found for element in data_set.values()):
+            found.add(owner)
+    return found
+
+
+_ITEM = pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+_ITEM_END = pack("<HHL", 0xFFFE, 0xE00D, 0)
+_SEQUENCE_END = pack("<HHL", 0xFFFE, 0xE0DD, 0)
 
 
 class _Writer:

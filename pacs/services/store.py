@@ -13,11 +13,14 @@ from datetime import UTC, datetime
 
 from pacs.blobs.base import BlobStore
 from pacs.dicom import file_meta
+from pacs.dicom.dictionary import first_value
 from pacs.dicom.file_meta import FileMeta
 from pacs.dicom.header import read_header
 from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
+from pacs.dicom.transfer_syntax import find
 from pacs.errors import ClassMismatch, Conflict, OutOfResources, PacsError, Rejected, StudyMismatch
 from pacs.index.base import Index, Put, PutResult
+from pacs.services.bulk_file import BulkFile
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.spool import Spool
 
@@ -26,17 +29,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """outcome: Put.STORED, Put.SAME (already there, nothing written) or Put.REPLACED."""
+    """outcome: Put.STORED, Put.SAME (already there, nothing written) or Put.REPLACED.
+
+    warnings: what was changed. mismatches: what in the data set contradicts itself, kept as it is.
+    """
 
     instance: StoredInstance
     outcome: Put
     warnings: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     record: InstanceRecord
     warnings: tuple[str, ...]
+    mismatches: tuple[str, ...]
 
 
 class Store:
@@ -72,6 +80,13 @@ class Store:
         if free is not None and free < self._min_free_bytes:
             raise OutOfResources("the disk is full")
         return Spool(self._blobs.incoming(), meta, self._max_object_bytes)
+
+    def bulk_file(self) -> BulkFile:
+        """A file to receive one value of bulk data into. Raises OutOfResources when there is no room for it."""
+        free = self._blobs.free_bytes()
+        if free is not None and free < self._min_free_bytes:
+            raise OutOfResources("the disk is full")
+        return BulkFile(self._blobs.incoming())
 
     def store(self, spool: Spool, caller: Caller, *, study_uid: str | None = None, derive_uids: bool = False) -> Stored:
         """Take one object; durable and indexed when it returns. See ``store_many``; raises what that returns."""
@@ -129,7 +144,8 @@ class Store:
         )
         _check(header, spool.meta, study_uid)
         digest = spool.digest(header.data_set_offset)
-        warnings = []
+        warnings: list[str] = []
+        mismatches = _mismatches(header)
         if spool.meta is None:
             meta = _mended_meta(spool, header)
             if meta is not None:
@@ -143,7 +159,7 @@ class Store:
             known = self._index.locate(header.target)
             if known:
                 if known[0].blob.digest == digest and known[0].transfer_syntax_uid == header.transfer_syntax_uid:
-                    return Stored(known[0], Put.SAME, tuple(warnings))
+                    return Stored(known[0], Put.SAME, tuple(warnings), mismatches)
                 if not self._replace:
                     raise _conflict(header)
             received_at = datetime.now(UTC)
@@ -151,7 +167,7 @@ class Store:
             self._blobs.adopt(spool.path, blob.key)
         finally:
             spool.discard()
-        return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings))
+        return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings), mismatches)
 
     def _put(self, prepared: dict[int, _Prepared]) -> dict[int, Stored | PacsError]:
         if not prepared:
@@ -170,7 +186,9 @@ class Store:
                 results[position] = _conflict(record.header)
             else:
                 instance = outcome.existing if outcome.outcome is Put.SAME else None
-                results[position] = Stored(instance or _stored_instance(record), outcome.outcome, each.warnings)
+                results[position] = Stored(
+                    instance or _stored_instance(record), outcome.outcome, each.warnings, each.mismatches
+                )
                 if instance is None:
                     continue
             self._drop(record.blob)
@@ -197,6 +215,19 @@ def _check(header: Header, command: FileMeta | None, study_uid: str | None) -> N
             command.sop_class_uid,
             command.sop_uid,
         )
+
+
+def _mismatches(header: Header) -> tuple[str, ...]:
+    """Where Number of Frames or the image's size promise more pixels than there are."""
+    pixels = header.layout.pixels
+    if pixels is None:
+        return ()
+    claimed = first_value(header.attributes, "00280008")
+    if isinstance(claimed, int) and claimed > pixels.number_of_frames and not find(header.transfer_syntax_uid).video:
+        return (f"Number of Frames is {claimed}, and there are {pixels.number_of_frames}",)
+    if not pixels.encapsulated and pixels.value.length < pixels.frame_length:
+        return ("Pixel Data are shorter than the image",)
+    return ()
 
 
 def _mended_meta(spool: Spool, header: Header) -> FileMeta | None:
