@@ -12,9 +12,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urljoin
 
-from pacs.dicom.dictionary import first_value
 from pacs.dicom.file_meta import FileMeta
-from pacs.dicom.json_reader import MAX_MARKS, Metadata, checked, marks_in, read_json
+from pacs.dicom.json_reader import MAX_MARKS, checked, marks_in, read_json
 from pacs.dicom.xml_model import from_xml
 from pacs.errors import Invalid, Rejected, TooLarge, Unreadable
 from pacs.services.assembly import BulkPart, assemble
@@ -91,10 +90,10 @@ class MetadataSink:
         for media_type, document in documents:
             if media_type == DICOM_JSON:
                 for data_set in read_json(document):
-                    self._add(partial(checked, data_set))
+                    self._add(lambda data_set=data_set: data_set)
             else:
                 # Parsed when its turn comes: as objects it is many times as large.
-                self._add(partial(_checked_xml, document))
+                self._add(partial(from_xml, document))
         if not self.parts:
             raise Invalid("The request holds no metadata of any instance", "body")
 
@@ -103,18 +102,18 @@ class MetadataSink:
             file.discard()
         self._files = []
 
-    def _add(self, read: Callable[[], Metadata]) -> None:
+    def _add(self, read: Callable[[], Any]) -> None:
         part = Part(make=partial(self._make, read))
         self.parts.append(part)
         self.ready.append(part)
 
-    def _make(self, read: Callable[[], Metadata], part: Part) -> Spool:
+    def _make(self, read: Callable[[], Any], part: Part) -> Spool:
         """Put one instance together in a spool. Raises PacsError, a Rejected kind with the UIDs that are known."""
-        attributes: Mapping[str, Any] = {}
+        attributes: Any = None
         try:
-            metadata = read()
-            attributes = metadata.attributes
-            assembled = assemble(attributes, metadata.transfer_syntax_uid, self._bulk)
+            attributes = read()
+            metadata = checked(attributes)
+            assembled = assemble(metadata.attributes, metadata.transfer_syntax_uid, self._bulk)
             spool = self._store.spool(
                 FileMeta(_uid(attributes, "00080016"), _uid(attributes, "00080018"), assembled.transfer_syntax_uid)
             )
@@ -184,10 +183,9 @@ class _Bulk(Mapping[str, Sequence[BulkPart]]):
             return uri
 
 
-def _checked_xml(document: bytes) -> Metadata:
-    return checked(from_xml(document))
-
-
-def _uid(attributes: Mapping[str, Any], tag: str) -> str:
-    value = first_value(attributes, tag)
-    return value if isinstance(value, str) else ""
+def _uid(data_set: Any, tag: str) -> str:
+    """A UID of a data set that may be anything."""
+    element = data_set.get(tag) if isinstance(data_set, Mapping) else None
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    first = values[0] if isinstance(values, list) and values else None
+    return first.strip(" \0")[:64] if isinstance(first, str) else ""
