@@ -83,7 +83,7 @@ def checked(data_set: Any) -> Metadata:
             raise Unreadable(f"Sequences are nested more than {MAX_DEPTH} deep")
         elements = {_tag(key): element for key, element in source.items()}
         for tag in sorted(elements):
-            if tag < "00030000" or tag.startswith("FFFE") or tag.endswith("0000"):
+            if tag.startswith(("0000", "0002", "FFFE")) or tag.endswith("0000"):
                 if not tag.startswith("0002") or depth:
                     discarded.append(f"({tag[:4]},{tag[4:]})")
                 continue
