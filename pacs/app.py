@@ -26,6 +26,7 @@ from pacs.errors import OutOfResources, PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
+from pacs.index.sqlite_added import paths_in
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
@@ -113,6 +114,9 @@ def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
         _remove_database(new)
         try:
             with closing(SqliteIndex(new)) as index:
+                for path in paths_in(old):
+                    index.add_index(path)
+                    index.fill_index(path)  # complete at once: there is nothing yet
                 yield blobs, index
             # An index in place with the write-ahead log of another would be corrupt: the old one's is folded in first.
             with suppress(sqlite3.Error), closing(sqlite3.connect(old)) as connection:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacs.cli import config, conformance, console, export, import_, purge, reindex, serve, verify, version
+from pacs.cli import config, conformance, console, export, import_, index, purge, reindex, serve, verify, version
 from pacs.errors import Invalid, PacsError
 
 _DESCRIPTION = """\
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
         "pacs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (serve, import_, verify, reindex, export, purge, config, conformance, version):
+    for command in (serve, import_, verify, reindex, index, export, purge, config, conformance, version):
         command.add_to(subcommands)
     return parser

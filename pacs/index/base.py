@@ -118,6 +118,16 @@ class Discarded:
     is_deleted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AddedIndex:
+    """An index over an attribute outside the table of attributes. done: instances it holds already, of ``total``."""
+
+    path: TagPath
+    is_complete: bool
+    done: int
+    total: int
+
+
 class Index(Protocol):
     """Safe to call from any thread. Raises OutOfResources when it cannot write (full disk, locked, read-only)."""
 
@@ -173,6 +183,23 @@ class Index(Protocol):
         """Whether any row, superseded and deleted ones included, points at this blob key."""
 
     def counts(self) -> Counts: ...
+
+    def add_index(self, path: TagPath) -> None:
+        """Begin an index over an attribute, "GGGGEEEE" or "GGGG00EE@CREATOR", or one within sequences.
+
+        What is put from now on goes into it; ``fill_index`` takes in what is there. Searches use it once it is
+        complete, and find what they find without. Idempotent. Raises Invalid for an attribute that is always indexed,
+        or cannot be searched by value.
+        """
+
+    def fill_index(self, path: TagPath) -> bool:
+        """Take in the next few instances that were there before; whether it is complete. Raises NotFound."""
+
+    def drop_index(self, path: TagPath) -> None:
+        """Forget an index. Raises NotFound."""
+
+    def added_indexes(self) -> list[AddedIndex]:
+        """All of them, in the order in which they were added."""
 
     def clear(self) -> None:
         """Forget all rows (reindex)."""

@@ -16,8 +16,8 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import sqlite_deleted, sqlite_search, sqlite_write
-from pacs.index.base import Counts, Discarded, InstanceMetadata, Page, PutResult, Query
+from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
+from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, prepare, stored_instance
 from pacs.index.sqlite_schema import migrate
@@ -160,6 +160,21 @@ class SqliteIndex:
             studies = reader.connection.execute("SELECT COUNT(*) FROM studies").fetchone()[0]
             size_bytes = reader.connection.execute("SELECT size_bytes FROM archive").fetchone()[0]
         return Counts(patients, studies, series, instances, size_bytes)
+
+    def add_index(self, path: TagPath) -> None:
+        self._writer.run(lambda connection: sqlite_added.add(connection, path))
+
+    def fill_index(self, path: TagPath) -> bool:
+        return self._writer.run(lambda connection: sqlite_added.fill(connection, path))
+
+    def drop_index(self, path: TagPath) -> None:
+        self._writer.run(lambda connection: sqlite_added.drop(connection, path))
+        while self._writer.run(sqlite_added.sweep):
+            pass
+
+    def added_indexes(self) -> list[AddedIndex]:
+        with self._reading() as reader:
+            return sqlite_added.listed(reader.connection)
 
     def clear(self) -> None:
         self._writer.run(sqlite_write.clear)

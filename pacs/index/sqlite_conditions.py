@@ -44,12 +44,12 @@ class Slots:
     """The Python side of a connection's conditions."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._slots: list[Slot] = []
 
     def is_any(self, table: str, condition: str) -> bool:
         """Whether some row meets a condition that an index answers; holds for the transaction."""
-        found = self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})")
+        found = self.connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})")
         return bool(found.fetchone()[0])
 
     def add(self, function: Slot) -> int:
@@ -126,17 +126,17 @@ class _Columns:
                     *self._in_lists(asked),
                 )
             case OneOf() | Between():
-                return self._any_of([_plain(name, kind, asked), *self._in_lists(asked)], is_narrow=True)
+                return self._any_of([plain(name, kind, asked), *self._in_lists(asked)], is_narrow=True)
             case Glob():
-                return self._any_of([_plain(name, kind, asked), *self._in_lists(asked)], is_narrow=asked.prefix != "")
+                return self._any_of([plain(name, kind, asked), *self._in_lists(asked)], is_narrow=asked.prefix != "")
             case _:
                 return NEVER
 
     def _on_name(self, asked: Name, groups: tuple[tuple[OneOf | Glob, ...] | None, ...], either: bool) -> Condition:
         if not either:
             pairs = zip(self._names, groups, strict=True)
-            plain = _both(*(_group(name, wanted) for name, wanted in pairs if wanted is not None))
-            return self._any_of([plain, *self._in_lists(asked)], is_narrow=False)
+            on_groups = _both(*(_group(name, wanted) for name, wanted in pairs if wanted is not None))
+            return self._any_of([on_groups, *self._in_lists(asked)], is_narrow=False)
         wanted = groups[0]
         used = [
             name
@@ -145,7 +145,7 @@ class _Columns:
         ]
         if wanted is None:
             return self._any_of([*(_group(name, None) for name in used), *self._in_lists(asked)], is_narrow=False)
-        parts = [_plain(name, Kind.NAME, one) for name in used for one in wanted]
+        parts = [plain(name, Kind.NAME, one) for name in used for one in wanted]
         is_narrow = all(isinstance(one, OneOf) or one.prefix != "" for one in wanted)
         return self._any_of([*parts, *self._in_lists(asked)], is_narrow)
 
@@ -165,7 +165,7 @@ class _Columns:
         return (f"{self._alias}.id IN ({sources})", [value for _, values in conditions for value in values])
 
 
-def _plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:
+def plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:
     """On columns that hold the one value."""
     match asked:
         case OneOf(values):
@@ -206,7 +206,7 @@ def _after(prefix: str) -> str:
 def _group(name: str, wanted: Iterable[OneOf | Glob] | None) -> Condition:
     if wanted is None:
         return (f"{name} < {_LISTS}", [])
-    return _either(*(_plain(name, Kind.NAME, one) for one in wanted))
+    return _either(*(plain(name, Kind.NAME, one) for one in wanted))
 
 
 def _combined(slots: Slots, day: str, alias: str, time_path: TagPath, matcher: CombinedRange) -> Condition:

@@ -158,9 +158,6 @@ def _take(whole: dict[str, Any], tags: Iterable[str], found: dict[str, Any]) -> 
         if "@" not in tag:
             if tag in whole:
                 found[tag] = whole[tag]
-                creator = f"{tag[:4]}00{tag[4:6]}"
-                if tag[3] in "13579BDF" and creator in whole:
-                    found[creator] = whole[creator]
             continue
         for place in private_tags(whole, tag):
             if place in whole:

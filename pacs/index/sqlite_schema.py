@@ -110,6 +110,18 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _create_added(connection: sqlite3.Connection) -> None:
+    """Version 3: indexes over attributes outside the table (``sqlite_added``)."""
+    for statement in (
+        "CREATE TABLE added_indexes (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL UNIQUE,"
+        " filled_to INTEGER NOT NULL, complete INTEGER NOT NULL)",
+        "CREATE TABLE added_values (index_id INTEGER NOT NULL, kind TEXT NOT NULL, value NOT NULL,"
+        " instance_id INTEGER NOT NULL, PRIMARY KEY (index_id, kind, value, instance_id)) WITHOUT ROWID",
+        "CREATE INDEX added_instance ON added_values (instance_id)",
+    ):
+        connection.execute(statement)
+
+
 def _add_columns(connection: sqlite3.Connection) -> bool:
     """Columns for attributes that the table of attributes gained since the file was made; whether there were any."""
     added = False
@@ -145,4 +157,4 @@ def _add_deleted(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE UNIQUE INDEX deleted_blob ON deleted (blob_key) WHERE blob_key IS NOT NULL")
 
 
-_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create, _add_deleted)
+_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create, _add_deleted, _create_added)

@@ -14,6 +14,7 @@ from pacs.dicom.attributes import BY_TAG
 from pacs.dicom.matching import Matcher, TagPath, UidList, is_universal
 from pacs.dicom.model import Level, StoredInstance, Target
 from pacs.errors import Invalid
+from pacs.index import sqlite_added
 from pacs.index.base import Page, Query
 from pacs.index.sqlite_conditions import Condition, Slots, on_columns, on_metadata
 from pacs.index.sqlite_json import RowReader
@@ -104,7 +105,10 @@ class _Where:
                     self.by_level.setdefault(level, []).append((f"{name} = ?", [uid]))
                     self.has_uids = True
         if outside:
-            self.by_level.setdefault(Level.IMAGE, []).append(on_metadata(self.slots, outside))
+            narrowing = list(sqlite_added.conditions(self.slots.connection, outside))
+            self.by_level.setdefault(Level.IMAGE, []).extend([*narrowing, on_metadata(self.slots, outside)])
+            # The few that an added index names come first, too.
+            self.has_uids |= bool(narrowing)
 
     def at(self, level: Level) -> Condition:
         """The condition on rows of this level's table."""

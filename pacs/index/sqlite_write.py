@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
+from pacs.index import sqlite_added
 from pacs.index.base import Put, PutResult
 from pacs.index.sqlite_entities import (
     ADD_TO_PATIENT,
@@ -63,7 +64,7 @@ def holds_key(connection: sqlite3.Connection, key: str) -> bool:
 
 
 def clear(connection: sqlite3.Connection) -> None:
-    for table in (*TABLES.values(), "contents", "study_classes", "superseded", "deleted"):
+    for table in (*TABLES.values(), "contents", "study_classes", "superseded", "deleted", "added_values"):
         connection.execute(f"DELETE FROM {table}")
     # Ids go on counting: a cursor handed out before never points past what comes next.
     connection.execute("UPDATE archive SET size_bytes = 0")
@@ -188,6 +189,7 @@ def _instance(
     )
     connection.execute(_INSERT_INSTANCE if is_new else _UPDATE_INSTANCE, values)
     connection.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", (instance_id, item.metadata, item.layout))
+    sqlite_added.note(connection, instance_id, header.attributes, is_new=is_new)
 
 
 def _count(
@@ -231,6 +233,7 @@ def take_out(connection: sqlite3.Connection, target: Target) -> list[StoredInsta
     ids = orjson.dumps([row[0] for row in found]).decode()
     connection.execute("DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?))", (ids,))
     connection.execute("DELETE FROM instances WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+    sqlite_added.forget(connection, ids)
     size_bytes = sum(instance.blob.size_bytes for instance in instances)
     connection.execute("UPDATE archive SET size_bytes = size_bytes - ?", (size_bytes,))
     study_id = found[0][2]

@@ -168,7 +168,10 @@ class Qido:
                 found[path] = matcher
         keys = dict(query_keys.combine(found))
         # A private attribute comes back from the block of its creator, wherever an instance has that.
-        fields = replace(fields, tags=fields.tags | {path[0] for path in keys if "@" in path[0]})
+        tags = fields.tags | {path[0] for path in keys if "@" in path[0]}
+        # One that is asked for without it comes with whom it belongs to.
+        creators = {f"{tag[:4]}00{tag[4:6]}" for tag in tags if tag[3] in "13579BDF" and "@" not in tag}
+        fields = replace(fields, tags=tags | creators)
         within = None
         study_uid = uid_of(request, "study")
         series_uid = uid_of(request, "series")

@@ -90,7 +90,7 @@ class MetadataSink:
         for media_type, document in documents:
             if media_type == DICOM_JSON:
                 for data_set in read_json(document):
-                    self._add(lambda data_set=data_set: data_set)
+                    self._add(partial(_as_it_is, data_set))
             else:
                 # Parsed when its turn comes: as objects it is many times as large.
                 self._add(partial(from_xml, document))
@@ -181,6 +181,10 @@ class _Bulk(Mapping[str, Sequence[BulkPart]]):
             return unquote(urljoin(self._url, uri.strip()))
         except ValueError:
             return uri
+
+
+def _as_it_is(data_set: Any) -> Any:
+    return data_set
 
 
 def _uid(data_set: Any, tag: str) -> str:

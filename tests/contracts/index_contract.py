@@ -41,6 +41,12 @@ def uids(index: Index, keys: dict[TagPath, Matcher], within: Target | None = Non
     return [one.target.sop_uid for one in index.select(keys, within)]
 
 
+_ADDED: tuple[TagPath, ...] = (
+    *(("00180050",), ("00090002@ACME",), ("00091002",), ("00400275", "00400009"), ("00400275", "00401001")),
+    ("00081032", "00080100"),
+)
+
+
 class IndexContract:
     """Inherit, and give ``reopen``: a function that opens an index over the same storage each time it is called."""
 
@@ -53,6 +59,53 @@ class IndexContract:
         index = reopen()
         yield index
         index.close()
+
+    # Added indexes
+
+    def test_an_added_index_is_complete_once_all_that_was_there_is_in_it(self, index: Index) -> None:
+        index.put([record("1", "1.1", f"1.1.{number}", InstanceNumber=number) for number in range(450)])
+        path = ("00180050",)
+        index.add_index(path)
+        index.add_index(path)
+        progress = []
+        while not index.fill_index(path):
+            (one,) = index.added_indexes()
+            progress.append(one.done)
+            assert (one.path, one.is_complete, one.total) == (path, False, 450)
+        assert progress == sorted(set(progress))
+        assert progress
+        (one,) = index.added_indexes()
+        assert (one.is_complete, one.done, one.total) == (True, 450, 450)
+        assert index.fill_index(path)
+
+    def test_added_indexes_are_there_after_opening_again(self, index: Index, reopen: Reopen) -> None:
+        index.add_index(("00180050",))
+        index.add_index(("00090002@ACME",))
+        index.fill_index(("00180050",))
+        again = reopen()
+        assert again.added_indexes() == index.added_indexes()
+        assert [one.is_complete for one in again.added_indexes()] == [True, False]
+        again.close()
+
+    def test_a_dropped_index_is_gone_and_may_come_again(self, index: Index) -> None:
+        index.put([record(SliceThickness=1)])
+        path, key = ("00180050",), {("00180050",): Single("1")}
+        for _ in range(2):
+            index.add_index(path)
+            index.fill_index(path)
+            assert uids(index, key) == ["1.1.1"]
+            index.drop_index(path)
+            assert index.added_indexes() == []
+            assert uids(index, key) == ["1.1.1"]
+        with pytest.raises(NotFound):
+            index.drop_index(path)
+        with pytest.raises(NotFound):
+            index.fill_index(path)
+
+    @pytest.mark.parametrize("path", [("00100010",), ("7FE00010",), ("00400275",)])
+    def test_what_needs_or_bears_no_index_gets_none(self, index: Index, path: TagPath) -> None:
+        with pytest.raises(Invalid):
+            index.add_index(path)
 
     # Storing
 
@@ -480,9 +533,29 @@ class IndexContract:
 
     @pytest.mark.parametrize("seed", range(12))
     def test_a_random_walk_agrees_with_the_reference(self, index: Index, seed: int) -> None:
+        self._walk(index, random.Random(seed), lambda: None)
+
+    @pytest.mark.parametrize("seed", range(100, 106))
+    def test_a_random_walk_agrees_whatever_indexes_are_added_and_dropped(self, index: Index, seed: int) -> None:
         rng = random.Random(seed)
+
+        def add_or_drop() -> None:
+            path = rng.choice(_ADDED)
+            there = {one.path for one in index.added_indexes()}
+            match rng.choice("aaffd"):
+                case "a":
+                    index.add_index(path)
+                case "f" if path in there:
+                    index.fill_index(path)
+                case "d" if path in there:
+                    index.drop_index(path)
+
+        self._walk(index, rng, add_or_drop)
+
+    def _walk(self, index: Index, rng: random.Random, between: Callable[[], None]) -> None:
         model = ModelIndex()
         for _ in range(25):
+            between()
             if rng.random() < 0.75:
                 batch = [random_record(rng) for _ in range(rng.randrange(1, 5))]
                 replace = rng.random() < 0.5
