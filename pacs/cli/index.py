@@ -12,6 +12,7 @@ from pydicom import datadict
 from pacs.cli import console
 from pacs.dicom.keys import resolve
 from pacs.dicom.matchers import TagPath
+from pacs.errors import Invalid, NotFound
 
 _NOTES = """\
 TAG is a keyword (SliceThickness), a tag (00180050), an attribute within sequences
@@ -93,7 +94,10 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_drop(arguments: argparse.Namespace) -> int:
     path = resolve(arguments.tag)
     with _archive(arguments) as archive:
-        archive.index.drop_index(path)
+        try:
+            archive.index.drop_index(path)
+        except NotFound as error:
+            raise Invalid(f"{_name(path)}: {error}", "tag") from error
     if arguments.json:
         console.print_json({"tag": _name(path), "dropped": True})
     else:

@@ -240,7 +240,7 @@ def _number(parameters: MultiMapping[str], name: str, default: int, *, least: in
     if name not in parameters:
         return default
     text = parameters[name].strip()
-    if not (text.isascii() and text.isdigit()) or len(text) > 30 or int(text) < least:
+    if not (text.isascii() and text.isdigit()) or len(text) > 1000 or int(text) < least:
         raise Invalid(f"{name} must be a whole number, at least {least}", name)
     return int(text)
 

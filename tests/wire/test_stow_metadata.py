@@ -421,6 +421,10 @@ def without_addresses(data_set: dict[str, Any], url: str) -> Any:
             element = {**element, "BulkDataURI": element["BulkDataURI"].removeprefix(url)}
         if element["vr"] == "SQ":
             element = {**element, "Value": [without_addresses(item, url) for item in element.get("Value", ())]}
+        if "InlineBinary" in element:
+            # Of even length (PS3.5 7.1.1), whatever a file had.
+            raw = base64.b64decode(element["InlineBinary"])
+            element = {**element, "InlineBinary": base64.b64encode(raw + b"\0" * (len(raw) % 2)).decode()}
         if tag == "7FE00010":
             element = {**element, "vr": "O?"}  # encapsulated ones are OB (PS3.5 A.4), whatever a file had
         found[tag] = element
