@@ -90,7 +90,7 @@ def check_charset(query_values: Iterable[str]) -> None:
 
 def parse_media_type(text: str) -> MediaType:
     """Parse ``type/subtype; name=value; name="va;lue"``. Raises Invalid when there is no type/subtype."""
-    name, *rest = split_outside_quotes(text, ";")
+    name, *rest = split_outside_quotes(text, ";") or [""]
     name = name.lower()
     main, slash, sub = name.partition("/")
     if name == "*":

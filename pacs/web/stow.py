@@ -73,8 +73,9 @@ class Stow:
             raise TooLarge(f"The request is larger than {self._max_body_bytes} bytes")
         caller = self._links.caller(request)
         kind = _kind(media)
-        url = str(request.url.with_query(None))
-        sink = InstanceSink(self._store) if kind == DICOM else MetadataSink(self._store, kind, url)
+        sink = (
+            InstanceSink(self._store) if kind == DICOM else MetadataSink(self._store, kind, self._links.here(request))
+        )
         receiver = await self._bridge.run(Receiver, sink, reader, self._max_body_bytes, inflater, media.name)
         try:
             await self._receive(request, receiver, caller, study_uid)

@@ -219,7 +219,7 @@ def test_sequence_and_private_keys_by_c_find(full: Full) -> None:
     )
     with association(full.server, {STUDY_ROOT_FIND: [EXPLICIT_LITTLE]}) as opened:
         assert c_find_bytes(opened, encode_data_set(identifier, EXPLICIT_LITTLE), STUDY_ROOT_FIND) == (0, 1)
-    assert full.find("TriggerTime=3", "TriggerTime") == [3]
+    assert full.find("TriggerTime=3") == [3]
 
 
 def test_sequence_and_private_attributes_come_back(full: Full) -> None:
