@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -319,6 +321,23 @@ def test_nothing_is_left_in_the_incoming_folder(archive: Server) -> None:
     assert post(archive, with_pixels(), bulk=[bulk_part("other", b"x" * 1000)]).status_code == 409
     assert post(archive, with_pixels(), bulk=[bulk_part("bulk/1", encoded("jls"), "image/jls")]).status_code == 200
     assert not list((archive.data / "incoming").iterdir())
+
+
+def test_a_client_that_goes_half_way_leaves_nothing(archive: Server) -> None:
+    body = body_of([*metadata_parts([with_pixels()], JSON), bulk_part("bulk/1", bytes(3 << 20))])
+    head = (
+        f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        f'Content-Type: multipart/related; type="{JSON}"; boundary=metadata-boundary-3f1c\r\n\r\n'
+    )
+    with socket.create_connection(("127.0.0.1", archive.http_port)) as client:
+        client.sendall(head.encode() + body[: 2 << 20])
+        deadline = time.monotonic() + 20
+        while not list((archive.data / "incoming").glob("*.bulk")):
+            assert time.monotonic() < deadline, "nothing was received"
+            time.sleep(0.01)
+    while list((archive.data / "incoming").iterdir()):
+        assert time.monotonic() < deadline, "something is left"
+        time.sleep(0.01)
 
 
 def test_a_cut_off_request_stores_what_was_whole(archive: Server) -> None:
