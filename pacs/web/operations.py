@@ -13,7 +13,7 @@ from pacs.dicom.model import Target
 from pacs.imaging.forms import DOCUMENT_TYPES, FILM_TYPES, TEXT_TYPES
 from pacs.imaging.options import ANNOTATIONS, ICC_PROFILES, MAX_SIDE, MEDIA_TYPES, WINDOW_FUNCTIONS
 from pacs.web.archive_zip import ZIP
-from pacs.web.negotiate import DICOM, DICOM_JSON, MULTIPART, OCTET_STREAM
+from pacs.web.negotiate import DICOM, DICOM_JSON, DICOM_XML, MULTIPART, OCTET_STREAM
 
 PROBLEM = "application/problem+json"
 JSON = "application/json"
@@ -157,7 +157,7 @@ _WADO_URI_ANSWERS = _one_body(DICOM, *_SHOWN)
 
 
 def _searches() -> list[Operation]:
-    answers = {200: (DICOM_JSON, JSON), 204: _NOTHING, 406: (PROBLEM,)}
+    answers = {200: (DICOM_JSON, JSON, MULTIPART), 204: _NOTHING, 304: _NOTHING, 406: (PROBLEM,)}
     paths = {
         "/patients": "Patients",
         "/studies": "Studies",
@@ -179,12 +179,12 @@ def _searches() -> list[Operation]:
 
 def _stores() -> list[Operation]:
     answers = {
-        200: (DICOM_JSON,),
-        202: (DICOM_JSON,),
-        409: (DICOM_JSON, PROBLEM),
+        200: (DICOM_JSON, JSON, DICOM_XML),
+        202: (DICOM_JSON, JSON, DICOM_XML),
+        409: (DICOM_JSON, JSON, DICOM_XML, PROBLEM),
         **dict.fromkeys((406, 408, 413, 415), (PROBLEM,)),
     }
-    bodies = (MULTIPART, DICOM)
+    bodies = (MULTIPART, DICOM, DICOM_JSON, DICOM_XML)
     return [
         Operation("POST", "/studies", "storeInstances", "STOW-RS", "Store instances", "10.5", answers, (), bodies),
         Operation("POST", _STUDY, "storeStudy", "STOW-RS", "Store into a study", "10.5", answers, (), bodies),
@@ -195,7 +195,7 @@ def _retrieves() -> list[Operation]:
     found = []
     for name, path in _LEVELS:
         files = {**_one_body(MULTIPART, DICOM, ZIP), 206: (MULTIPART, DICOM, ZIP)}
-        metadata = _one_body(DICOM_JSON, JSON)
+        metadata = _one_body(DICOM_JSON, JSON, MULTIPART, *([DICOM_XML] if path == _INSTANCE else []))
         found += [
             Operation("GET", path, f"retrieve{name}", "WADO-RS", f"{name}: files", "10.4.1.1.1", files, ("accept",)),
             Operation(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import orjson
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -53,6 +54,21 @@ def _multipart(context: Any, value: Any) -> bytes:
 @schemathesis.serializer("application/dicom")
 def _dicom(context: Any, value: Any) -> bytes:
     return bytes(128) + b"DICM" + _bytes(value)
+
+
+@schemathesis.serializer("application/dicom+json")
+def _json(context: Any, value: Any) -> bytes:
+    """Now a data set with a made-up value, now rubbish."""
+    content = _bytes(value)
+    if len(content) % 3 == 0:
+        return content
+    return orjson.dumps([{"00100010": {"vr": "PN", "Value": [content.decode("utf-8", "replace")]}, "00100020": None}])
+
+
+@schemathesis.serializer("application/dicom+xml")
+def _xml(context: Any, value: Any) -> bytes:
+    content = _bytes(value)
+    return content if len(content) % 3 == 0 else b"<NativeDicomModel>" + content + b"</NativeDicomModel>"
 
 
 def _bytes(value: Any) -> bytes:
