@@ -1,9 +1,8 @@
-"""WADO-RS: frames and bulk data (PS3.18 10.4.1.1.4 to 10.4.1.1.6)."""
+"""WADO-RS: frames (PS3.18 10.4.1.1.6)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from http import HTTPStatus
 
 from aiohttp import web
 
@@ -11,7 +10,7 @@ from pacs import __version__
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.model import StoredInstance, Target
 from pacs.errors import NotAcceptable, NotFound
-from pacs.services.retrieve import BulkContent, Retrieve
+from pacs.services.retrieve import Retrieve
 from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
@@ -25,7 +24,7 @@ _MOST_A_GROUP = 64
 
 
 class Frames:
-    """Frames of an instance, and values that its metadata name by BulkDataURI."""
+    """Frames of an instance."""
 
     def __init__(self, retrieve: Retrieve, bridge: Bridge, links: Links) -> None:
         self._retrieve = retrieve
@@ -35,10 +34,7 @@ class Frames:
     def routes(self) -> list[web.RouteDef]:
         """Paths below the API root."""
         instance = "/studies/{study}/series/{series}/instances/{instance}"
-        return [
-            web.get(f"{instance}/frames/{{frames}}", self.frames),
-            web.get(f"{instance}/bulkdata/{{path:.+}}", self.bulkdata),
-        ]
+        return [web.get(f"{instance}/frames/{{frames}}", self.frames)]
 
     async def frames(self, request: web.Request) -> web.StreamResponse:
         """A stored codestream goes out as it is when the client takes it, else native pixels."""
@@ -96,51 +92,6 @@ class Frames:
             read=lambda offset, length: single.cut(pieces(), offset, length),
             headers={"Vary": "Accept", "Content-Location": location},
         )
-
-    async def bulkdata(self, request: web.Request) -> web.StreamResponse:
-        """One value; a byte range of it also within a multipart answer, as clients ask for that too."""
-        ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
-        target = target_of(request)
-        path = "/".join(
-            piece.upper() if len(piece) == 8 else piece for piece in request.match_info["path"].strip("/").split("/")
-        )
-        (instance, *_), _ = await self._bridge.run(self._look, request, target)
-        content = await self._bridge.run(self._retrieve.bulkdata, target, path)
-        offer = choose(ranges, _bulk_offers(content))
-        etag = single.etag_of(__version__, instance.blob.digest, path, str(offer))
-        if not offer.multipart:
-
-            def read(offset: int, length: int | None) -> Iterator[bytes]:
-                if (offset, length) == (0, None):
-                    return content.chunks
-                # Deferred to the thread that reads: opening may decode.
-                return _later(self._retrieve, target, path, offset, length)
-
-            return await single.answer(
-                request,
-                self._bridge,
-                etag=etag,
-                media_type=str(offer),
-                size_bytes=content.size_bytes,
-                read=read,
-                headers={"Vary": "Accept", "Content-Location": self._links.here(request)},
-            )
-        writer = Writer()
-        fields = {"Content-Location": self._links.here(request)}
-        status = HTTPStatus.OK
-        wanted = single.asked_range(request, etag)
-        if wanted is not None:
-            span = single.resolve_range(wanted, content.size_bytes)
-            if span is None:
-                outside = {"Content-Range": f"bytes */{content.size_bytes}"}
-                return web.Response(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=outside)
-            content = await self._bridge.run(self._retrieve.bulkdata, target, path, *span)
-            status = HTTPStatus.PARTIAL_CONTENT
-            fields["Content-Range"] = f"bytes {span[0]}-{span[0] + span[1] - 1}/{content.size_bytes}"
-        headers = {"Content-Type": writer.content_type(offer.media_type), "Vary": "Accept"}
-        response = web.StreamResponse(status=status, headers=headers)
-        part_type = str(Offer(offer.media_type, offer.transfer_syntax_uid))
-        return await self._bridge.send(request, response, _one_part(writer, part_type, fields, content.chunks))
 
     def _look(self, request: web.Request, target: Target) -> tuple[list[StoredInstance], int]:
         found = self._retrieve.instances(target, self._links.caller(request))
@@ -218,22 +169,3 @@ def _may_want_encoding(media: MediaType) -> bool:
     if media.q <= 0:
         return False
     return media.content.startswith("image/") or media.parameters.get("transfer-syntax", "*") != "*"
-
-
-def _bulk_offers(content: BulkContent) -> list[Offer]:
-    types = dict.fromkeys((content.media_type, OCTET_STREAM))
-    # A transfer syntax says something about encapsulated pixel data only; any other value has none.
-    uid = content.transfer_syntax_uid if syntaxes.find(content.transfer_syntax_uid).encapsulated else ""
-    forms = [Offer(media_type, uid, multipart) for multipart in (False, True) for media_type in types]
-    # Asked without a transfer syntax, an encapsulated value is still the only one there is.
-    return forms + [Offer(form.media_type, "", form.multipart) for form in forms if uid]
-
-
-def _later(retrieve: Retrieve, target: Target, path: str, offset: int, length: int | None) -> Iterator[bytes]:
-    yield from retrieve.bulkdata(target, path, offset, length).chunks
-
-
-def _one_part(writer: Writer, part_type: str, fields: dict[str, str], chunks: Iterator[bytes]) -> Iterator[bytes]:
-    yield writer.part(part_type, fields)
-    yield from chunks
-    yield writer.end()

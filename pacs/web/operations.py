@@ -218,6 +218,16 @@ def _retrieves() -> list[Operation]:
                 {**_one_body(MULTIPART), 206: (MULTIPART,)},
                 ("accept",),
             ),
+            Operation(
+                "GET",
+                f"{path}/bulkdata",
+                f"retrieve{name}Bulkdata",
+                "WADO-RS",
+                f"{name}: all bulk data",
+                "10.4.1.1.5",
+                _one_body(MULTIPART),
+                ("accept",),
+            ),
         ]
     for name, path in (*_LEVELS, ("Frames", f"{_INSTANCE}/frames/{{frames}}")):
         pictures = _one_body(*_SHOWN, MULTIPART)

@@ -21,6 +21,7 @@ from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 from pacs.web import problem
 from pacs.web.bridge import Bridge
+from pacs.web.bulkdata import BulkData
 from pacs.web.capabilities import Capabilities
 from pacs.web.cors import Cors
 from pacs.web.delete import DeleteResources
@@ -128,6 +129,7 @@ class WebServer:
             *Wado(retrieve, bridge, links).routes(),
             *Metadata(retrieve, bridge, links).routes(),
             *Frames(retrieve, bridge, links).routes(),
+            *BulkData(retrieve, bridge, links).routes(),
             *PixelData(retrieve, bridge, links).routes(),
             *rendered.routes(),
             *(DeleteResources(delete, bridge, links).routes() if delete is not None else ()),
