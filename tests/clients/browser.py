@@ -54,7 +54,9 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 # Chromium reads commands from file descriptor 3 and writes to 4.
-_ONTO_3_AND_4 = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+_ONTO_3_AND_4 = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 
 
 @dataclass(slots=True)
@@ -143,8 +145,8 @@ class Browser:
             data = json.dumps(message).encode() + b"\0"
             while data:
                 data = data[os.write(self._out, data) :]
-            there = self._news.wait_for(lambda: number in self._replies or self._ended(), _COMMAND_TIMEOUT_S)
-            assert there and number in self._replies, f"{method}: no answer of Chromium\n{self._log()}"
+            self._news.wait_for(lambda: number in self._replies or self._ended(), _COMMAND_TIMEOUT_S)
+            assert number in self._replies, f"{method}: no answer of Chromium\n{self._log()}"
             reply = self._replies.pop(number)
         assert "error" not in reply, f"{method}: {reply['error']}"
         return reply["result"]
@@ -167,6 +169,8 @@ class Browser:
                         _note(page.seen, message["method"], message["params"])
                     self._news.notify_all()
         os.close(self._in)
+        with self._news:
+            self._news.notify_all()
 
 
 class Page:

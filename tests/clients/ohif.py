@@ -6,7 +6,6 @@ import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -99,5 +98,5 @@ class _Handler(SimpleHTTPRequestHandler):
             self.path = "/index.html"  # the viewer's own routes, such as /viewer
         super().do_GET()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Quiet: Chromium's own record of its requests is what the tests look at."""

@@ -3,8 +3,8 @@
 Where they may differ, and why:
 
 * Bulk data: dcm2json writes it inline, /metadata points at it. What the pointer leads to has to be what dcm2json wrote.
-* Compressed pixel data: dcm2json refuses them, so dcmodify takes them (and padding behind) out of its file; what /metadata point at has to be the
-  value in the file.
+* Compressed pixel data: dcm2json refuses them, so dcmodify takes them (and padding behind them) out of its file; what
+  /metadata point at has to be the value in the file.
 * Specific Character Set: the JSON is UTF-8 throughout, and so say /metadata (PS3.18 F.2.1); dcm2json changes only the
   outermost, pydicom none.
 * FL and FD: dcm2json prints nine digits and, for FD, may miss the last bit; /metadata hold the number that is stored.

@@ -16,7 +16,6 @@ from pydicom.pixels import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian
 
 from tests.clients import wheel
-from tests.clients.wheel import WheelFile
 from tests.server import Server
 from tests.wire.clients import data_set_of
 

@@ -1,4 +1,4 @@
-"""OHIF (npm @ohif/app) in Chromium: what a radiologist would see of this archive. Screenshots stay in tests/artefacts."""
+"""OHIF (npm @ohif/app) in Chromium: what a radiologist sees of this archive. Screenshots stay in tests/artefacts."""
 
 from __future__ import annotations
 
