@@ -141,11 +141,7 @@ def test_retrieves_frames_compressed_or_not_whichever_is_stored(client: Client) 
     path = files["MR_small_jp2klossless.dcm"]
     client.call("storeInstances", {"datasets": [path.read_bytes()]})
     stored = pydicom.dcmread(path)
-    uids = {
-        "studyInstanceUID": stored.StudyInstanceUID,
-        "seriesInstanceUID": stored.SeriesInstanceUID,
-        "sopInstanceUID": stored.SOPInstanceUID,
-    }
+    uids = uids_of(path.read_bytes())
     either = [
         {"mediaType": "image/jp2", "transferSyntaxUID": "1.2.840.10008.1.2.4.90"},
         {"mediaType": "application/octet-stream", "transferSyntaxUID": "1.2.840.10008.1.2.1"},
@@ -154,6 +150,19 @@ def test_retrieves_frames_compressed_or_not_whichever_is_stored(client: Client) 
     assert client.call("retrieveInstanceFrames", {**uids, "frameNumbers": [1], "mediaTypes": either}) == [codestream]
     native = stored.pixel_array.tobytes()
     assert client.call("retrieveInstanceFrames", {**uids, "frameNumbers": [1], "mediaTypes": either[1:]}) == [native]
+
+
+def test_calls_high_throughput_jpeg_2000_by_a_name_of_its_own(client: Client) -> None:
+    # It asks for image/jhc, where PS3.18 has image/jphc; and asks for both at once only when there are two types.
+    syntax = "1.2.840.10008.1.2.4.201"
+    file = builders.encapsulated([b"codestream"], transfer_syntax=syntax)
+    client.call("storeInstances", {"datasets": [file]})
+    either = [
+        {"mediaType": "image/jhc", "transferSyntaxUID": syntax},
+        {"mediaType": "application/octet-stream", "transferSyntaxUID": "1.2.840.10008.1.2.1"},
+    ]
+    asked = {**uids_of(file), "frameNumbers": [1], "mediaTypes": either}
+    assert client.call("retrieveInstanceFrames", asked) == [b"codestream"]
 
 
 def test_retrieves_pictures(client: Client) -> None:
@@ -178,7 +187,11 @@ def picture(answer: Any) -> Image.Image:
 
 
 def clip() -> dict[str, str]:
-    read = pydicom.dcmread(BytesIO(CLIP), stop_before_pixels=True)
+    return uids_of(CLIP)
+
+
+def uids_of(file: bytes) -> dict[str, str]:
+    read = pydicom.dcmread(BytesIO(file), stop_before_pixels=True)
     return {
         "studyInstanceUID": read.StudyInstanceUID,
         "seriesInstanceUID": read.SeriesInstanceUID,
