@@ -220,6 +220,12 @@ class Page:
         wheel = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": delta}
         self.call("Input.dispatchMouseEvent", wheel)
 
+    def choose_files(self, selector: str, paths: list[Path]) -> None:
+        """Fill an ``<input type="file">`` as its dialog would."""
+        found = self.call("Runtime.evaluate", {"expression": f"document.querySelector({json.dumps(selector)})"})
+        files = {"files": [str(path) for path in paths], "objectId": found["result"]["objectId"]}
+        self.call("DOM.setFileInputFiles", files)
+
     def close(self) -> None:
         self._browser.call("Target.closeTarget", {"targetId": self._target})
 

@@ -20,7 +20,7 @@ from tests.clients.browser import Browser, Page
 from tests.clients.needs import needs
 from tests.clients.ohif import Ohif
 from tests.server import PROJECT, Server
-from tests.wire.clients import stow
+from tests.wire.clients import qido, stow
 
 pytestmark = needs("chromium", "npm", npm_packages=["@ohif/app"])
 
@@ -92,6 +92,17 @@ def test_the_study_list_shows_the_studies_and_filters_them(desk: Desk) -> None:
     page.close()
 
 
+def test_the_study_list_filters_by_several_modalities(desk: Desk) -> None:
+    page = desk.open("/?modalities=CT,US")
+    page.wait_for(f"!!{CENTRE_OF_TEXT}('Phantom, Disc') && !!{CENTRE_OF_TEXT}('PLA')")
+    assert any("ModalitiesInStudy=CT%2CUS" in exchange.url for exchange in page.seen.exchanges.values())
+    page.close()
+    page = desk.open("/?modalities=MR,CT")
+    page.wait_for(f"!!{CENTRE_OF_TEXT}('Phantom, Disc') && !{CENTRE_OF_TEXT}('PLA')")
+    check_requests(desk, page)
+    page.close()
+
+
 def test_a_ct_series_is_shown_slice_by_slice(desk: Desk) -> None:
     page = desk.open_study(desk.ct_study_uid)
     page.wait_for("/I:\\s*\\d+ \\(1\\/12\\)/.test(document.body.innerText)")
@@ -159,6 +170,25 @@ def test_an_encapsulated_pdf_is_shown(desk: Desk) -> None:
     column = grey[:, columns[len(columns) // 2]]
     last_white = int(np.flatnonzero(column > 250)[-1])
     assert column[last_white + 10 : last_white + 150].max() < 5
+    check_requests(desk, page)
+    page.close()
+
+
+def test_files_are_uploaded_from_the_study_list(desk: Desk, tmp_path: Path) -> None:
+    files = phantoms.ct_series(PatientID="UPLOADED", PatientName="Up^Loaded")[:3]
+    paths = [tmp_path / f"{number}.dcm" for number in range(len(files))]
+    for path, file in zip(paths, files, strict=True):
+        path.write_bytes(file)
+    page = desk.open()
+    page.click(*page.wait_for(f"{CENTRE_OF_TEXT}('Upload')"))
+    page.wait_for("!!document.querySelector('input[type=file]')")
+    page.choose_files("input[type=file]", paths)
+    deadline = time.monotonic() + 30
+    while len(qido(desk.server, "/instances", {"PatientID": "UPLOADED"})) < len(files):
+        assert time.monotonic() < deadline, page.run("document.body.innerText")
+        time.sleep(0.2)
+    page.wait_for("document.body.innerText.includes('3 files completed')")
+    page.screenshot(ARTEFACTS / "ohif-upload.png")
     check_requests(desk, page)
     page.close()
 
