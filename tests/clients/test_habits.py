@@ -70,6 +70,14 @@ def test_searches_of_study_lists_find_the_study(wheel_archive: Server, query: st
     assert CT.study_uid in {row["0020000D"]["Value"][0] for row in json.loads(body)}
 
 
+def test_a_study_without_modality_does_not_break_the_list_of_ohif(wheel_archive: Server) -> None:
+    """It reads the length of Modalities in Study wherever the attribute is there, and else shows no study at all."""
+    odd = FILES["test_files/SC_jpeg_no_color_transform.dcm"]
+    rows = json.loads(ask(wheel_archive, f"/studies?{OHIF_LIST}", "application/dicom+json")[2])
+    assert "00080061" not in next(row for row in rows if row["0020000D"]["Value"] == [odd.study_uid])
+    assert all(row["00080061"]["Value"] for row in rows if "00080061" in row)
+
+
 @pytest.mark.parametrize(
     "accept",
     [

@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from tests import builders
 from tests.clients import phantoms
 from tests.clients.browser import Browser, Page
 from tests.clients.needs import needs
@@ -99,6 +100,19 @@ def test_the_study_list_filters_by_several_modalities(desk: Desk) -> None:
     page.close()
     page = desk.open("/?modalities=MR,CT")
     page.wait_for(f"!!{CENTRE_OF_TEXT}('Phantom, Disc') && !{CENTRE_OF_TEXT}('PLA')")
+    check_requests(desk, page)
+    page.close()
+
+
+def test_a_study_without_any_modality_does_not_break_the_study_list(desk: Desk) -> None:
+    odd = builders.ct(rows=32, columns=32, Modality=..., PatientID="ODD", PatientName="Odd^Study")
+    assert stow(desk.server, [odd]).status_code == 200
+    page = desk.open()
+    page.wait_for(f"!!{CENTRE_OF_TEXT}('Odd, Study') && !!{CENTRE_OF_TEXT}('PLA')", timeout_s=20)
+    check_requests(desk, page)
+    page.close()
+    page = desk.open_study(str(pydicom.dcmread(BytesIO(odd)).StudyInstanceUID))
+    page.wait_for("document.body.innerText.includes('1/1')")
     check_requests(desk, page)
     page.close()
 
