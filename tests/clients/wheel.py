@@ -76,12 +76,10 @@ def files() -> list[WheelFile]:
 def _made(name: str, data: bytes) -> WheelFile:
     read = pydicom.dcmread(BytesIO(data), force=True)
     if missing := [keyword for keyword in _NEEDED if not read.get(keyword)]:
-        # An empty one at the place of a pixel-less header would be no header any more.
         for keyword in missing:
             setattr(read, keyword, _NEEDED[keyword])
         read.file_meta.MediaStorageSOPClassUID = read.SOPClassUID
         read.file_meta.MediaStorageSOPInstanceUID = read.SOPInstanceUID
-        # Group 4 belongs to DICOMDIRs alone, and their offsets hold no longer.
         written = BytesIO()
         read.save_as(written, enforce_file_format=False)
         data = written.getvalue()
