@@ -76,9 +76,11 @@ def from_parameter(name: str, values: Sequence[str], *, fuzzy: bool = False) -> 
     """One QIDO key, a parameter that is repeated with all its values. Raises Invalid whose subject is ``name``."""
     path = resolve(name)
     vr = vr_of(path)
-    # A comma parts UIDs only: it is an ordinary character of every other VR (PS3.18 8.3.4.1).
-    texts = [part for value in values for part in (re.split(r"[,\\]", value) if vr == "UI" else [value])]
-    return path, _any_of([_from_text(text, vr, name, fuzzy) for text in texts if vr != "UI" or text.strip()])
+    # A comma parts UIDs (PS3.18 8.3.4.1), and codes, which cannot hold one: OHIF asks for ModalitiesInStudy=CT,US. It
+    # is an ordinary character of every other VR.
+    is_list = vr in ("UI", "CS")
+    texts = [part for value in values for part in (re.split(r"[,\\]", value) if is_list else [value])]
+    return path, _any_of([_from_text(text, vr, name, fuzzy) for text in texts if not is_list or text.strip()])
 
 
 def resolve(name: str) -> TagPath:

@@ -25,6 +25,7 @@ _ALIASES = {
     "image/dicom+jpeg-jpx": "image/jp2",
     "image/jpg": "image/jpeg",
     "image/htj2k": "image/jphc",
+    "image/jhc": "image/jphc",
 }
 
 

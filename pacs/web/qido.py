@@ -27,6 +27,7 @@ from pacs.web.target import uid_of
 from pacs.web.warning import warnings
 
 _RETRIEVE_URL, _RETRIEVE_AE_TITLE, _AVAILABILITY = "00081190", "00080054", "00080056"
+_MODALITIES = "00080061"
 _PATIENT_ID, _STUDY_UID, _SERIES_UID, _SOP_UID = "00100020", "0020000D", "0020000E", "00080018"
 _UNIQUE = {
     Level.PATIENT: frozenset({_PATIENT_ID}),
@@ -198,6 +199,9 @@ class Qido:
         if query.level is Level.PATIENT:
             return row
         attributes = orjson.loads(row)
+        if not _value(attributes, _MODALITIES):
+            # Without a value it is left out: it is counted, not stored, and OHIF's study list fails on an empty one.
+            attributes.pop(_MODALITIES, None)
         within = query.within
         study_uid = _value(attributes, _STUDY_UID) or (within.study_uid if within else "")
         series_uid = sop_uid = None
