@@ -19,6 +19,7 @@ _BOUNDARY = "bench-boundary-5e1f"
 _SMALL_REPEATS = 20  # short requests are timed several times; one figure is their mean
 BACKGROUND_STUDIES = 300
 SERIES_SLICES = 100
+LONG_SERIES_SLICES = 1000
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,17 @@ class Material:
     def __init__(self, folder: Path, files: int) -> None:
         self.files = files
         self._template = Template()
+        self._small = Template(16, patient_name="Long^Series")
         self._folder = folder
         self._next_study = 1
         self._next_number = 1
         self.background = folder / "background"
         self.one = folder / "one"
         self.quarters = [folder / f"four-{i}" for i in range(4)]
+        self.long = folder / "long"
         self.body = b""
         self.stow_study = 0
+        self.long_study = 0
         self._make_background()
 
     def renew(self) -> None:
@@ -52,6 +56,8 @@ class Material:
         self._fill(self.one, self.files)
         for quarter in self.quarters:
             self._fill(quarter, self.files // 4)
+        self.long_study = self._take_study()
+        self._write(self.long, self._small, self._slices(self.long_study, LONG_SERIES_SLICES))
         self.stow_study = self._take_study()
         parts = [self._template.stamp(slice_) for slice_ in self._slices(self.stow_study, SERIES_SLICES)]
         self.body = _multipart(parts)
@@ -77,15 +83,18 @@ class Material:
             small.write(self.background / f"{index:04d}.dcm", slice_)
 
     def _fill(self, folder: Path, count: int) -> None:
+        slices = [s for _ in range(0, count, SERIES_SLICES) for s in self._slices(self._take_study(), SERIES_SLICES)]
+        self._write(folder, self._template, slices[:count])
+
+    def _write(self, folder: Path, template: Template, slices: list[Slice]) -> None:
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        slices = [s for _ in range(0, count, SERIES_SLICES) for s in self._slices(self._take_study(), SERIES_SLICES)]
-        for index, slice_ in enumerate(slices[:count]):
+        for index, slice_ in enumerate(slices):
             path = folder / f"{index:04d}.dcm"
             if is_new:
-                self._template.write(path, slice_)
+                template.write(path, slice_)
             else:
-                self._template.restamp(path, slice_)
+                template.restamp(path, slice_)
 
     def _take_study(self) -> int:
         self._next_study += 1
@@ -146,6 +155,16 @@ def qido_study_by_uid(peer: Peer, material: Material) -> float:
 def metadata(peer: Peer, material: Material) -> float:
     path = f"/studies/{material.study_uid}/series/{material.series_uid}/metadata"
     return _get_json(peer, path, SERIES_SLICES, repeats=1)
+
+
+def long_metadata_after_store(peer: Peer, material: Material) -> float:
+    _storescu(peer, material.long).wait_ok()  # not timed
+    return long_metadata(peer, material)
+
+
+def long_metadata(peer: Peer, material: Material) -> float:
+    path = f"/studies/{study_uid(material.long_study)}/series/{series_uid(material.long_study)}/metadata"
+    return _get_json(peer, path, LONG_SERIES_SLICES, repeats=1)
 
 
 def wado_study(peer: Peer, material: Material) -> float:
@@ -217,6 +236,8 @@ def rows(files: int) -> list[Row]:
         Row("find", "C-FIND, 100 images of a series (findscu)", find_images, per_second(SERIES_SLICES)),
         Row("move", "C-MOVE, 100 slices (movescu, storescp)", move, rate(SERIES_SLICES)),
         Row("get", "C-GET, 100 slices (getscu)", get, rate(SERIES_SLICES)),
+        Row("long1", "WADO-RS series metadata, 1,000 instances, first time", long_metadata_after_store),
+        Row("long2", "WADO-RS series metadata, 1,000 instances, second time", long_metadata),
     ]
 
 

@@ -206,12 +206,10 @@ class Store:
 def _check(header: Header, command: FileMeta | None, study_uid: str | None) -> None:
     target = header.target
     if study_uid is not None and target.study_uid != study_uid:
-        raise StudyMismatch(
-            "StudyInstanceUID is not that of the request's URL", header.sop_class_uid, target.sop_uid or ""
-        )
+        raise StudyMismatch("Study Instance UID is not the URL's", header.sop_class_uid, target.sop_uid or "")
     if command is not None and (header.sop_class_uid, target.sop_uid) != (command.sop_class_uid, command.sop_uid):
         raise ClassMismatch(
-            "SOP Class or Instance UID of the data set is not that of the command",
+            "SOP UIDs of the data set are not those of the command",
             command.sop_class_uid,
             command.sop_uid,
         )
@@ -252,7 +250,7 @@ def _mended_meta(spool: Spool, header: Header) -> FileMeta | None:
 
 def _conflict(header: Header) -> Conflict:
     return Conflict(
-        "an instance with this SOP Instance UID and other content is already stored",
+        "already stored with other content",
         header.sop_class_uid,
         header.target.sop_uid or "",
     )
