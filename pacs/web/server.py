@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -222,13 +223,22 @@ class WebServer:
         except problem.Answered as answered:
             return answered.response
         except web.HTTPException as error:
-            return problem.of_http_exception(error)
+            return self._without_empty_segment(request) or problem.of_http_exception(error)
         except ConnectionError as error:
             # Raised on, aiohttp would log a trace; an answer to nobody goes nowhere without a word.
             log.info("client went path=%s reason=%s", request.rel_url.raw_path, error)
             return web.Response(status=_CLIENT_WENT)
         except Exception as error:  # noqa: BLE001 - one request must not end the connection without an answer
             return problem.of_bug(error)
+
+    def _without_empty_segment(self, request: web.Request) -> web.Response | None:
+        """A redirect for clients whose configured root ends with a slash, so that they ask for ``root//studies``."""
+        root, path = f"{self._links.api_path}//", request.rel_url.raw_path
+        if not path.startswith(root):
+            return None
+        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+        location = f"{self._links.base(request)}/{path[len(root) :].lstrip('/')}{query}"
+        return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": location})
 
     async def _options(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """A browser's preflight, capabilities where there are any, else the methods of the resource."""

@@ -276,3 +276,10 @@ def test_stop_finishes_what_is_under_way(tmp_path: Path) -> None:
     assert not stopping.is_alive()
     assert received > BIG_BYTES * 0.99
     assert tail.endswith(b"0\r\n\r\n")
+
+
+def test_a_root_configured_with_a_slash_at_its_end_works(web: RunningArchive) -> None:
+    response = requests.get(f"{web.dicomweb_url}//studies", params={"StudyInstanceUID": "1.1"}, timeout=10)
+    assert [each.status_code for each in response.history] == [308]
+    assert response.json()[0]["0020000D"]["Value"] == ["1.1"]
+    assert requests.get(f"{web.dicomweb_url}//elsewhere", timeout=10).status_code == 404
