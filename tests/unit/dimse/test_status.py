@@ -40,6 +40,7 @@ def test_no_kind_is_left_without_a_thought():
         errors.Corrupt,
         errors.Undecodable,
         errors.NotFound,
+        errors.Gone,
         errors.NotAcceptable,
         errors.Rejected,
     }
