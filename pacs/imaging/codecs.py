@@ -40,6 +40,7 @@ FAMILIES = {
     }.items()
     for uid in uids
 }
+_SUBSAMPLED = ("YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +107,30 @@ def photometric_after(transfer_syntax_uid: str, data: bytes, wanted: Wanted) -> 
     return _color_after(family, head, wanted)
 
 
+def expected_photometric(transfer_syntax_uid: str, photometric: str) -> str:
+    """What frames of three samples have once decoded, as far as the data set alone can tell."""
+    return _color_expected(FAMILIES.get(transfer_syntax_uid, ""), photometric)
+
+
+def _color_expected(family: str, photometric: str) -> str:
+    if family in ("jpeg-2000", "htj2k"):
+        # Decoders undo the component transform (PS3.5 8.2.4).
+        return "RGB" if photometric in ("YBR_ICT", "YBR_RCT") else photometric
+    if family == "jpeg":
+        # Full samples under a label that says otherwise mislead viewers: they keep the label of the stored instance,
+        # and take samples that are all there for RGB. DCMTK makes RGB as well. YBR_FULL is shown as what it is.
+        return "RGB" if photometric in _SUBSAMPLED else photometric
+    # Lossless processes transform nothing, whatever marker the encoder left (PS3.5 8.2.2, 8.2.3).
+    return "YBR_FULL" if family in _WAYS and photometric == "YBR_FULL_422" else photometric
+
+
 def _color_after(family: str, head: Codestream, wanted: Wanted) -> str:
     if wanted.samples != 3:
         return wanted.photometric
-    if family in ("jpeg-2000", "htj2k"):
-        # Decoders undo the component transform (PS3.5 8.2.4).
-        return "RGB" if wanted.photometric in ("YBR_ICT", "YBR_RCT") else wanted.photometric
-    if family == "jpeg":
-        # The samples are not transformed (see _jpeg8), but chroma is brought to full resolution (PS3.5 8.2.1).
-        if wanted.photometric.startswith("YBR") and head.color != "RGB":
-            return "YBR_FULL"
+    if family == "jpeg" and (head.color == "RGB" or not wanted.photometric.startswith("YBR")):
         return "RGB"
-    # Lossless processes transform nothing, whatever marker the encoder left (PS3.5 8.2.2, 8.2.3).
-    return "YBR_FULL" if wanted.photometric == "YBR_FULL_422" else wanted.photometric
+    color = _color_expected(family, wanted.photometric)
+    return "YBR_FULL" if family == "jpeg" and color != "RGB" else color
 
 
 def _typed(array: Array, head: Codestream, wanted: Wanted) -> Array:
@@ -215,8 +227,9 @@ def _first_that_works(ways: Iterator[Way], data: bytes) -> Array:
 
 
 def _jpeg8(head: Codestream, wanted: Wanted) -> Iterator[Way]:
-    # RGB in the data set but YCbCr in the codestream: the one case in which the decoder shall transform.
-    transform = head.color == "YBR" and wanted.photometric == "RGB" and wanted.samples == 3
+    # The decoder shall transform what is subsampled, and YCbCr that the data set calls RGB.
+    is_ybr = head.color == "YBR" if wanted.photometric == "RGB" else wanted.photometric in _SUBSAMPLED
+    transform = wanted.samples == 3 and is_ybr and head.color != "RGB"
     if (imagecodecs := _optional("imagecodecs")) is not None:
         if wanted.samples == 3:
             spaces = ("YCBCR", "RGB") if transform else ("YCBCR", "YCBCR")

@@ -105,13 +105,6 @@ def write(writer: Writer, codestreams: BinaryIO, encoded: Encoded) -> None:
     writer.header(_SEQUENCE_END, "", 0)
 
 
-def expected_photometric(photometric: str) -> str:
-    """What frames have once decoded, as far as the data set alone can tell."""
-    if photometric in ("YBR_RCT", "YBR_ICT"):
-        return "RGB"
-    return "YBR_FULL" if photometric == "YBR_FULL_422" else photometric
-
-
 def _encoded(
     source: Source, reader: Reader, image: frames.Image, number: int, transfer_syntax_uid: str
 ) -> tuple[bytes, str]:

@@ -172,6 +172,13 @@ def frame_array(
     return flat.reshape(image.rows, image.columns, image.samples), image.photometric
 
 
+def expected_photometric(source: Source, image: Image) -> str:
+    """What ``frame_array`` gives, as far as the data set alone can tell."""
+    if pixels_of(source).encapsulated:
+        return codecs.expected_photometric(source.transfer_syntax_uid, image.photometric)
+    return "YBR_FULL" if image.photometric == "YBR_FULL_422" else image.photometric
+
+
 def packed(array: Array, image: Image, planar: bool) -> bytes:
     """(rows, columns, samples) as native bytes, by plane or by pixel."""
     if image.bits_allocated == 1:

@@ -56,7 +56,7 @@ def targets_of(source: Source) -> tuple[str, ...]:
         image = frames.image_of(source)
     except Undecodable:
         return () if source.layout.pixels.encapsulated else NATIVE
-    photometric = encapsulate.expected_photometric(image.photometric)
+    photometric = frames.expected_photometric(source, image)
     return NATIVE + tuple(uid for uid in TARGETS if encode.can_hold(uid, image, photometric))
 
 

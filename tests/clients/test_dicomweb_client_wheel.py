@@ -13,7 +13,7 @@ import pytest
 from dicomweb_client.api import DICOMwebClient
 from pydicom.encaps import generate_frames
 from pydicom.pixels import iter_pixels
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from tests.clients import wheel
 from tests.server import Server
@@ -97,11 +97,18 @@ def test_frames_are_those_of_the_file(client: DICOMwebClient) -> None:
         assert stored == list(generate_frames(read.PixelData, number_of_frames=len(numbers))), file.name
         compressed += 1
         try:
-            expected = [np.ascontiguousarray(frame).tobytes() for frame in iter_pixels(read, raw=True)]
+            is_lossy = read.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit)
+            becomes_rgb = is_lossy and read.PhotometricInterpretation == "YBR_FULL_422"
+            expected = [np.ascontiguousarray(frame).tobytes() for frame in iter_pixels(read, raw=not becomes_rgb)]
         except (RuntimeError, ValueError, NotImplementedError):
             continue  # pydicom lacks the plugin, or the codestream is broken
         frames = client.retrieve_instance_frames(*uids, numbers, media_types=NATIVE)
-        assert frames == expected, file.name
+        if becomes_rgb:  # each decoder rounds in its own way
+            assert list(map(len, frames)) == list(map(len, expected)), file.name
+            found, theirs = (np.frombuffer(b"".join(each), np.uint8).astype(int) for each in (frames, expected))
+            assert np.abs(found - theirs).max() <= 2, file.name
+        else:
+            assert frames == expected, file.name
         decoded += 1
     assert compressed == 39
     assert decoded >= 30

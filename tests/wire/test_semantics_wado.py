@@ -382,6 +382,23 @@ def test_lists_of_frames_are_sent_in_the_order_asked_and_one_alone_by_itself(
     assert get(server, f"{each.path}/frames/1,2", "image/jpeg").status_code == 406
 
 
+def test_native_frames_of_a_subsampled_jpeg_are_rgb(server: Server, stored: dict[str, Stored]) -> None:
+    """Viewers keep the label of /metadata, YBR_FULL_422, and take full samples under it for RGB."""
+    each = stored["multiframe"]
+    expected = each.data_set.pixel_array  # pydicom makes RGB of it
+    frames = parts(get(server, f"{each.path}/frames/1,30", f'multipart/related; type="{OCTETS}"'))
+    for found, frame in zip(frames, (expected[0], expected[29]), strict=True):
+        assert np.abs(np.frombuffer(found, np.uint8).reshape(frame.shape).astype(int) - frame).max() <= 2
+    explicit = syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
+    made = read(get(server, each.path, f"application/dicom; transfer-syntax={explicit}").content)
+    assert made.PhotometricInterpretation == "RGB"
+    assert np.abs(made.pixel_array.astype(int) - expected).max() <= 2
+    lossless = read(get(server, each.path, f"application/dicom; transfer-syntax={syntaxes.JPEG_2000_LOSSLESS}").content)
+    assert lossless.PhotometricInterpretation == "YBR_RCT"
+    first = imagecodecs.jpeg2k_decode(next(generate_frames(lossless.PixelData, number_of_frames=30)))
+    np.testing.assert_array_equal(first, made.pixel_array[0])
+
+
 def test_a_frame_beyond_number_of_frames_is_404(server: Server, stored: dict[str, Stored]) -> None:
     assert get(server, f"{stored['multiframe'].path}/frames/31").status_code == 404
     assert get(server, f"{stored['multiframe'].path}/frames/1,31", "image/jls").status_code == 404

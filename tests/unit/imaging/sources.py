@@ -11,6 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from pacs.dicom.header import read_header
+from pacs.dicom.transfer_syntax import JPEG_BASELINE, JPEG_EXTENDED
 from pacs.errors import PacsError
 from pacs.imaging.source import Source
 from tests import builders
@@ -121,6 +122,16 @@ def dcmtk_picture(path: Path, out: Path, *options: str) -> NDArray[np.uint8]:
 
     with Image.open(out) as image:
         return np.asarray(image)
+
+
+def becomes_rgb(source: Source) -> bool:
+    """A lossy JPEG with subsampled chroma: decoders convert it, each with roundings of its own."""
+    is_lossy = source.transfer_syntax_uid in (JPEG_BASELINE, JPEG_EXTENDED)
+    return is_lossy and source.value("00280004") == "YBR_FULL_422"
+
+
+def pydicom_rgb(path: Path, index: int) -> NDArray[Any]:
+    return np.asarray(pydicom.pixels.pixel_array(path, index=index))
 
 
 def pydicom_raw(path: Path, index: int) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.errors import NotAcceptable
 from pacs.imaging import codestream, encapsulate, encode, frames, rle
-from pacs.imaging.decode import decode_frames
+from pacs.imaging.decode import decode_frames, photometric_after
 from pacs.imaging.encapsulate import encoded_frames
 from pacs.imaging.source import Source
 from pacs.imaging.transcode import NATIVE, TARGETS, targets_of, transcode
@@ -120,7 +120,7 @@ def test_a_lossy_result_is_near_the_original_and_says_what_it_is(path: Path, uid
 
 def in_rgb(source: Source, array: NDArray[Any]) -> NDArray[np.float64]:
     values = array.astype(np.float64)
-    photometric = frames.image_of(source).photometric
+    photometric = photometric_after(source)
     if not photometric.startswith("YBR_FULL"):
         return values
     y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128

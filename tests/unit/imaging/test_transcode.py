@@ -96,7 +96,7 @@ def test_lossy_sources_say_so_afterwards(tmp_path: Path) -> None:
     transcode(sources.source_of(sources.real("examples_ybr_color.dcm")), out, sources.EXPLICIT)
     data_set = pydicom.dcmread(out)
     assert data_set.LossyImageCompression == "01"
-    assert data_set.PhotometricInterpretation == "YBR_FULL"
+    assert data_set.PhotometricInterpretation == "RGB"
     assert data_set.NumberOfFrames == 30
     assert len(data_set.PixelData) == 30 * 240 * 320 * 3
 
