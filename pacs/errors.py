@@ -7,6 +7,7 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     ├── Invalid            the request, key, parameter or setting cannot mean anything
     ├── NotFound           no such study, series, instance, frame or bulk data
     │   └── Gone               it was there, and has been deleted
+    ├── Forbidden          this archive's configuration, or the caller's rights, do not allow it
     ├── NotAcceptable      nothing of what the caller accepts can be made from what is stored
     ├── Cancelled          the peer asked to stop
     ├── Rejected           this one instance is not taken; the others of the request are not concerned
@@ -46,6 +47,10 @@ class NotFound(PacsError):
 
 class Gone(NotFound):
     """What was here has been deleted."""
+
+
+class Forbidden(PacsError):
+    """The request is understood, and not allowed here."""
 
 
 class NotAcceptable(PacsError):

@@ -8,6 +8,7 @@ from pacs.errors import (
     Cancelled,
     ClassMismatch,
     Conflict,
+    Forbidden,
     Invalid,
     InvalidValue,
     MissingAttribute,
@@ -29,6 +30,7 @@ NO_SUB_OPERATION_DONE = 0xA702  # all of them: out of resources, unable to perfo
 UNKNOWN_DESTINATION = 0xA801
 IDENTIFIER_MISMATCH = 0xA900
 CANNOT_PROCESS = 0xC000
+NOT_AUTHORIZED = 0x0124  # PS3.7 C.5.17
 PROCESSING_FAILURE = 0x0110
 UNRECOGNIZED_OPERATION = 0x0211
 CLASS_NOT_SUPPORTED = 0x0122
@@ -50,6 +52,7 @@ _KINDS: tuple[tuple[type[PacsError], int], ...] = (
     (StudyMismatch, 0xA900),
     (Unreadable, 0xC000),
     (Conflict, 0x0111),
+    (Forbidden, NOT_AUTHORIZED),
     (NotStorable, CLASS_NOT_SUPPORTED),
     (MissingAttribute, 0x0120),
     (MissingValue, 0x0121),

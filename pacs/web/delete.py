@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from pacs.errors import Forbidden
 from pacs.services.delete import Delete
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
@@ -11,9 +12,9 @@ from pacs.web.target import target_of
 
 
 class DeleteResources:
-    """DELETE of what WADO-RS retrieves."""
+    """DELETE of what WADO-RS retrieves. delete: None when nothing may be deleted."""
 
-    def __init__(self, delete: Delete, bridge: Bridge, links: Links) -> None:
+    def __init__(self, delete: Delete | None, bridge: Bridge, links: Links) -> None:
         self._delete = delete
         self._bridge = bridge
         self._links = links
@@ -30,6 +31,8 @@ class DeleteResources:
         ]
 
     async def delete(self, request: web.Request) -> web.Response:
-        """204; 404 for what never was there, 410 for what is deleted already."""
+        """204; 404 for what never was there, 410 for what is deleted already, 403 where nothing may be deleted."""
+        if self._delete is None:
+            raise Forbidden("this archive is set not to delete anything (ALLOW_DELETE=false)")
         await self._bridge.run(self._delete.delete, target_of(request), self._links.caller(request))
         return web.Response(status=204)

@@ -101,6 +101,7 @@ class WebServer:
         self._bridge = Bridge(limits.threads, limits.idle_s, limits.pixel_queue)
         self._links = Links(api_root, host=dicomweb_host, port=dicomweb_port, trusted_proxies=trusted_proxies)
         self._cors = Cors(cors_origins)
+        self._forbidden_methods = {"DELETE"} if delete is None else set()
         bridge, links = self._bridge, self._links
         qido = Qido(
             query,
@@ -133,7 +134,7 @@ class WebServer:
             *BulkData(retrieve, bridge, links).routes(),
             *PixelData(retrieve, bridge, links).routes(),
             *rendered.routes(),
-            *(DeleteResources(delete, bridge, links).routes() if delete is not None else ()),
+            *DeleteResources(delete, bridge, links).routes(),
             *wado_uri.routes(),
             *capabilities.routes(),
             *OpenApi(offered, links).routes(),
@@ -246,7 +247,7 @@ class WebServer:
             return self._cors.preflight(request)
         missing = request.match_info.http_exception
         if isinstance(missing, web.HTTPMethodNotAllowed):
-            allowed = sorted({*missing.allowed_methods, "OPTIONS"})
+            allowed = sorted({*missing.allowed_methods, "OPTIONS"} - self._forbidden_methods)
             return web.Response(status=204, headers={"Allow": ", ".join(allowed)})
         return await handler(request)
 

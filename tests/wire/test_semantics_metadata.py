@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -143,6 +144,18 @@ def test_metadata_of_a_thousand_instances_opens_no_dicom_file(server: Server) ->
         assert len({each["00080018"]["Value"][0] for each in response.json()}) == MANY
     finally:
         hidden.rename(files)
+
+
+def test_what_is_not_allowed_is_403(tmp_path: Path) -> None:
+    """The one thing that configuration forbids so far: deleting. Nothing is lost by asking."""
+    with Server(tmp_path, {"ALLOW_DELETE": "false"}) as forbidding:
+        study, series, sop = new_uid(), new_uid(), new_uid()
+        assert stow(forbidding, [builders.ct(study, series, sop, rows=4, columns=4)]).status_code == 200
+        for path in (f"/studies/{study}", f"/studies/{study}/series/{series}", f"/studies/{new_uid()}"):
+            response = requests.delete(forbidding.dicomweb_url + path, timeout=60)
+            assert response.status_code == 403
+            assert response.headers["Content-Type"] == "application/problem+json"
+        assert get(forbidding, f"/studies/{study}/metadata", "application/dicom+json").status_code == 200
 
 
 def test_what_was_deleted_is_410(server: Server) -> None:

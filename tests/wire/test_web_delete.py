@@ -152,8 +152,9 @@ def test_without_allow_delete_nothing_is_deleted(start_archive: StartArchive) ->
     server = start_archive({"ALLOW_DELETE": "false"})
     study = Study(server)
     response = delete(server, study.path)
-    assert response.status_code == 405
-    assert "DELETE" not in response.headers["Allow"]
+    assert response.status_code == 403
+    assert "ALLOW_DELETE" in response.json()["detail"]
+    assert "DELETE" not in requests.options(server.dicomweb_url + study.path, timeout=TIMEOUT_S).headers["Allow"]
     assert len(retrieve_files(server, study.path)) == 3
 
 
