@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, MongoClient, ReadPreference
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -101,10 +101,7 @@ class MongoIndex:
             if not (attribute.counted and attribute.vr == "IS"):
                 name = COLLECTIONS[attribute.level]
                 self._db[name].create_index([(f"k.{attribute.tag}", ASCENDING)], sparse=True)
-        existing = set(self._db.list_collection_names())
-        for name in ("added",):
-            if name not in existing:
-                self._db[name].create_index([("path", ASCENDING)], unique=True)
+        self._db.added.create_index([("path", ASCENDING)], unique=True)
 
     def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
         prepared = [prepare(record) for record in records]
@@ -192,10 +189,11 @@ class MongoIndex:
 
     def counts(self) -> Counts:
         def read(reading: Reading) -> Counts:
-            names = ("patients", "studies", "series", "instances")
-            numbers = [reading.db[name].count_documents({}, session=reading.session) for name in names]
+            patients, studies, series, instances = (
+                reading.db[name].count_documents({}, session=reading.session) for name in COLLECTIONS.values()
+            )
             meta = reading.db.meta.find_one({"_id": "archive"}, session=reading.session)
-            return Counts(*numbers, meta["size_bytes"])
+            return Counts(patients, studies, series, instances, meta["size_bytes"])
 
         return self._read(read)
 
@@ -272,9 +270,10 @@ class MongoIndex:
     def _commit(self, jobs: list[_Job]) -> None:
         try:
             self._run(jobs)
-        except BaseException as error:
-            if len(jobs) == 1:
-                jobs[0].finish(error)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
+            if len(jobs) == 1 or _is_lost(error.__cause__):
+                for job in jobs:
+                    job.finish(error)
                 return
             # One by one, so that whoever spoiled the transaction spoils only its own.
             for job in jobs:
@@ -295,6 +294,13 @@ class MongoIndex:
         for job, value in zip(jobs, values, strict=True):
             job.value = value
             job.finish(None)
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether the server went away, so that one more try for each job would only take longer, or do it twice."""
+    return isinstance(error, ConnectionFailure) or (
+        isinstance(error, PyMongoError) and error.has_error_label("UnknownTransactionCommitResult")
+    )
 
 
 class _Job:

@@ -1,8 +1,8 @@
 """One key as a MongoDB filter on the documents of a level: exact by the criteria of the reference, or wider.
 
 ``k.<tag>`` of a document is absent where the attribute has no value, else the list of its values' normal forms (all
-component groups that are not empty, for a name); counters are plain numbers. Where the filter is wider than the key, the
-rows that it finds are compared by the reference afterwards.
+component groups that are not empty, for a name); counters are plain numbers. Where the filter is wider than the key,
+the rows that it finds are compared by the reference afterwards.
 """
 
 from __future__ import annotations

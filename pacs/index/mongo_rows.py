@@ -1,8 +1,8 @@
 """Documents of the Mongo index: one per patient, study, series and instance, and how they become rows of an answer.
 
 ``_id`` comes from one counter: its order is the order of first storage. ``f`` and ``r`` are the level's attributes as
-ready JSON (default answer, rest), ``k`` their normal forms (``mongo_conditions``), ``last`` the instance that speaks for
-the row. A study holds ``patient_id``, ``classes`` (SOP class and number) and ``modalities``; a series ``study_id``; an
+ready JSON (default answer, rest), ``k`` their normal forms (``mongo_conditions``), ``last`` the instance that speaks
+for the row. A study holds ``patient_id``, ``classes`` (SOP class and number) and ``modalities``; a series ``study_id``; an
 instance both ids and what names its file.
 """
 
@@ -40,7 +40,7 @@ def body(level: Level, row: LevelRow) -> Document:
     for attribute in KEPT[level]:
         own = [next(values) for _ in columns(attribute)]
         if own[0].__class__ is bytes:
-            listed = orjson.loads(own[0])  # type: ignore[arg-type]  # bytes, as just seen
+            listed = orjson.loads(own[0])
             keys[attribute.tag] = (
                 [part for name in listed for part in name if part] if kind_of(attribute.vr) is Kind.NAME else listed
             )

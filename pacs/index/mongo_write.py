@@ -38,10 +38,17 @@ class Transaction:
     def __init__(self, database: Any, session: Any, room: int) -> None:
         self.db = database
         self.session = session
-        meta = database.meta.find_one_and_update({"_id": "archive"}, {"$inc": {"next_id": room}}, session=session)
+        self._next = self._end = 0
+        self._reserve(room)
+
+    def _reserve(self, room: int) -> None:
+        meta = self.db.meta.find_one_and_update({"_id": "archive"}, {"$inc": {"next_id": room}}, session=self.session)
         self._next = int(meta["next_id"])
+        self._end = self._next + room
 
     def new_id(self) -> int:
+        if self._next == self._end:
+            self._reserve(100)
         self._next += 1
         return self._next - 1
 
