@@ -2,8 +2,8 @@
 
 ``_id`` comes from one counter: its order is the order of first storage. ``f`` and ``r`` are the level's attributes as
 ready JSON (default answer, rest), ``k`` their normal forms (``mongo_conditions``), ``last`` the instance that speaks
-for the row. A study holds ``patient_id``, ``classes`` (SOP class and number) and ``modalities``; a series ``study_id``; an
-instance both ids and what names its file.
+for the row. A study holds ``patient_id``, ``classes`` (SOP class and number) and ``modalities``; a series
+``study_id``; an instance both ids and what names its file.
 """
 
 from __future__ import annotations
