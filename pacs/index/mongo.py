@@ -1,316 +1,232 @@
-"""The index engine on MongoDB: a replica set, so that what changes together changes in one transaction."""
+"""The index engine on MongoDB: a replica set, so that what changes together changes in one transaction.
+
+Several processes and machines work on the same index at once.
+"""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, MongoClient, ReadPreference
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
+import orjson
+from pymongo import MongoClient, UpdateOne
+from pymongo.errors import PyMongoError
 
-from pacs.dicom.attributes import ALL
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
-from pacs.errors import Corrupt, NotFound, OutOfResources
-from pacs.index import mongo_added, mongo_write
+from pacs.dicom.model import BlobRef, InstanceRecord, Level, StoredInstance, Target
+from pacs.errors import NotFound, OutOfResources
+from pacs.index import mongo_added, mongo_search, mongo_write
 from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
-from pacs.index.mongo_rows import COLLECTIONS, stored_instance, within_uids
-from pacs.index.mongo_search import Reading
-from pacs.index.mongo_write import Transaction
+from pacs.index.mongo_backfill import backfill
+from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
+from pacs.index.mongo_nodes import occupy
+from pacs.index.mongo_tables import Tables
+from pacs.index.mongo_unit import totals
+from pacs.index.mongo_write import contents, deleted_document
+from pacs.index.mongo_writer import Writer, translated
 from pacs.index.sqlite_rows import prepare
 
 T = TypeVar("T")
-SCHEMA = 1
 _PAGE = 500
-_GROUP = 64
-_ROOM = 1000  # ids that a transaction other than put may need at first; unused ones are lost
-_SNAPSHOT_TOO_NEW = 246  # an index was just made: a snapshot from before cannot be read
-_UNIQUE = {
-    "patients": (["identity"],),
-    "studies": (["uid"],),
-    "series": (["uid", "study_id"],),
-    "instances": (["sop_uid", "series_id"],),
-}
-_OTHER = {
-    "studies": (["patient_id"],),
-    "series": (["study_id"],),
-    "instances": (
-        ["study_uid", "series_uid", "sop_uid"],
-        ["series_id", "seq"],
-        ["study_id", "seq"],
-        ["study_id", "study_digest"],
-        ["blob_key"],
-        ["x.p", "x.k", "x.v"],
-    ),
-    "contents": (["i"],),
-    "superseded": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
-    "deleted": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
-}
+_METADATA_PAGE = 100
 
 
 class MongoIndex:
-    """``pacs.index.base.Index`` on one database of a replica set. Safe from any thread and process.
+    """``pacs.index.base.Index`` on one database of a replica set, or of a sharded cluster's mongos.
 
-    uri: a MongoDB URL. Raises OutOfResources when the server cannot be reached or is no replica set, Corrupt when a
-    newer version made the database.
+    uri: a MongoDB URL. sharded: spread the big collections over shards by study. timeout_s: how long to look for a
+    primary; a change may take twice that. Raises OutOfResources when the server cannot be reached or has no
+    transactions, Corrupt when a newer version made the database.
     """
 
-    def __init__(self, uri: str, database: str, *, timeout_ms: int = 10_000) -> None:
-        self._client: MongoClient[dict[str, Any]] = MongoClient(uri, serverSelectionTimeoutMS=timeout_ms)
-        self._lock = threading.Lock()  # one transaction of this process at a time; the others share the next
-        self._queue: list[_Job] = []
-        self._queue_lock = threading.Lock()
+    def __init__(self, uri: str, database: str, *, sharded: bool = False, timeout_s: float = 10.0) -> None:
+        self._client: MongoClient[Document] = MongoClient(
+            uri,
+            serverSelectionTimeoutMS=int(timeout_s * 1000),
+            connectTimeoutMS=int(timeout_s * 1000),
+            socketTimeoutMS=int(timeout_s * 6000),
+            retryWrites=True,
+            retryReads=True,
+            appname="pacs",
+        )
         try:
-            self._db = self._client.get_database(
-                database,
-                codec_options=CodecOptions(),
-                read_preference=ReadPreference.PRIMARY,
-                write_concern=WriteConcern("majority", j=True),
-                read_concern=ReadConcern("majority"),
-            )
-            self._prepare()
+            self._tables = Tables(self._client, database, sharded=sharded)
+            self._tables.open(backfill)
         except PyMongoError as error:
             self._client.close()
-            raise OutOfResources(f"MongoDB cannot be used ({type(error).__name__})") from error
+            raise OutOfResources(f"MongoDB cannot be used: {_reason(error)}") from error
         except BaseException:
             self._client.close()
             raise
-
-    def _prepare(self) -> None:
-        hello = self._client.admin.command("hello")
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise OutOfResources("MongoDB must be a replica set (one member is enough): start it with --replSet")
-        meta = self._db.meta
-        fresh = {"next_id": 1, "size_bytes": 0, "schema": SCHEMA}
-        meta.update_one({"_id": "archive"}, {"$setOnInsert": fresh}, upsert=True)
-        found = meta.find_one({"_id": "archive"}) or fresh
-        if found["schema"] > SCHEMA:
-            raise Corrupt(f"the index is newer than this program: it has schema {found['schema']}, known is {SCHEMA}")
-        for unique, table in ((True, _UNIQUE), (False, _OTHER)):
-            for name, indexes in table.items():
-                for fields in indexes:
-                    self._db[name].create_index([(field, ASCENDING) for field in fields], unique=unique)
-        for attribute in ALL:
-            if not (attribute.counted and attribute.vr == "IS"):
-                name = COLLECTIONS[attribute.level]
-                self._db[name].create_index([(f"k.{attribute.tag}", ASCENDING)], sparse=True)
-        self._db.added.create_index([("path", ASCENDING)], unique=True)
+        self._writer = Writer(self._client, lambda: self._tables, 2 * timeout_s)
 
     def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
-        prepared = [prepare(record) for record in records]
-        # Two ids a record: its own, and a superseded version's.
-        return self._write(lambda tx: mongo_write.put_all(tx, prepared, replace=replace), 2 * len(prepared))
+        if not records:
+            return []
+        return self._writer.put([prepare(record) for record in records], replace=replace)
 
     def search(self, query: Query) -> Page:
-        return self._read(lambda reading: reading.search(query))
+        return self._read(lambda tables: mongo_search.search(tables, query))
 
     def select(self, keys: Mapping[TagPath, Matcher], within: Target | None = None) -> list[StoredInstance]:
-        return [one for _, one in self._read(lambda reading: reading.select(keys, within))]
+        return self._read(lambda tables: mongo_search.select(tables, keys, within))
 
     def locate(self, target: Target) -> list[StoredInstance]:
         return self.select({}, target)
 
     def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
-        found = self._read(lambda reading: reading.select({}, target))
-        for begin in range(0, len(found), 100):
-            page = found[begin : begin + 100]
-            ids = [instance_id for instance_id, _ in page]
-            json = self._read(lambda r, ids=ids: mongo_write.contents(r.db, r.session, ids, "m"))  # type: ignore[misc]
+        ids = self._read(lambda tables: mongo_search.instance_ids(tables, target))
+        for begin in range(0, len(ids), _METADATA_PAGE):
+            page = ids[begin : begin + _METADATA_PAGE]
+            found = self._read(lambda tables, page=page: contents(tables, page, "m"))  # type: ignore[misc]
             # What was removed since the ids were read is left out.
-            yield from (InstanceMetadata(one.target, json[number]) for number, one in page if number in json)
+            yield from (InstanceMetadata(Target(*one.split("\\")), found[one]) for one in page if one in found)
 
     def layout(self, target: Target) -> Layout:
-        def read(reading: Reading) -> bytes | None:
-            found = reading.select({}, target)
-            ids = [number for number, _ in found]
-            return mongo_write.contents(reading.db, reading.session, ids, "l")[ids[0]] if ids else None
-
-        data = self._read(read)
-        if data is None:
+        own_id = instance_id(target)
+        found = self._read(lambda tables: contents(tables, [own_id], "l"))
+        if own_id not in found:
             raise NotFound("there is no such instance")
-        return Layout.from_bytes(data)
+        return Layout.from_bytes(found[own_id])
 
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
-        return self._write(lambda tx: mongo_write.remove_all(tx, targets), len(targets))
+        return self._writer.run(lambda unit: mongo_write.remove_all(unit, targets))
 
     def delete(self, target: Target, at: datetime) -> list[StoredInstance]:
-        room = 1 + len(self.versions(target)) + _ROOM
-        return self._write(lambda tx: mongo_write.delete(tx, target, at), room)
+        return self._writer.run(lambda unit: mongo_write.delete(unit, target, at))
 
     def versions(self, target: Target) -> list[StoredInstance]:
-        def read(reading: Reading) -> list[StoredInstance]:
-            where = within_uids(target)
-            return [
-                stored_instance(one)
-                for name in ("instances", "superseded")
-                for one in reading.db[name].find(where, session=reading.session).sort("_id", 1)
-            ]
+        def read(tables: Tables) -> list[StoredInstance]:
+            current = tables["instances"].find(subtree(target), STORED).sort("o", 1)
+            superseded = tables["superseded"].find(within_uids(target)).sort("_id", 1)
+            return [stored_instance(one) for cursor in (current, superseded) for one in cursor]
 
         return self._read(read)
 
     def is_deleted(self, target: Target) -> bool:
         where = within_uids(target)
-        return self._read(lambda r: r.db.deleted.find_one(where, session=r.session) is not None)
+        return self._read(lambda tables: tables["deleted"].find_one(where, {"_id": 1}) is not None)
 
     def discarded(self, until: datetime) -> Iterator[Discarded]:
         for name in ("deleted", "superseded"):
             where = {"at": {"$lte": until.isoformat()}, "blob_key": {"$exists": True}}
             for page in self._pages(name, where):
-                keys = [one["blob_key"] for one in page]
+                wanted = {"blob_key": {"$in": [one["blob_key"] for one in page]}}
                 current = self._read(
-                    lambda r, keys=keys: r.db.instances.distinct(  # type: ignore[misc]
-                        "blob_key", {"blob_key": {"$in": keys}}, session=r.session
-                    )
+                    lambda tables, wanted=wanted: tables["instances"].distinct("blob_key", wanted)  # type: ignore[misc]
                 )
                 for one in page:
                     if one["blob_key"] not in current:
                         yield Discarded(stored_instance(one), datetime.fromisoformat(one["at"]), name == "deleted")
 
     def forget(self, keys: Collection[str]) -> None:
-        self._write(lambda tx: mongo_write.forget(tx, list(keys)), 0)
+        where = {"blob_key": {"$in": list(keys)}}
+
+        def write(tables: Tables) -> None:
+            tables["superseded"].delete_many(where)
+            tables["deleted"].update_many(where, {"$unset": {"blob_key": ""}})
+
+        self._change(write)
 
     def bury(self, versions: Sequence[Discarded]) -> None:
-        self._write(lambda tx: mongo_write.bury(tx, versions), len(versions))
+        writes = [
+            UpdateOne({"blob_key": one.instance.blob.key}, {"$setOnInsert": deleted_document(one)}, upsert=True)
+            for one in versions
+        ]
+        if writes:
+            self._change(lambda tables: tables["deleted"].bulk_write(writes))
 
     def stored(self) -> Iterator[StoredInstance]:
         for name in ("instances", "superseded"):
-            for page in self._pages(name, {}):
+            for page in self._pages(name, {}, STORED if name == "instances" else None):
                 yield from (stored_instance(one) for one in page)
 
     def holds_key(self, key: str) -> bool:
-        return self._read(lambda reading: mongo_write.holds_key(reading.db, key, reading.session))
+        return bool(self._read(lambda tables: mongo_write.held_keys(tables, [key])))
 
     def counts(self) -> Counts:
-        def read(reading: Reading) -> Counts:
-            patients, studies, series, instances = (
-                reading.db[name].count_documents({}, session=reading.session) for name in COLLECTIONS.values()
-            )
-            meta = reading.db.meta.find_one({"_id": "archive"}, session=reading.session)
-            return Counts(patients, studies, series, instances, meta["size_bytes"])
-
-        return self._read(read)
+        return Counts(**self._read(totals))
 
     def add_index(self, path: TagPath) -> None:
-        self._write(lambda tx: mongo_added.add(tx, path), 1)
+        self._writer.run(lambda unit: mongo_added.add(unit, path))
 
     def fill_index(self, path: TagPath) -> bool:
-        return self._write(lambda tx: mongo_added.fill(tx, path), 0)
+        return self._writer.run(lambda unit: mongo_added.fill(unit, path))
 
     def drop_index(self, path: TagPath) -> None:
-        self._write(lambda tx: mongo_added.drop(tx, path), 0)
+        self._writer.run(lambda unit: mongo_added.drop(unit, path))
 
     def added_indexes(self) -> list[AddedIndex]:
-        return self._read(lambda reading: mongo_added.listed(reading.db, reading.session))
+        return self._read(mongo_added.listed)
 
     def clear(self) -> None:
-        def forget_all(tx: Transaction) -> None:
-            for name in (*COLLECTIONS.values(), "contents", "superseded", "deleted"):
-                tx.drop(name, {})
-            # Ids go on counting: a cursor handed out before never points past what comes next.
-            tx.db.meta.update_one({"_id": "archive"}, {"$set": {"size_bytes": 0}}, session=tx.session)
+        def forget_all(tables: Tables) -> None:
+            added = list(tables["added"].find({}))
+            tables.drop()
+            tables.create()
+            if added:
+                tables["added"].insert_many({**one, "filled_to": -1} for one in added)
 
-        self._write(forget_all, 0)
+        self._change(forget_all)
 
     def close(self) -> None:
-        with self._lock:
-            self._client.close()
+        self._client.close()
 
-    def _pages(self, name: str, where: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-        last = 0
+    def occupy(self, what: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
+        """Work on the index, alone when exclusive, for the length of a ``with``.
+
+        what: told to others. Raises OutOfResources when others are at work (or one is at work alone).
+        """
+        return occupy(self._tables.nodes, what, exclusive=exclusive)
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[MongoIndex]:
+        """A new empty index with the same added indexes, which takes this one's place when the block ends well.
+
+        Nobody else may be at work (``occupy``): others would go on with the old one.
+        """
+        old = self._tables
+        new = MongoIndex.__new__(MongoIndex)
+        new._client = self._client
+        new._tables = old.at(old.generation + 1)
+        new._writer = Writer(self._client, lambda: new._tables, self._writer.timeout_s)
+        self._change(lambda _: (new._tables.drop(), new._tables.create()))
+        for one in self.added_indexes():
+            new.add_index(one.path)
+            new.fill_index(one.path)  # complete at once: there is nothing yet
+        yield new
+        self._change(lambda _: new._tables.take_over())
+        self._tables = new._tables
+        self._change(lambda _: old.drop())
+
+    def _pages(self, name: str, where: Document, fields: Document | None = None) -> Iterator[list[Document]]:
+        asked = where
         while True:
-            asked = {**where, "_id": {"$gt": last}}
-            page: list[dict[str, Any]] = self._read(
-                lambda r, asked=asked: list(r.db[name].find(asked, session=r.session).sort("_id", 1).limit(_PAGE))  # type: ignore[misc]
+            page: list[Document] = self._read(
+                lambda tables, asked=asked: list(tables[name].find(asked, fields).sort("_id", 1).limit(_PAGE))  # type: ignore[misc]
             )
             if not page:
                 return
-            last = page[-1]["_id"]
+            asked = {**where, "_id": {"$gt": page[-1]["_id"]}}
             yield page
 
-    def _read(self, function: Callable[[Reading], T]) -> T:
-        """Run on one snapshot."""
-        for attempt in range(50):
-            try:
-                with self._client.start_session(snapshot=True) as session:
-                    database = self._db.with_options(read_concern=ReadConcern())
-                    return function(Reading(database, session))
-            except OperationFailure as error:
-                if error.code != _SNAPSHOT_TOO_NEW or attempt == 49:
-                    raise OutOfResources(f"the index cannot be read ({type(error).__name__})") from error
-                time.sleep(0.05)
-            except PyMongoError as error:
-                raise OutOfResources(f"the index cannot be read ({type(error).__name__})") from error
-        raise AssertionError
-
-    def _write(self, function: Callable[[Transaction], T], room: int) -> T:
-        """Run in a transaction, with what other threads ask for meanwhile; run again on a conflict."""
-        job = _Job(function, room)
-        with self._queue_lock:
-            self._queue.append(job)
-        with self._lock:
-            if not job.is_done:
-                with self._queue_lock:
-                    jobs, self._queue = self._queue[:_GROUP], self._queue[_GROUP:]
-                if job not in jobs:
-                    with self._queue_lock:
-                        self._queue.remove(job)
-                    jobs.append(job)
-                self._commit(jobs)
-        if job.error is not None:
-            raise job.error
-        return job.value  # type: ignore[no-any-return]  # what the function returned
-
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _read(self, function: Callable[[Tables], T]) -> T:
         try:
-            self._run(jobs)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
-            if len(jobs) == 1 or _is_lost(error.__cause__):
-                for job in jobs:
-                    job.finish(error)
-                return
-            # One by one, so that whoever spoiled the transaction spoils only its own.
-            for job in jobs:
-                self._commit([job])
-
-    def _run(self, jobs: list[_Job]) -> None:
-        def body(session: Any) -> list[Any]:
-            tx = Transaction(self._db.with_options(read_concern=ReadConcern()), session, sum(j.room for j in jobs))
-            return [job.function(tx) for job in jobs]
-
-        try:
-            with self._client.start_session() as session:
-                values = session.with_transaction(
-                    body, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
-                )
+            return function(self._tables)
         except PyMongoError as error:
-            raise OutOfResources(f"the index cannot be written ({type(error).__name__})") from error
-        for job, value in zip(jobs, values, strict=True):
-            job.value = value
-            job.finish(None)
+            raise translated(error, "read") from error
+
+    def _change(self, function: Callable[[Tables], Any]) -> None:
+        """A change that is whole without a transaction, or may be made again."""
+        try:
+            function(self._tables)
+        except PyMongoError as error:
+            raise translated(error, "written") from error
 
 
-def _is_lost(error: BaseException | None) -> bool:
-    """Whether the server went away, so that one more try for each job would only take longer, or do it twice."""
-    return isinstance(error, ConnectionFailure) or (
-        isinstance(error, PyMongoError) and error.has_error_label("UnknownTransactionCommitResult")
-    )
-
-
-class _Job:
-    def __init__(self, function: Callable[[Transaction], Any], room: int) -> None:
-        self.function = function
-        self.room = room
-        self.is_done = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def finish(self, error: BaseException | None) -> None:
-        self.error = error
-        self.is_done = True
+def _reason(error: PyMongoError) -> str:
+    """One line without the topology that pymongo adds."""
+    return str(error).split(", Timeout:")[0].split(", full error:")[0][:200]

@@ -8,7 +8,6 @@ the rows that it finds are compared by the reference afterwards.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bson.regex import Regex
@@ -19,22 +18,23 @@ from pacs.dicom.criteria import Between, Glob, Name, Never, OneOf
 from pacs.dicom.matchers import CombinedRange, Empty, Matcher, Sequence, TagPath, Universal, ValueList
 from pacs.dicom.matching import is_universal
 from pacs.dicom.normal import Kind, kind_of
-from pacs.index.sqlite_added import kinds_of, leaves, needs_a_value
+from pacs.index.mongo_documents import fit
+from pacs.index.sqlite_added import kinds_of, needs_a_value
 
 Filter = dict[str, Any]
 NEVER: Filter = {"_id": {"$in": []}}
 
 
-def on_values(attribute: Attribute, matcher: Matcher) -> tuple[Filter, bool]:
-    """(filter, whether it is exact) of one key on an attribute of the table."""
-    field, kind = f"k.{attribute.tag}", kind_of(attribute.vr)
+def on_values(field: str, attribute: Attribute, matcher: Matcher) -> tuple[Filter, bool]:
+    """(filter, whether it is exact) of one key on an attribute of the table, whose values are in a field."""
+    kind = kind_of(attribute.vr)
     if is_universal(matcher):
         return {}, True
     match matcher:
         case Empty():
             return {field: {"$exists": False}}, True
         case ValueList(any_of):
-            parts = [on_values(attribute, one) for one in any_of]
+            parts = [on_values(field, attribute, one) for one in any_of]
             return _either([one for one, _ in parts]), all(is_exact for _, is_exact in parts)
         case Sequence() | Universal():
             return NEVER, True
@@ -59,17 +59,16 @@ def on_added(index_id: int, path: TagPath, matcher: Matcher) -> Filter | None:
     return _either(found)
 
 
-def added_keys(keys: Mapping[TagPath, Matcher]) -> Iterator[tuple[TagPath, Matcher]]:
-    return leaves(keys)
-
-
 def _on_criterion(field: str, kind: Kind, asked: criteria.Criterion) -> tuple[Filter, bool]:
     match asked:
         case Never():
             return NEVER, True
         case OneOf() | Glob() | Between():
             return {
-                field: {"$elemMatch": plain(kind, asked)} if isinstance(asked, Between) else plain(kind, asked)
+                # Both bounds on the same one of several values; counters are no lists.
+                field: {"$elemMatch": plain(kind, asked)}
+                if isinstance(asked, Between) and not field.startswith("n.")
+                else plain(kind, asked)
             }, True
         case Name(groups, either):
             wanted = [one for group in groups if group is not None for one in group]
@@ -87,14 +86,14 @@ def plain(kind: Kind, asked: OneOf | Glob | Between) -> Filter:
     """Operators on one value."""
     match asked:
         case OneOf(values):
-            return {"$in": list(values)}
+            return {"$in": [fit(value) for value in values]}
         case Glob(pattern):
             return {"$regex": _expression(pattern)}
         case Between(low, high):
-            found: Filter = {} if low is None else {"$gte": low}
+            found: Filter = {} if low is None else {"$gte": fit(low)}
             if high is not None:
                 # The offset that follows a date and time's 21 characters sorts before DEL.
-                found["$lte"] = f"{high}\x7f" if kind is Kind.DATE_TIME else high
+                found["$lte"] = f"{high}\x7f" if kind is Kind.DATE_TIME else fit(high)
             return found
 
 

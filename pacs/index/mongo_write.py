@@ -1,380 +1,370 @@
-"""Changes of the Mongo index, each inside a transaction (``mongo.MongoIndex``).
-
-Every transaction begins by taking ids from the one counter document, so two that change anything never overlap, of
-whatever process they are: the later one meets a write conflict and is run again.
-"""
+"""Changes of the Mongo index, each on one transaction's documents (``mongo_unit``)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
-from pacs.dicom.matching import timezone_of
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index import mongo_added
 from pacs.index.base import Discarded, Put, PutResult
-from pacs.index.mongo_rows import (
+from pacs.index.mongo_documents import (
+    STORED,
+    WHOLE_BYTES,
     Document,
     body,
-    note_lists,
-    stored_document,
+    counted,
+    instance_id,
+    new_instance,
+    new_patient,
+    new_series,
+    new_study,
+    series_id,
     stored_instance,
-    with_body,
+    study_of,
+    subtree,
+    version_fields,
+    with_lists,
     within_uids,
 )
+from pacs.index.mongo_tables import Tables
+from pacs.index.mongo_unit import Unit
 from pacs.index.sqlite_rows import Prepared, Rows, rows_of
 
-# A document has at most 16 MB.
-_CHUNK = 8 << 20
+_PATIENT_COUNTERS = ("00201200", "00201202", "00201204")
+_VERSIONS_PAGE = 1000
 
 
-class Transaction:
-    """One transaction's database and ids. room: how many ids it may need."""
-
-    def __init__(self, database: Any, session: Any, room: int) -> None:
-        self.db = database
-        self.session = session
-        self._next = self._end = 0
-        self._reserve(room)
-
-    def _reserve(self, room: int) -> None:
-        meta = self.db.meta.find_one_and_update({"_id": "archive"}, {"$inc": {"next_id": room}}, session=self.session)
-        self._next = int(meta["next_id"])
-        self._end = self._next + room
-
-    def new_id(self) -> int:
-        if self._next == self._end:
-            self._reserve(100)
-        self._next += 1
-        return self._next - 1
-
-    def one(self, name: str, where: Document) -> Document | None:
-        found: Document | None = self.db[name].find_one(where, session=self.session)
-        return found
-
-    def all(self, name: str, where: Document) -> list[Document]:
-        return list(self.db[name].find(where, session=self.session).sort("_id", 1))
-
-    def insert(self, name: str, document: Document) -> None:
-        self.db[name].insert_one(document, session=self.session)
-
-    def save(self, name: str, document: Document) -> None:
-        self.db[name].replace_one({"_id": document["_id"]}, document, session=self.session, upsert=True)
-
-    def drop(self, name: str, where: Document) -> None:
-        self.db[name].delete_many(where, session=self.session)
-
-    def grow(self, size_bytes: int) -> None:
-        self.db.meta.update_one({"_id": "archive"}, {"$inc": {"size_bytes": size_bytes}}, session=self.session)
-
-
-def put_all(tx: Transaction, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
+def put_all(unit: Unit, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
     """Add records one after the other."""
-    added = mongo_added.definitions(tx) if items else []
-    return [_put(tx, item, replace, added) for item in items]
+    targets = [item.record.header.target for item in items]
+    unit.load("instances", [instance_id(target) for target in targets])
+    unit.load("studies", [target.study_uid for target in targets])
+    unit.load("series", [series_id(target) for target in targets])
+    unit.load("patients", [item.rows.identity for item in items])
+    added = mongo_added.definitions(unit)
+    unit.reserve(len(items))
+    return [_put(unit, item, replace, added) for item in items]
 
 
-def remove_all(tx: Transaction, targets: Sequence[Target]) -> list[BlobRef]:
+def remove_all(unit: Unit, targets: Sequence[Target]) -> list[BlobRef]:
     """Take subtrees out, superseded versions too; the files that no row points at any more."""
     blobs: dict[str, BlobRef] = {}
     for target in targets:
-        for instance in [*_take_superseded(tx, target), *take_out(tx, target)]:
+        for instance in [*_take_superseded(unit, target), *take_out(unit, target)]:
             blobs[instance.blob.key] = instance.blob
-    return [ref for key, ref in blobs.items() if not holds_key(tx.db, key, tx.session)]
+    kept = held_keys(unit.tables, list(blobs), unit.session)
+    return [ref for key, ref in blobs.items() if key not in kept]
 
 
-def holds_key(database: Any, key: str, session: Any = None) -> bool:
-    return any(
-        database[name].find_one({"blob_key": key}, {"_id": 1}, session=session) is not None
-        for name in ("instances", "superseded", "deleted")
-    )
+def held_keys(tables: Tables, keys: Sequence[str], session: object = None) -> set[str]:
+    """Those of the keys that some row points at."""
+    found: set[str] = set()
+    for name in ("instances", "superseded", "deleted"):
+        for begin in range(0, len(keys), _VERSIONS_PAGE):
+            where = {"blob_key": {"$in": list(keys[begin : begin + _VERSIONS_PAGE])}}
+            found.update(one["blob_key"] for one in tables[name].find(where, {"blob_key": 1}, session=session))
+    return found
 
 
-def delete(tx: Transaction, target: Target, at: datetime) -> list[StoredInstance]:
+def delete(unit: Unit, target: Target, at: datetime) -> list[StoredInstance]:
     """Take a subtree out and note what was there, earlier versions too."""
-    instances = [*take_out(tx, target), *_take_superseded(tx, target)]
-    bury(tx, [Discarded(instance, at, is_deleted=True) for instance in instances])
+    instances = [*take_out(unit, target), *_take_superseded(unit, target)]
+    noted = {one.blob.key: deleted_document(Discarded(one, at, is_deleted=True)) for one in instances}
+    known = unit.distinct("deleted", "blob_key", {"blob_key": {"$in": list(noted)}})
+    unit.insert("deleted", [document for key, document in noted.items() if key not in known])
     return instances
 
 
-def bury(tx: Transaction, versions: Sequence[Discarded]) -> None:
-    for version in versions:
-        if tx.one("deleted", {"blob_key": version.instance.blob.key}) is None:
-            row = {"_id": tx.new_id(), **stored_document(version.instance), "at": version.at.isoformat()}
-            tx.insert("deleted", row)
+def deleted_document(version: Discarded) -> Document:
+    return {**version_fields(version.instance), "at": version.at.isoformat()}
 
 
-def forget(tx: Transaction, keys: Sequence[str]) -> None:
-    tx.drop("superseded", {"blob_key": {"$in": list(keys)}})
-    tx.db.deleted.update_many({"blob_key": {"$in": list(keys)}}, {"$unset": {"blob_key": ""}}, session=tx.session)
-
-
-def _put(tx: Transaction, item: Prepared, replace: bool, added: Sequence[mongo_added.Definition]) -> PutResult:
+def _put(unit: Unit, item: Prepared, replace: bool, added: Sequence[mongo_added.Definition]) -> PutResult:
     header, blob, rows = item.record.header, item.record.blob, item.rows
-    target = header.target
-    study = tx.one("studies", {"uid": target.study_uid})
-    series = study and tx.one("series", {"uid": target.series_uid, "study_id": study["_id"]})
-    old = series and tx.one("instances", {"sop_uid": target.sop_uid, "series_id": series["_id"]})
+    target, own_id = header.target, instance_id(header.target)
+    old = unit.get("instances", own_id)
     existing = None
-    if old:
+    if old is not None:
         existing = stored_instance(old)
         if (existing.blob.digest, existing.transfer_syntax_uid) == (blob.digest, header.transfer_syntax_uid):
             return PutResult(Put.SAME, existing)
         if not replace:
             return PutResult(Put.CONFLICT, existing)
-        at = datetime.now(UTC).isoformat()
-        tx.insert("superseded", {"_id": tx.new_id(), **stored_document(existing), "at": at})
-    tx.grow(blob.size_bytes - (existing.blob.size_bytes if existing else 0))
-    seq = tx.new_id()
-    instance_id = old["_id"] if old else seq
+        unit.insert("superseded", [{**version_fields(existing), "at": datetime.now(UTC).isoformat()}])
+    seq = unit.place()
+    _write_instance(unit, item, seq if old is None else old["o"], seq, added, is_new=old is None)
+    study, series = unit.get("studies", target.study_uid), unit.get("series", series_id(target))
     is_new_study, is_new_series = study is None, series is None
-    study = study or _new_study(seq, target.study_uid)
-    series = series or _new_series(seq, str(target.series_uid), study["_id"])
-    _patient(tx, rows, seq, instance_id, study, (int(is_new_study), int(is_new_series), int(not old)))
-    if study.get("digest") != rows.study_digest:
+    study = study or new_study(target.study_uid, seq)
+    series = series or new_series(target, seq)
+    grown = (int(is_new_study), int(is_new_series), int(old is None))
+    _note_in_series(series, study, rows, own_id, seq, grown[2])
+    _note_in_patient(unit, study, rows, own_id, seq, grown)
+    study["n"] = {
+        "00201206": study["n"]["00201206"] + grown[1],
+        "00201208": study["n"]["00201208"] + grown[2],
+    }
+    study["last"], study["last_seq"] = own_id, seq
+    if existing is not None:
+        study["classes"] = counted(study["classes"], existing.sop_class_uid, -1)
+    study["classes"] = counted(study["classes"], header.sop_class_uid, 1)
+    if study["study_digest"] != rows.study_digest:
         study["inconsistent"] = not is_new_study
-        with_body(study, Level.STUDY, rows.study)
-        study["digest"] = rows.study_digest
-    is_other_series = series.get("digest") != rows.series.digest
-    if is_other_series:
-        with_body(series, Level.SERIES, rows.series)
-        series["modality"] = rows.modality
-    _write_instance(tx, item, (seq, instance_id, study["_id"], series["_id"]), old is not None, added)
-    series["last"], series["last_seq"] = instance_id, seq
-    series["k"]["00201209"] += int(not old)
-    tx.save("series", series)
-    study["last"], study["last_seq"] = instance_id, seq
-    study["k"]["00201206"] += int(is_new_series)
-    study["k"]["00201208"] += int(not old)
-    if existing:
-        _count_class(study, existing.sop_class_uid, -1)
-    _count_class(study, header.sop_class_uid, 1)
-    _note_lists(tx, study)
-    if existing:
-        _note_inconsistency(tx, study)
-    tx.save("studies", study)
+        study["study_digest"] = rows.study_digest
+        study.update(body(Level.STUDY, rows.study))
+    with_lists(study)
+    if existing is not None and study["inconsistent"]:
+        _note_consistency(unit, study)
+    if is_new_study:
+        unit.add("studies", study)
+    if is_new_series:
+        unit.add("series", series)
+    unit.count(
+        studies=grown[0],
+        series=grown[1],
+        instances=grown[2],
+        size_bytes=blob.size_bytes - (existing.blob.size_bytes if existing else 0),
+    )
     return PutResult(Put.REPLACED if existing else Put.STORED, existing)
 
 
-def _new_study(seq: int, uid: str) -> Document:
-    counted = {"00201206": 0, "00201208": 0}
-    return {"_id": seq, "uid": uid, "patient_id": None, "classes": [], "inconsistent": False, "k": counted}
+def _note_in_series(series: Document, study: Document, rows: Rows, own_id: str, seq: int, grown: int) -> None:
+    if series["d"] != rows.series.digest:
+        _use_series(series, study, rows)
+    series["n"] = {"00201209": series["n"]["00201209"] + grown}
+    series["last"], series["last_seq"] = own_id, seq
 
 
-def _new_series(seq: int, uid: str, study_id: int) -> Document:
-    return {"_id": seq, "uid": uid, "study_id": study_id, "k": {"00201209": 0}}
+def _use_series(series: Document, study: Document, rows: Rows) -> None:
+    series.update(body(Level.SERIES, rows.series))
+    if series["modality"] != rows.modality:
+        modalities = study["modalities"]
+        if series["modality"] is not None:
+            modalities = counted(modalities, series["modality"], -1)
+        study["modalities"] = counted(modalities, rows.modality, 1)
+        series["modality"] = rows.modality
 
 
-def _patient(
-    tx: Transaction, rows: Rows, seq: int, instance_id: int, study: Document, grown: tuple[int, int, int]
+def _note_in_patient(
+    unit: Unit, study: Document, rows: Rows, own_id: str, seq: int, grown: tuple[int, int, int]
 ) -> None:
     """The study's patient as this data set names it, made or brought up to date; the study goes there."""
-    patient = tx.one("patients", {"identity": rows.identity}) or _new_patient(seq, rows.identity)
-    if patient.get("digest") != rows.patient.digest:
-        with_body(patient, Level.PATIENT, rows.patient)
-    patient["last"] = instance_id
-    old_id = study["patient_id"]
-    study["patient_id"] = patient["_id"]
-    if old_id is not None and old_id != patient["_id"]:
-        whole = (1, study["k"]["00201206"], study["k"]["00201208"])
-        _add(patient, whole)
-        tx.save("studies", study)
-        leave_patient(tx, old_id, whole)
-    _add(patient, grown)
-    tx.save("patients", patient)
+    patient = unit.get("patients", rows.identity)
+    if patient is None:
+        patient = _make_patient(unit, rows.identity, seq)
+    old_identity = study["patient"]
+    study["patient"] = rows.identity
+    _use_patient(unit, patient, rows, study)
+    patient["last"] = own_id
+    if old_identity is not None and old_identity != rows.identity:
+        whole = (1, study["n"]["00201206"], study["n"]["00201208"])
+        _count(patient, whole)
+        _leave_patient(unit, old_identity, whole)
+    _count(patient, grown)
 
 
-def _new_patient(seq: int, identity: str) -> Document:
-    return {"_id": seq, "identity": identity, "k": {"00201200": 0, "00201202": 0, "00201204": 0}}
+def _make_patient(unit: Unit, identity: str, order: int) -> Document:
+    patient = new_patient(identity, order)
+    unit.add("patients", patient)
+    unit.count(patients=1)
+    return patient
 
 
-def _add(patient: Document, by: tuple[int, int, int]) -> None:
-    for tag, number in zip(("00201200", "00201202", "00201204"), by, strict=True):
-        patient["k"][tag] += number
+def _use_patient(unit: Unit, patient: Document, rows: Rows, study: Document | None = None) -> None:
+    """Give a patient these attributes, and all its studies with it. study: one that is not among them yet."""
+    if patient["d"] != rows.patient.digest:
+        patient.update(body(Level.PATIENT, rows.patient))
+        part = _part(patient)
+        for one in unit.studies_of(patient["_id"]) if patient["n"]["00201200"] else ():
+            unit.take_on("studies", one)["p"] = part
+    if study is not None:
+        study["p"] = _part(patient)
 
 
-def leave_patient(tx: Transaction, patient_id: int, by: tuple[int, int, int]) -> None:
+def _part(patient: Document) -> Document:
+    return {name: patient[name] for name in ("f", "r", "d", "k")}
+
+
+def _count(patient: Document, by: tuple[int, int, int]) -> None:
+    patient["n"] = {tag: patient["n"][tag] + number for tag, number in zip(_PATIENT_COUNTERS, by, strict=True)}
+
+
+def _leave_patient(unit: Unit, identity: str, by: tuple[int, int, int]) -> None:
     """Count a patient down; it takes the attributes of the last stored instance that is left, or goes."""
-    patient = tx.one("patients", {"_id": patient_id})
+    patient = unit.get("patients", identity)
     assert patient is not None
-    _add(patient, (-by[0], -by[1], -by[2]))
-    studies = tx.all("studies", {"patient_id": patient_id})
-    if not studies:
-        tx.drop("patients", {"_id": patient_id})
+    _count(patient, (-by[0], -by[1], -by[2]))
+    if patient["n"]["00201200"] == 0:
+        unit.drop("patients", identity)
+        unit.count(patients=-1)
         return
-    last = max(studies, key=lambda study: int(study["last_seq"]))["last"]
+    last = max(unit.studies_of(identity), key=lambda study: int(study["last_seq"]))["last"]
     if patient["last"] != last:
         patient["last"] = last
-        with_body(patient, Level.PATIENT, _rows_of(tx, last).patient)
-    tx.save("patients", patient)
+        _use_patient(unit, patient, _rows_at(unit, last))
 
 
 def _write_instance(
-    tx: Transaction,
-    item: Prepared,
-    ids: tuple[int, int, int, int],
-    is_replaced: bool,
-    added: Sequence[mongo_added.Definition],
+    unit: Unit, item: Prepared, order: int, seq: int, added: Sequence[mongo_added.Definition], *, is_new: bool
 ) -> None:
-    seq, instance_id, study_id, series_id = ids
-    record, header = item.record, item.record.header
-    stored = StoredInstance(
-        header.target, header.sop_class_uid, header.transfer_syntax_uid, record.blob, header.data_set_offset
-    )
-    document = {
-        "_id": instance_id,
-        "seq": seq,
-        "study_id": study_id,
-        "series_id": series_id,
-        "number": item.rows.number,
-        "study_digest": item.rows.study_digest,
-        "timezone": timezone_of(header.attributes),
-        **stored_document(stored),
-        "received_at": record.received_at.isoformat(),
-        "source": [record.source.name, record.source.address, record.source.protocol],
-        **body(Level.IMAGE, item.rows.image),
-    }
-    document["k"]["00083002"] = [header.transfer_syntax_uid]
-    values = mongo_added.values_of_all(added, header.attributes)
+    document = new_instance(item, order, seq)
+    values = mongo_added.values_of_all(added, item.record.header.attributes)
     if values:
         document["x"] = values
-    if is_replaced:
-        tx.save("instances", document)
-        tx.drop("contents", {"i": instance_id})
-    else:
-        tx.insert("instances", document)
-    for begin in range(0, max(1, len(item.metadata)), _CHUNK):
-        tx.insert(
-            "contents",
-            {"_id": f"{instance_id}.m{begin:012}", "i": instance_id, "m": item.metadata[begin : begin + _CHUNK]},
-        )
-    for begin in range(0, max(1, len(item.layout)), _CHUNK):
-        tx.insert(
-            "contents",
-            {"_id": f"{instance_id}.l{begin:012}", "i": instance_id, "l": item.layout[begin : begin + _CHUNK]},
-        )
+    if not is_new:
+        unit.delete("contents", _contents_of(item.record.header.target))
+        unit.withdraw("contents", "instance", document["_id"])
+    unit.add("instances", document)
+    if "m" not in document:
+        unit.insert("contents", _pieces(document, item))
 
 
-def contents(database: Any, session: Any, ids: Sequence[int], name: str) -> dict[int, bytes]:
+def _pieces(document: Document, item: Prepared) -> list[Document]:
+    return [
+        {
+            "_id": f"{document['_id']}\\{name}{begin:010}",
+            "instance": document["_id"],
+            "study_uid": document["study_uid"],
+            name: data[begin : begin + WHOLE_BYTES],
+        }
+        for name, data in (("m", item.metadata), ("l", item.layout))
+        for begin in range(0, len(data), WHOLE_BYTES)
+    ]
+
+
+def contents(tables: Tables, ids: Sequence[str], name: str, session: object = None) -> dict[str, bytes]:
     """Metadata ("m") or layout ("l") of instances by id; those that are gone are left out."""
-    found: dict[int, list[bytes]] = {}
-    where = {"i": {"$in": list(ids)}, name: {"$exists": True}}
-    for chunk in database.contents.find(where, session=session).sort("_id", 1):
-        found.setdefault(chunk["i"], []).append(chunk[name])
-    return {instance_id: b"".join(chunks) for instance_id, chunks in found.items()}
+    if not ids:
+        return {}
+    where = {"_id": {"$in": list(ids)}, "study_uid": {"$in": sorted(set(map(study_of, ids)))}}
+    found = {one["_id"]: one.get(name) for one in tables["instances"].find(where, {name: 1}, session=session)}
+    for instance in [one for one, data in found.items() if data is None]:
+        # In the order of their ids, which is that of the pieces.
+        place = {"_id": {"$gt": f"{instance}\\{name}", "$lt": f"{instance}\\{name}~"}, "study_uid": study_of(instance)}
+        pieces = tables["contents"].find(place, {name: 1}, session=session).sort("_id", 1)
+        found[instance] = b"".join(piece[name] for piece in pieces)
+    return found
 
 
-def _rows_of(tx: Transaction, instance_id: int) -> Rows:
-    document = tx.one("instances", {"_id": instance_id})
-    assert document is not None
+def _rows_at(unit: Unit, own_id: str) -> Rows:
+    """What a stored instance's attributes make of the levels."""
+    unit.settle()
+    (document,) = unit.find("instances", {"_id": own_id, "study_uid": study_of(own_id)}, STORED)
     one = stored_instance(document)
-    metadata = contents(tx.db, tx.session, [instance_id], "m")[instance_id]
+    metadata = contents(unit.tables, [own_id], "m", unit.session)[own_id]
     return rows_of(orjson.loads(metadata), one.target, one.sop_class_uid, one.transfer_syntax_uid)
 
 
-def _count_class(study: Document, uid: str, by: int) -> None:
-    counted = Counter(dict(study["classes"]))
-    counted[uid] += by
-    study["classes"] = [[one, number] for one, number in counted.items() if number > 0]
+def _note_consistency(unit: Unit, study: Document) -> None:
+    """Whether a study's instances still disagree."""
+    unit.settle()
+    study["inconsistent"] = len(unit.distinct("instances", "study_digest", subtree(Target(study["_id"])))) > 1
 
 
-def _note_lists(tx: Transaction, study: Document) -> None:
-    found = tx.db.series.find({"study_id": study["_id"]}, {"modality": 1}, session=tx.session)
-    note_lists(study, (one["modality"] for one in found))
+def _take_superseded(unit: Unit, target: Target) -> list[StoredInstance]:
+    found = [stored_instance(one) for one in unit.find("superseded", within_uids(target)).sort("_id", 1)]
+    if found:
+        unit.delete("superseded", within_uids(target))
+    return found
 
 
-def _note_inconsistency(tx: Transaction, study: Document) -> None:
-    digests = tx.db.instances.distinct("study_digest", {"study_id": study["_id"]}, session=tx.session)
-    study["inconsistent"] = len(digests) > 1
-
-
-def _take_superseded(tx: Transaction, target: Target) -> list[StoredInstance]:
-    found = tx.all("superseded", within_uids(target))
-    tx.drop("superseded", within_uids(target))
-    return [stored_instance(one) for one in found]
-
-
-def take_out(tx: Transaction, target: Target) -> list[StoredInstance]:
+def take_out(unit: Unit, target: Target) -> list[StoredInstance]:
     """Take the current versions of a subtree out, with counters, and return them."""
-    found = tx.all("instances", within_uids(target))
+    found = sorted(unit.find("instances", subtree(target), STORED), key=lambda one: int(one["o"]))
     if not found:
         return []
-    ids = [one["_id"] for one in found]
-    tx.drop("contents", {"i": {"$in": ids}})
-    tx.drop("instances", {"_id": {"$in": ids}})
-    tx.grow(-sum(one["size_bytes"] for one in found))
-    study = tx.one("studies", {"_id": found[0]["study_id"]})
+    unit.delete("contents", _contents_of(target))
+    unit.delete("instances", subtree(target))
+    study = unit.get("studies", target.study_uid)
     assert study is not None
-    emptied = sum(
-        _shrink(tx, series_id, number) for series_id, number in Counter(o["series_id"] for o in found).items()
+    instances = [stored_instance(one) for one in found]
+    emptied = 0
+    for own_id, number in Counter(one["series_id"] for one in found).items():
+        emptied += _shrink_series(unit, study, own_id, number)
+    for instance in instances:
+        study["classes"] = counted(study["classes"], instance.sop_class_uid, -1)
+    study["n"] = {
+        "00201206": study["n"]["00201206"] - emptied,
+        "00201208": study["n"]["00201208"] - len(found),
+    }
+    unit.count(
+        studies=-int(study["n"]["00201208"] == 0),
+        series=-emptied,
+        instances=-len(found),
+        size_bytes=-sum(one.blob.size_bytes for one in instances),
     )
-    study["k"]["00201206"] -= emptied
-    study["k"]["00201208"] -= len(found)
-    for one in found:
-        _count_class(study, one["sop_class_uid"], -1)
-    gone = (0, emptied, len(found))
-    if study["k"]["00201208"] == 0:
-        tx.drop("studies", {"_id": study["_id"]})
-        leave_patient(tx, study["patient_id"], (1, emptied, len(found)))
-        return [stored_instance(one) for one in found]
-    _note_lists(tx, study)
-    _note_inconsistency(tx, study)
-    if study["last"] in ids:
-        _refresh_study(tx, study, gone)
-    else:
-        tx.save("studies", study)
-        leave_patient(tx, study["patient_id"], gone)
-    return [stored_instance(one) for one in found]
+    _shrink_study(unit, study, (emptied, len(found)))
+    return instances
 
 
-def _refresh_study(tx: Transaction, study: Document, gone: tuple[int, int, int]) -> None:
-    """Take the attributes of the last stored instance that is left, and go to the patient that it names."""
-    last = _last(tx, {"study_id": study["_id"]})
-    rows = _rows_of(tx, last["_id"])
-    study["last"], study["last_seq"] = last["_id"], last["seq"]
-    with_body(study, Level.STUDY, rows.study)
-    study["digest"] = rows.study_digest
-    old_id = study["patient_id"]
-    patient = tx.one("patients", {"identity": rows.identity})
-    if patient and patient["_id"] == old_id:
-        tx.save("studies", study)
-        leave_patient(tx, old_id, gone)
+def _contents_of(target: Target) -> Document:
+    where: Document = {"study_uid": target.study_uid}
+    own = target.sop_uid and instance_id(target) or target.series_uid and series_id(target)
+    if own:
+        where["_id"] = {"$gt": f"{own}\\", "$lt": f"{own}]"}
+    return where
+
+
+def _shrink_study(unit: Unit, study: Document, gone: tuple[int, int]) -> None:
+    identity = study["patient"]
+    if study["n"]["00201208"] == 0:
+        unit.drop("studies", study["_id"])
+        _leave_patient(unit, identity, (1, *gone))
         return
-    if patient is None:
-        patient = _new_patient(tx.new_id(), rows.identity)
+    if study["inconsistent"]:
+        _note_consistency(unit, study)
+    if next(iter(unit.find("instances", {"_id": study["last"], "study_uid": study["_id"]}, {"_id": 1})), None) is None:
+        _refresh_study(unit, study, gone)
+    else:
+        with_lists(study)
+        _leave_patient(unit, identity, (0, *gone))
+
+
+def _refresh_study(unit: Unit, study: Document, gone: tuple[int, int]) -> None:
+    """Take the attributes of the last stored instance that is left, and go to the patient that it names."""
+    last = _last(unit, Target(study["_id"]))
+    rows = _rows_at(unit, last["_id"])
+    study["last"], study["last_seq"], study["study_digest"] = last["_id"], last["seq"], rows.study_digest
+    study.update(body(Level.STUDY, rows.study))
+    with_lists(study)
+    old_identity = study["patient"]
+    if rows.identity == old_identity:
+        _leave_patient(unit, old_identity, (0, *gone))
+        return
+    patient = unit.get("patients", rows.identity) or _make_patient(unit, rows.identity, unit.place())
+    left = (1, study["n"]["00201206"], study["n"]["00201208"])
+    study["patient"] = rows.identity
+    if patient["d"] is None:
         patient["last"] = last["_id"]
-        with_body(patient, Level.PATIENT, rows.patient)
-    left = (1, study["k"]["00201206"], study["k"]["00201208"])
-    _add(patient, left)
-    tx.save("patients", patient)
-    study["patient_id"] = patient["_id"]
-    tx.save("studies", study)
-    leave_patient(tx, old_id, (1, left[1] + gone[1], left[2] + gone[2]))
-    leave_patient(tx, patient["_id"], (0, 0, 0))
+        _use_patient(unit, patient, rows)
+    study["p"] = _part(patient)
+    _count(patient, left)
+    _leave_patient(unit, old_identity, (1, left[1] + gone[0], left[2] + gone[1]))
+    _leave_patient(unit, rows.identity, (0, 0, 0))
 
 
-def _shrink(tx: Transaction, series_id: int, number: int) -> bool:
+def _shrink_series(unit: Unit, study: Document, own_id: str, number: int) -> bool:
     """Count a series down; whether that emptied it, and it is gone."""
-    series = tx.one("series", {"_id": series_id})
+    series = unit.get("series", own_id)
     assert series is not None
-    series["k"]["00201209"] -= number
-    if series["k"]["00201209"] == 0:
-        tx.drop("series", {"_id": series_id})
+    left = series["n"]["00201209"] - number
+    if left == 0:
+        study["modalities"] = counted(study["modalities"], series["modality"], -1)
+        unit.drop("series", own_id)
         return True
-    if tx.one("instances", {"_id": series["last"]}) is None:
-        last = _last(tx, {"series_id": series_id})
-        rows = _rows_of(tx, last["_id"])
-        series["last"], series["last_seq"], series["modality"] = last["_id"], last["seq"], rows.modality
-        with_body(series, Level.SERIES, rows.series)
-    tx.save("series", series)
+    series["n"] = {"00201209": left}
+    last = _last(unit, Target(study["_id"], series["series_uid"]))
+    if last["_id"] != series["last"]:
+        series["last"], series["last_seq"] = last["_id"], last["seq"]
+        _use_series(series, study, _rows_at(unit, last["_id"]))
     return False
 
 
-def _last(tx: Transaction, where: Document) -> Document:
-    found: Document | None = tx.db.instances.find_one(where, sort=[("seq", -1)], session=tx.session)
-    assert found is not None
-    return found
+def _last(unit: Unit, target: Target) -> Document:
+    """The last stored of a subtree's instances."""
+    (found,) = unit.find("instances", subtree(target), {"seq": 1}).sort("seq", -1).limit(1)
+    return dict(found)
