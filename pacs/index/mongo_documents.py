@@ -36,16 +36,17 @@ COUNTERS = {
     Level.SERIES: ("00201209",),
     Level.IMAGE: (),
 }
-# Longer metadata and layouts go to ``contents``, in pieces: a document has at most 16 MB.
+# Longer metadata and layouts go to ``contents``, packed and in pieces: a document has at most 16 MB, and what one
+# transaction writes has to fit into a part of the server's cache.
 WHOLE_BYTES = 2 << 20
 # What is read of an instance to send or open it.
-STORED = {
-    name: 1
-    for name in (
+STORED = dict.fromkeys(
+    (
         *("series_id", "sop_uid", "sop_class_uid", "transfer_syntax_uid", "blob_key", "size_bytes", "blob_digest"),
         *("data_set_offset", "number", "o", "seq", "study_digest"),
-    )
-}
+    ),
+    1,
+)
 _UIDS = {"0020000D": "_id", "0020000E": "series_uid", "00080018": "sop_uid"}
 
 
@@ -96,7 +97,7 @@ def body(level: Level, row: LevelRow) -> Document:
         if attribute.tag in _UIDS:
             continue
         if own[0].__class__ is bytes:
-            listed = orjson.loads(own[0])  # type: ignore[arg-type]  # bytes, as just seen
+            listed = orjson.loads(own[0])
             keys[attribute.tag] = (
                 [part for name in listed for part in name if part]
                 if kind_of(attribute.vr) is Kind.NAME
@@ -200,9 +201,9 @@ def stored_instance(document: Document) -> StoredInstance:
     )
 
 
-def counted(counts: Iterable[Iterable[Any]], name: str, by: int) -> list[list[Any]]:
+def counted(counts: Iterable[tuple[str, int]], name: str, by: int) -> list[list[Any]]:
     """A list of [name, number] with one number changed, in the order of names; those at nothing are left out."""
-    found = {one: number for one, number in counts}
+    found = dict(counts)
     found[name] = found.get(name, 0) + by
     return sorted([one, number] for one, number in found.items() if number > 0)
 
@@ -271,7 +272,7 @@ class RowMaker:
 
     def _read(self, level: Level, chain: Mapping[Level, Document]) -> Document:
         asked = self._wanted[level]
-        document = chain[level] if level in chain else {}
+        document = chain.get(level, {})
         texts = document
         if level is Level.PATIENT and Level.STUDY in chain:
             texts = chain[Level.STUDY]["p"]

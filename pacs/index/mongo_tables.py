@@ -189,7 +189,7 @@ def indexes_of(name: str, *, sharded: bool) -> list[IndexModel]:
 _PLAIN: dict[str, Sequence[Sequence[str]]] = {
     "studies": (["patient"],),
     "series": (["study_uid"],),
-    "instances": (["series_id", "number", "sop_uid"], ["blob_key"], ["x.p", "x.k", "x.v"]),
+    "instances": (["series_id", "number", "sop_uid"], ["study_uid", "o"], ["blob_key"], ["x.p", "x.k", "x.v"]),
     "contents": (["study_uid"],),
     "superseded": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
     "deleted": (["study_uid", "series_uid", "sop_uid"],),

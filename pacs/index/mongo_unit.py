@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -34,7 +34,7 @@ class Order:
         seconds, increment = (now.time, now.inc) if now is not None else (int(time.time()), 0)
         increment = min(increment, (1 << _INC_BITS) - 1)
         # Not every transaction begins at the same place of its moment: fewer meet.
-        low = random.getrandbits(_LOW_BITS - 1)  # noqa: S311 - nothing secret
+        low = random.getrandbits(_LOW_BITS - 1)
         place = (((seconds << _INC_BITS) | increment) << _LOW_BITS) | low
         with self._lock:
             place = max(place, self._last + 1)
@@ -59,22 +59,22 @@ class Unit:
         self._totals = dict.fromkeys(_TOTALS, 0)
         self._is_change = False
 
-    def load(self, name: str, ids: Collection[str]) -> None:
-        """Read documents that will be asked for."""
-        missing = sorted({one for one in ids if (name, one) not in self._known})
-        for begin in range(0, len(missing), _MANY):
-            part = missing[begin : begin + _MANY]
-            where: Document = {"_id": {"$in": part} if len(part) > 1 else part[0]}
-            if name in ("series", "instances"):
-                studies = sorted({study_of(one) for one in part})
-                where["study_uid"] = {"$in": studies} if len(studies) > 1 else studies[0]
-            for one in part:
-                self._known[name, one] = self._before[name, one] = None
-            for document in self.find(name, where, STORED if name == "instances" else None):
-                self._remember(name, document)
+    def load(self, wanted: Mapping[str, Collection[str]]) -> None:
+        """Read documents that will be asked for, by the names of their collections."""
+        for name, ids in wanted.items():
+            missing = sorted({one for one in ids if (name, one) not in self._known})
+            for begin in range(0, len(missing), _MANY):
+                part = missing[begin : begin + _MANY]
+                for one in part:
+                    self._known[name, one] = self._before[name, one] = None
+                where: Document = {"_id": {"$in": part}}
+                if name in ("series", "instances"):
+                    where["study_uid"] = {"$in": sorted(set(map(study_of, part)))}
+                for document in self.find(name, where, STORED if name == "instances" else None):
+                    self._remember(name, document)
 
     def get(self, name: str, document_id: str) -> Document | None:
-        self.load(name, (document_id,))
+        self.load({name: (document_id,)})
         return self._known[name, document_id]
 
     def find(self, name: str, where: Document, fields: Document | None = None) -> Any:
@@ -166,7 +166,7 @@ class Unit:
         self.settle()
         if self._is_change:
             # Always, so that ``mongo_added`` can tell who may not have known of a new index.
-            group = random.randrange(GROUPS)  # noqa: S311 - nothing secret
+            group = random.randrange(GROUPS)
             self.tables["totals"].update_one({"_id": group}, {"$inc": self._totals}, upsert=True, session=self.session)
 
     def _remember(self, name: str, document: Document) -> None:

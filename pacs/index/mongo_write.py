@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -41,10 +42,14 @@ _VERSIONS_PAGE = 1000
 def put_all(unit: Unit, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
     """Add records one after the other."""
     targets = [item.record.header.target for item in items]
-    unit.load("instances", [instance_id(target) for target in targets])
-    unit.load("studies", [target.study_uid for target in targets])
-    unit.load("series", [series_id(target) for target in targets])
-    unit.load("patients", [item.rows.identity for item in items])
+    unit.load(
+        {
+            "instances": [instance_id(target) for target in targets],
+            "studies": [target.study_uid for target in targets],
+            "series": [series_id(target) for target in targets],
+            "patients": [item.rows.identity for item in items],
+        }
+    )
     added = mongo_added.definitions(unit)
     unit.reserve(len(items))
     return [_put(unit, item, replace, added) for item in items]
@@ -231,7 +236,7 @@ def _pieces(document: Document, item: Prepared) -> list[Document]:
             "study_uid": document["study_uid"],
             name: data[begin : begin + WHOLE_BYTES],
         }
-        for name, data in (("m", item.metadata), ("l", item.layout))
+        for name, data in (("m", zlib.compress(item.metadata, 3)), ("l", zlib.compress(item.layout, 3)))
         for begin in range(0, len(data), WHOLE_BYTES)
     ]
 
@@ -246,7 +251,12 @@ def contents(tables: Tables, ids: Sequence[str], name: str, session: object = No
         # In the order of their ids, which is that of the pieces.
         place = {"_id": {"$gt": f"{instance}\\{name}", "$lt": f"{instance}\\{name}~"}, "study_uid": study_of(instance)}
         pieces = tables["contents"].find(place, {name: 1}, session=session).sort("_id", 1)
-        found[instance] = b"".join(piece[name] for piece in pieces)
+        data = b"".join(piece[name] for piece in pieces)
+        if data:
+            found[instance] = zlib.decompress(data)
+        else:
+            # Removed since the instance was read.
+            del found[instance]
     return found
 
 
@@ -303,7 +313,7 @@ def take_out(unit: Unit, target: Target) -> list[StoredInstance]:
 
 def _contents_of(target: Target) -> Document:
     where: Document = {"study_uid": target.study_uid}
-    own = target.sop_uid and instance_id(target) or target.series_uid and series_id(target)
+    own = (target.sop_uid and instance_id(target)) or (target.series_uid and series_id(target))
     if own:
         where["_id"] = {"$gt": f"{own}\\", "$lt": f"{own}]"}
     return where

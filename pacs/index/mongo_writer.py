@@ -10,9 +10,9 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from pymongo import MongoClient
@@ -39,28 +39,43 @@ _DUPLICATE_KEY = 11000
 
 
 class Writer:
-    """Runs functions in transactions. timeout_s: how long one may take, with all that it is run again for."""
+    """Runs functions in transactions. timeout_s: how long one may take, with all that it is run again for.
+
+    One thread, begun by the first ``put``, puts what all threads of the process ask for.
+    """
 
     def __init__(self, client: MongoClient[Document], tables: Callable[[], Tables], timeout_s: float) -> None:
         self._client = client
         self._tables = tables
         self.timeout_s = timeout_s
         self._order = Order()
-        self._waiting: deque[_Put] = deque()
-        self._turn = threading.Lock()  # one transaction of puts at a time; who waits meanwhile shares the next
+        self._waiting: SimpleQueue[_Put | None] = SimpleQueue()
+        self._lock = threading.Lock()  # guards closing against new calls
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
 
     def put(self, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
         """See ``Index.put``."""
         own = _Put(items, replace)
-        self._waiting.append(own)
-        with self._turn:
-            if not own.is_done:
-                # Whoever has the turn takes from the front, in order, until its own is among them.
-                while not own.is_done:
-                    self._run_group(self._group())
+        with self._lock:
+            if self._is_closed:
+                raise OutOfResources("the index is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="index-writer", daemon=True)
+                self._thread.start()
+            self._waiting.put(own)
+        own.done.wait()
         if own.error is not None:
             raise own.error
         return own.results
+
+    def close(self) -> None:
+        """Finish what is queued, then stop."""
+        with self._lock:
+            self._is_closed = True
+            self._waiting.put(None)
+        if self._thread is not None:
+            self._thread.join()
 
     def run(self, function: Callable[[Unit], T]) -> T:
         """The function's value, once it is committed with majority and in the journal; it may run several times.
@@ -78,7 +93,7 @@ class Writer:
                     raise translated(error, "written") from error
                 log.debug("transaction runs again reason=%s", type(error).__name__)
             # At random, so that two that met do not meet again.
-            time.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - nothing secret
+            time.sleep(pause_s * (0.5 + random.random()))
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
     def _attempt(self, function: Callable[[Unit], T], deadline: float) -> T:
@@ -97,15 +112,26 @@ class Writer:
             _commit(session, deadline)
             return value
 
-    def _group(self) -> list[_Put]:
-        group = [self._waiting.popleft()]
-        size = len(group[0].items)
-        while self._waiting and size + len(self._waiting[0].items) <= _GROUP:
-            if self._waiting[0].replace is not group[0].replace:
-                break
-            group.append(self._waiting.popleft())
-            size += len(group[-1].items)
-        return group
+    def _serve(self) -> None:
+        """Put what waits; all that came during one transaction goes into the next."""
+        following = self._waiting.get()
+        while following is not None:
+            group, size = [following], len(following.items)
+            while size < _GROUP:
+                try:
+                    following = self._waiting.get_nowait()
+                except Empty:
+                    following = _MORE
+                    break
+                if following is None or following.replace is not group[0].replace:
+                    break
+                group.append(following)
+                size += len(following.items)
+            else:
+                following = _MORE
+            self._run_group(group)
+            if following is _MORE:
+                following = self._waiting.get()
 
     def _run_group(self, group: list[_Put]) -> None:
         items = [item for one in group for item in one.items]
@@ -134,11 +160,15 @@ class _Put:
         self.replace = replace
         self.results: list[PutResult] = []
         self.error: Exception | None = None
-        self.is_done = False
+        self.done = threading.Event()
 
     def finish(self, error: Exception | None) -> None:
         self.error = error
-        self.is_done = True
+        self.done.set()
+
+
+# None ends the writer.
+_MORE = _Put((), replace=False)
 
 
 def _commit(session: ClientSession, deadline: float) -> None:
@@ -150,6 +180,9 @@ def _commit(session: ClientSession, deadline: float) -> None:
             if not error.has_error_label(_UNKNOWN):
                 raise
             if time.monotonic() > deadline:
+                # Or it would hold what it has locked for as long as a transaction may live.
+                with suppress(PyMongoError):
+                    session.client.admin.command("killSessions", [session.session_id])
                 raise Uncertain("the index went away while it committed: it is not known what it has taken") from error
             time.sleep(0.05)
         else:
