@@ -21,7 +21,8 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     │   └── Conflict           the SOP Instance UID is already stored with other bytes
     ├── TooLarge           over a configured limit
     ├── OutOfResources     no space, store read-only, too busy: may work later
-    │   └── TooSlow            the time that one image may take is over
+    │   ├── TooSlow            the time that one image may take is over
+    │   └── Uncertain          the index did not say whether it has taken the change
     ├── Undecodable        stored pixels (or a deflated data set) cannot be decoded
     └── Corrupt            the store does not hold what the index says
 """
@@ -116,6 +117,10 @@ class OutOfResources(PacsError):
 
 class TooSlow(OutOfResources):
     """The time that one image may take is over; the others of the request are not concerned."""
+
+
+class Uncertain(OutOfResources):
+    """The index went away before it said whether the change took effect: nothing that it may point at may go."""
 
 
 class Undecodable(PacsError):

@@ -39,6 +39,14 @@ def add(connection: sqlite3.Connection, path: TagPath) -> None:
 
     Raises Invalid for an attribute that is indexed anyway, or has no values that could be compared.
     """
+    check(path)
+    connection.execute(
+        "INSERT OR IGNORE INTO added_indexes (path, filled_to, complete) VALUES (?, 0, 0)", (text_of(path),)
+    )
+
+
+def check(path: TagPath) -> None:
+    """Raises Invalid for an attribute that is indexed anyway, or has no values that could be compared."""
     if len(path) == 1 and path[0] in BY_TAG:
         raise Invalid(f"{BY_TAG[path[0]].keyword} always has an index", "tag")
     tag = path[-1]
@@ -47,14 +55,11 @@ def add(connection: sqlite3.Connection, path: TagPath) -> None:
         raise Invalid("A sequence has no values of its own: name an attribute within it (A.B)", "tag")
     if vr == "OB or OW" or (vr is not None and vr not in AMBIGUOUS and normal.kind_of(vr) is Kind.OPAQUE):
         raise Invalid(f"Attributes of VR {vr} cannot be searched by value", "tag")
-    connection.execute(
-        "INSERT OR IGNORE INTO added_indexes (path, filled_to, complete) VALUES (?, 0, 0)", (_text(path),)
-    )
 
 
 def drop(connection: sqlite3.Connection, path: TagPath) -> None:
     """Forget an index; no query uses it any more. Its values are left for ``sweep``. Raises NotFound."""
-    if not connection.execute("DELETE FROM added_indexes WHERE path = ?", (_text(path),)).rowcount:
+    if not connection.execute("DELETE FROM added_indexes WHERE path = ?", (text_of(path),)).rowcount:
         raise NotFound("there is no such index")
 
 
@@ -78,7 +83,7 @@ def sweep(connection: sqlite3.Connection) -> bool:
 def fill(connection: sqlite3.Connection, path: TagPath) -> bool:
     """Take in the next instances; whether the index is complete then. Raises NotFound when it was dropped."""
     found = connection.execute(
-        "SELECT id, filled_to, complete FROM added_indexes WHERE path = ?", (_text(path),)
+        "SELECT id, filled_to, complete FROM added_indexes WHERE path = ?", (text_of(path),)
     ).fetchone()
     if found is None:
         raise NotFound("there is no such index")
@@ -108,7 +113,7 @@ def listed(connection: sqlite3.Connection) -> list[AddedIndex]:
         done = total
         if not complete:
             done = connection.execute("SELECT COUNT(*) FROM instances WHERE id <= ?", (filled_to,)).fetchone()[0]
-        found.append(AddedIndex(_path(path), bool(complete), done, total))
+        found.append(AddedIndex(path_of(path), bool(complete), done, total))
     return found
 
 
@@ -118,7 +123,7 @@ def paths_in(file: Path) -> list[TagPath]:
         return []
     connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     try:
-        return [_path(row[0]) for row in connection.execute("SELECT path FROM added_indexes ORDER BY id")]
+        return [path_of(row[0]) for row in connection.execute("SELECT path FROM added_indexes ORDER BY id")]
     except sqlite3.Error:
         return []
     finally:
@@ -131,7 +136,7 @@ def note(connection: sqlite3.Connection, instance_id: int, attributes: Attribute
     if definitions and not is_new:
         connection.execute("DELETE FROM added_values WHERE instance_id = ?", (instance_id,))
     for index_id, path in definitions:
-        _insert(connection, (index_id, _path(path)), instance_id, attributes)
+        _insert(connection, (index_id, path_of(path)), instance_id, attributes)
 
 
 def forget(connection: sqlite3.Connection, instance_ids: str) -> None:
@@ -144,21 +149,21 @@ def forget(connection: sqlite3.Connection, instance_ids: str) -> None:
 def conditions(connection: sqlite3.Connection, keys: Mapping[TagPath, Matcher]) -> Iterator[Condition]:
     """For each key that a complete index helps: the condition, in alias i, that no match fails to meet."""
     complete = {
-        _path(path): index_id
+        path_of(path): index_id
         for index_id, path in connection.execute("SELECT id, path FROM added_indexes WHERE complete")
     }
     if not complete:
         return
-    for path, matcher in _leaves(keys):
+    for path, matcher in leaves(keys):
         condition = _condition(complete[path], path, matcher) if path in complete else None
         if condition is not None:
             yield condition
 
 
-def _leaves(keys: Mapping[TagPath, Matcher], within: TagPath = ()) -> Iterator[tuple[TagPath, Matcher]]:
+def leaves(keys: Mapping[TagPath, Matcher], within: TagPath = ()) -> Iterator[tuple[TagPath, Matcher]]:
     for path, matcher in keys.items():
         if isinstance(matcher, Items):
-            yield from _leaves(matcher.keys, within + path)
+            yield from leaves(matcher.keys, within + path)
         else:
             yield within + path, matcher
 
@@ -166,11 +171,11 @@ def _leaves(keys: Mapping[TagPath, Matcher], within: TagPath = ()) -> Iterator[t
 def _condition(index_id: int, path: TagPath, matcher: Matcher) -> Condition | None:
     """None when the index cannot help: it does not know where a value is missing."""
     every = "SELECT instance_id FROM added_values WHERE index_id = ?"
-    if not _needs_a_value(matcher):
+    if not needs_a_value(matcher):
         return None
     sources: list[str] = []
     values: list[Any] = []
-    for kind in _kinds(path[-1]):
+    for kind in kinds_of(path[-1]):
         asked = _asked(matcher, kind)
         if asked is None:
             return f"i.id IN ({every})", [index_id]
@@ -183,13 +188,13 @@ def _condition(index_id: int, path: TagPath, matcher: Matcher) -> Condition | No
     return f"i.id IN ({' UNION ALL '.join(sources)})", values
 
 
-def _needs_a_value(matcher: Matcher) -> bool:
+def needs_a_value(matcher: Matcher) -> bool:
     if isinstance(matcher, ValueList):
-        return all(map(_needs_a_value, matcher.any_of))
+        return all(map(needs_a_value, matcher.any_of))
     return not is_universal(matcher) and not isinstance(matcher, Empty | Universal | Items | CombinedRange)
 
 
-def _kinds(tag: str) -> tuple[Kind, ...]:
+def kinds_of(tag: str) -> tuple[Kind, ...]:
     """How values of an attribute may compare: in one way when the data dictionary knows its VR."""
     vr = None if "@" in tag else public_vr(int(tag, 16))
     return _KINDS if vr is None or vr in AMBIGUOUS else (normal.kind_of(vr),)
@@ -217,14 +222,14 @@ def _asked(matcher: Matcher, kind: Kind) -> list[Condition] | None:
 
 def _insert(connection: sqlite3.Connection, definition: _Definition, instance_id: int, attributes: Attributes) -> None:
     index_id, path = definition
-    found = dict.fromkeys(_values(attributes, path, timezone_of(attributes)))
+    found = dict.fromkeys(values_of(attributes, path, timezone_of(attributes)))
     connection.executemany(
         "INSERT OR IGNORE INTO added_values VALUES (?, ?, ?, ?)",
         [(index_id, kind, value, instance_id) for kind, value in found],
     )
 
 
-def _values(attributes: Attributes, path: TagPath, timezone: str) -> Iterator[tuple[str, str | int | float | bytes]]:
+def values_of(attributes: Attributes, path: TagPath, timezone: str) -> Iterator[tuple[str, str | int | float | bytes]]:
     """(kind, value as it is kept) of all values at a path, of all items on the way."""
     data_sets: Sequence[Attributes] = [attributes]
     for tag in path[:-1]:
@@ -239,9 +244,9 @@ def _values(attributes: Attributes, path: TagPath, timezone: str) -> Iterator[tu
                     yield kind.value, b"" if isinstance(one, str) and len(one) > _LONGEST else one
 
 
-def _text(path: TagPath) -> str:
+def text_of(path: TagPath) -> str:
     return orjson.dumps(path).decode()
 
 
-def _path(text: str) -> TagPath:
+def path_of(text: str) -> TagPath:
     return tuple(orjson.loads(text))

@@ -30,9 +30,9 @@ class RowReader:
 
     def __init__(self, connection: sqlite3.Connection, fields: Fields, level: Level) -> None:
         self._connection = connection
-        self._wanted = {at: _wanted(fields, at) for at in Level if at <= level}
+        self._wanted = {at: wanted(fields, at) for at in Level if at <= level}
         self._level = level
-        self._outside = _outside(fields, level)
+        self._outside = outside(fields, level)
         self._has_metadata = bool(self._outside) or (fields.everything and level is Level.IMAGE)
         self._is_whole = fields.everything and level is Level.IMAGE
         self._has_parents = any(self._wanted[at].is_anything for at in Level if at < level)
@@ -53,9 +53,9 @@ class RowReader:
             whole = orjson.loads(metadata)
             if self._is_whole:
                 # The instance's own values; what only the index knows comes from the rows.
-                found = {**found, **{tag: whole[tag] for tag in whole if tag not in _IDENTITY and tag not in _COUNTED}}
+                found = {**found, **{tag: whole[tag] for tag in whole if tag not in IDENTITY and tag not in COUNTED}}
             else:
-                _take(whole, self._outside, found)
+                take(whole, self._outside, found)
         return dumps(dict(sorted(found.items())))
 
     def _parent(self, level: Level, parent_id: int | None) -> dict[str, Any]:
@@ -124,11 +124,11 @@ class _Wanted:
 
 
 # Values of these in a data set are not looked at: the index knows better.
-_COUNTED = frozenset(tag for tag, attribute in BY_TAG.items() if attribute.counted)
-_IDENTITY = frozenset({"00080016", "00080018", "0020000D", "0020000E"})
+COUNTED = frozenset(tag for tag, attribute in BY_TAG.items() if attribute.counted)
+IDENTITY = frozenset({"00080016", "00080018", "0020000D", "0020000E"})
 
 
-def _wanted(fields: Fields, level: Level) -> _Wanted:
+def wanted(fields: Fields, level: Level) -> _Wanted:
     defaults = level in fields.levels
     kept = {a.tag for a in attributes_of(level)} | {tag for tag, at in KEPT_SEQUENCES.items() if at is level}
     tags = None if fields.everything else frozenset(fields.tags & kept)
@@ -140,7 +140,7 @@ def _wanted(fields: Fields, level: Level) -> _Wanted:
     return _Wanted(defaults, None if tags is None else tags - {a.tag for a in counted}, counted)
 
 
-def _outside(fields: Fields, level: Level) -> frozenset[str]:
+def outside(fields: Fields, level: Level) -> frozenset[str]:
     """Tags asked for by name that no row at or above this level keeps."""
 
     def is_kept(tag: str) -> bool:
@@ -152,7 +152,7 @@ def _outside(fields: Fields, level: Level) -> frozenset[str]:
     return frozenset(tag for tag in fields.tags if not is_kept(tag))
 
 
-def _take(whole: dict[str, Any], tags: Iterable[str], found: dict[str, Any]) -> None:
+def take(whole: dict[str, Any], tags: Iterable[str], found: dict[str, Any]) -> None:
     """Add these tags of a data set; a private one with the element that reserves its block (PS3.5 7.8.1)."""
     for tag in tags:
         if "@" not in tag:

@@ -18,7 +18,7 @@ from pacs.dicom.file_meta import FileMeta
 from pacs.dicom.header import read_header
 from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
 from pacs.dicom.transfer_syntax import find
-from pacs.errors import ClassMismatch, Conflict, OutOfResources, PacsError, Rejected, StudyMismatch
+from pacs.errors import ClassMismatch, Conflict, OutOfResources, PacsError, Rejected, StudyMismatch, Uncertain
 from pacs.index.base import Index, Put, PutResult
 from pacs.services.bulk_file import BulkFile
 from pacs.services.file_key import FileKeyPattern
@@ -180,6 +180,11 @@ class Store:
         results: dict[int, Stored | PacsError] = {}
         for (position, each), outcome in zip(prepared.items(), outcomes, strict=True):
             record = each.record
+            if isinstance(outcome, Uncertain):
+                # There may be a row for it by now, or in a moment.
+                log.warning("kept a file that may have a row key=%s", record.blob.key)
+                results[position] = outcome
+                continue
             if isinstance(outcome, PacsError):
                 results[position] = outcome
             elif outcome.outcome is Put.CONFLICT:

@@ -1,9 +1,10 @@
-"""The matching table against the reference matcher and the SQLite engine."""
+"""The matching table against the reference matcher and the index engines."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import orjson
@@ -15,9 +16,11 @@ from pacs.dicom.header import parse_data_set, read_header
 from pacs.dicom.matching import Matcher, TagPath, UidList, matches_all
 from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord
 from pacs.errors import Invalid
-from pacs.index.base import Query
+from pacs.index.base import Index, Query
+from pacs.index.mongo import MongoIndex
 from pacs.index.sqlite import SqliteIndex
 from tests.matching_table import MALFORMED, ROWS, Row
+from tests.mongod import replica_set
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 
@@ -33,18 +36,24 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Header]:
     return found
 
 
-@pytest.fixture(scope="module")
-def index(headers: dict[int, Header], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteIndex]:
-    index = SqliteIndex(tmp_path_factory.mktemp("index") / "index.sqlite")
-    caller = Caller("TABLE", "127.0.0.1", "cli")
-    index.put(
-        [
-            InstanceRecord(header, BlobRef(str(number), 1, str(number)), datetime.now(UTC), caller)
-            for number, header in headers.items()
-        ]
-    )
-    yield index
-    index.close()
+@pytest.fixture(scope="module", params=["sqlite", "mongo"])
+def index(
+    request: pytest.FixtureRequest, headers: dict[int, Header], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Index]:
+    with ExitStack() as opened:
+        if request.param == "sqlite":
+            index: Index = SqliteIndex(tmp_path_factory.mktemp("index") / "index.sqlite")
+        else:
+            index = MongoIndex(opened.enter_context(replica_set()), "table")
+        opened.callback(index.close)
+        caller = Caller("TABLE", "127.0.0.1", "cli")
+        index.put(
+            [
+                InstanceRecord(header, BlobRef(str(number), 1, str(number)), datetime.now(UTC), caller)
+                for number, header in headers.items()
+            ]
+        )
+        yield index
 
 
 def asked_by_web(row: Row) -> Mapping[TagPath, Matcher]:
@@ -84,7 +93,7 @@ def test_the_reference_agrees_with_the_table(row: Row, headers: dict[int, Header
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_sqlite_agrees_with_the_table(row: Row, index: SqliteIndex) -> None:
+def test_the_engine_agrees_with_the_table(row: Row, index: Index) -> None:
     for matchers in asked(row):
         own = {("0020000D",): UidList((row.study_uid,)), **matchers}
         assert bool(index.search(Query(row.level, own)).rows) is row.expected, matchers
@@ -98,5 +107,5 @@ def test_a_malformed_key_is_refused_by_its_name(name: str, value: str) -> None:
     assert not re.search(r"Traceback|/", str(refused.value))
 
 
-def test_rows_answer_as_json(index: SqliteIndex) -> None:
+def test_rows_answer_as_json(index: Index) -> None:
     assert all(orjson.loads(row) == {} for row in index.search(Query(ROWS[0].level, {}, limit=5)).rows)
