@@ -161,13 +161,24 @@ class MongoIndex:
     def added_indexes(self) -> list[AddedIndex]:
         return self._read(mongo_added.listed)
 
+    def setting(self, name: str) -> str | None:
+        found = self._read(lambda tables: tables["settings"].find_one({"_id": name}))
+        return None if found is None else str(found["value"])
+
+    def remember(self, name: str, value: str, instead_of: str | None = None) -> str:
+        def write(tables: Tables) -> None:
+            tables["settings"].update_one({"_id": name}, {"$setOnInsert": {"value": value}}, upsert=True)
+            if instead_of is not None:
+                tables["settings"].update_one({"_id": name, "value": instead_of}, {"$set": {"value": value}})
+
+        self._change(write)
+        return self.setting(name) or value
+
     def clear(self) -> None:
         def forget_all(tables: Tables) -> None:
-            added = list(tables["added"].find({}))
-            tables.drop()
+            tables.drop(keep=("added", "settings"))
             tables.create()
-            if added:
-                tables["added"].insert_many({**one, "filled_to": -1} for one in added)
+            tables["added"].update_many({}, {"$set": {"filled_to": -1}})
 
         self._change(forget_all)
 

@@ -32,7 +32,7 @@ _ARCHIVE = "archive"
 _KEYS_WITH_ORDER = ("00100010", "00100020", "00080020", "00080050")
 _COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _BIG = ("studies", "series", "instances", "contents")
-_OTHER = ("patients", "superseded", "deleted", "added", "totals")
+_OTHER = ("patients", "superseded", "deleted", "added", "totals", "settings")
 _MIGRATION_LEASE_S = 60
 
 
@@ -119,10 +119,11 @@ class Tables:
             if models:
                 self[name].create_indexes(models)
 
-    def drop(self) -> None:
-        """Remove this generation's collections."""
+    def drop(self, *, keep: Sequence[str] = ()) -> None:
+        """Remove this generation's collections, but those to keep."""
         for name in (*_BIG, *_OTHER):
-            self[name].drop()
+            if name not in keep:
+                self[name].drop()
 
     def at(self, generation: int) -> Tables:
         """The same database's collections of another generation."""
