@@ -6,7 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacs.cli import config, conformance, console, export, import_, index, purge, reindex, serve, verify, version
+from pacs.cli import (
+    config,
+    conformance,
+    console,
+    export,
+    import_,
+    index,
+    migrate,
+    purge,
+    reindex,
+    serve,
+    verify,
+    version,
+)
 from pacs.errors import Invalid, PacsError
 
 _DESCRIPTION = """\
@@ -14,6 +27,7 @@ A medical image archive: DIMSE and DICOMweb over one index and one file store.
 
   pacs serve --demo            start, with a few example images in it
   pacs import /media/cdrom     take in folders, DICOMDIRs and ZIP files
+  pacs migrate --help          take over raccoon-dicom
   pacs verify                  check that index and files agree
 """
 _EPILOG = """\
@@ -48,6 +62,6 @@ def _parser() -> argparse.ArgumentParser:
         "pacs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (serve, import_, verify, reindex, index, export, purge, config, conformance, version):
+    for command in (serve, import_, migrate, verify, reindex, index, export, purge, config, conformance, version):
         command.add_to(subcommands)
     return parser

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pacs.cli import console
-from pacs.services.delete import is_record
-from pacs.services.integrity import Integrity
+from pacs.services.integrity import Integrity, is_instance
 
 _NOTES = """\
 The server has to be stopped. The old index stays in place, untouched, until the new one is complete; then the
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             alone=True,
             max_inflated_bytes=settings.max_inflated_bytes,
         )
-        total = sum(1 for key in blobs.keys() if not is_record(key))  # noqa: SIM118 - not a mapping
+        total = sum(1 for key in blobs.keys() if is_instance(key))  # noqa: SIM118 - not a mapping
         with console.progress("Reindexing", total, show=not arguments.json) as bar:
             rebuilt = integrity.rebuild(
                 replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -76,6 +76,14 @@ class Delete:
             instances,
         )
         return instances
+
+    def note(self, versions: Sequence[StoredInstance], caller: Caller) -> None:
+        """Files in the store that are not to be shown, though no row points at them: deleted by the archive that they
+        were taken over from, or there twice. Purge removes them; verify and reindex leave them alone.
+        """
+        at = datetime.now(UTC)
+        self._record(versions, at, caller)
+        self._index.bury([Discarded(version, at, is_deleted=True) for version in versions])
 
     def purge(
         self, until: datetime, *, dry_run: bool = False, progress: Callable[[int], None] = lambda n: None

@@ -22,6 +22,7 @@ from pacs.dicom.header import read_header
 from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
 from pacs.errors import Corrupt, PacsError
 from pacs.index.base import Index, Put
+from pacs.services.byproducts import is_byproduct
 from pacs.services.delete import deletions, is_record
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class Integrity:
         deleted = {version.instance.blob.key for version in deletions(self._blobs)}
         for key in self._blobs.keys():  # noqa: SIM118 - not a mapping
             progress(1)
-            if key in deleted or is_record(key) or self._index.holds_key(key):
+            if key in deleted or not is_instance(key) or self._index.holds_key(key):
                 continue
             path = self._path(BlobRef(key, 0, ""))
             if not self._alone and _age_s(path) < ORPHAN_AGE_S:
@@ -192,7 +193,7 @@ class Integrity:
 
         What was deleted stays deleted. A file that cannot be indexed stays where it is, and is among the problems.
         """
-        there = {key for key in self._blobs.keys() if not is_record(key)}  # noqa: SIM118 - not a mapping
+        there = {key for key in self._blobs.keys() if is_instance(key)}  # noqa: SIM118 - not a mapping
         deleted = self._bury(there, progress)
         keys = sorted(there - deleted, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
         rebuilt = Rebuilt(deleted=len(deleted))
@@ -254,6 +255,11 @@ class Integrity:
         if path is None:
             raise Corrupt("this store has no local files to verify")
         return path
+
+
+def is_instance(key: str) -> bool:
+    """Whether a file under this key should be an instance, going by its name."""
+    return not is_record(key) and not is_byproduct(key)
 
 
 def count(problems: list[Problem]) -> dict[str, int]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pacs.blobs.base import BlobStore
 from pacs.dicom import file_meta
@@ -147,7 +148,7 @@ class Store:
         warnings: list[str] = []
         mismatches = _mismatches(header)
         if spool.meta is None:
-            meta = _mended_meta(spool, header)
+            meta = mended_meta(spool.path, header)
             if meta is not None:
                 if header.data_set_offset:
                     warnings.append("the file meta information did not fit the data set and was renewed")
@@ -233,11 +234,11 @@ def _mismatches(header: Header) -> tuple[str, ...]:
     return ()
 
 
-def _mended_meta(spool: Spool, header: Header) -> FileMeta | None:
+def mended_meta(path: Path, header: Header) -> FileMeta | None:
     """The file meta information to write when the received file has none, or one that contradicts its data set."""
     source_ae_title = ""
     if header.data_set_offset:
-        with spool.path.open("rb") as file:
+        with path.open("rb") as file:
             head = file.read(header.data_set_offset)
         meta, offset = file_meta.read(head)
         fits = (

@@ -1,0 +1,1 @@
+"""Taking over what other archives hold: raccoon-dicom's files and database, Orthanc, and any DICOMweb server."""
