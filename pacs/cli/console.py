@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,13 @@ def progress(description: str, total: int | None, *, show: bool = True) -> Itera
 def print_json(value: Any) -> None:
     """One JSON object, for scripts."""
     print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("expected a whole number, 1 or more")
+    return int(text)
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:

@@ -70,7 +70,7 @@ def add_to(subcommands: Any) -> None:
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file, folder, DICOMDIR or ZIP file")
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--threads", metavar="N", type=_positive, default=min(8, 2 * (os.cpu_count() or 1)))
+    parser.add_argument("--threads", metavar="N", type=console.positive, default=min(8, 2 * (os.cpu_count() or 1)))
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
     parser.set_defaults(run=run)
 
@@ -216,9 +216,3 @@ def _collect(running: set[Future[int]], advance: Callable[[int], None]) -> set[F
     for future in done:
         advance(future.result())
     return pending
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("expected a whole number, 1 or more")
-    return int(text)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pacs import env_file
-from pacs.cli import console
+from pacs.cli import console, migrate_http
 from pacs.errors import Invalid
 from pacs.migrate.plan import Fate, Finding, Plan
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _NOTES = """\
   pacs migrate raccoon      a raccoon-dicom installation: its files are adopted, not copied
+  pacs migrate orthanc      an Orthanc, over its REST interface
+  pacs migrate dicomweb     any other archive that speaks DICOMweb
 """
 _RACCOON_NOTES = """\
 Stop raccoon first. Where its files lie in this archive's own store (DICOM_STORE_ROOTPATH is the same, as with
@@ -72,15 +74,10 @@ def add_to(subcommands: Any) -> None:
     raccoon.add_argument("--orphans", action="store_true", help="take in files that no document names, too")
     raccoon.add_argument("--copy", action="store_true", help="copy where no hard link can be made")
     raccoon.add_argument("--list", metavar="FILE", type=Path, help="where the list of what needs a look goes (TSV)")
-    common(raccoon)
+    raccoon.add_argument("--threads", metavar="N", type=console.positive, default=min(8, 2 * (os.cpu_count() or 1)))
+    migrate_http.add_common(raccoon)
     raccoon.set_defaults(run=run_raccoon)
-
-
-def common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="look, and say what would be done")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie here (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--threads", metavar="N", type=_positive, default=min(8, 2 * (os.cpu_count() or 1)))
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    migrate_http.add_to(sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class _Raccoon:
 
 
 def run_raccoon(arguments: argparse.Namespace) -> int:
-    settings = console.load_settings(overrides(arguments), log_level="ERROR")
+    settings = console.load_settings(migrate_http.overrides(arguments), log_level="ERROR")
     source = _raccoon(arguments, settings)
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive
@@ -244,13 +241,3 @@ def _of_env_file(path: Path) -> Settings:
         raise Invalid(f"{path}: cannot be understood: {names}", "--env") from None
     except ValueError as error:
         raise Invalid(f"{path}: {error}", "--env") from None
-
-
-def overrides(arguments: argparse.Namespace) -> dict[str, str]:
-    return {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("expected a whole number, 1 or more")
-    return int(text)
