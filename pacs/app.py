@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,11 +24,12 @@ from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
 from pacs.dimse.wire import Timeouts
-from pacs.errors import OutOfResources, PacsError
+from pacs.errors import Invalid, OutOfResources, PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.sqlite_added import paths_in
+from pacs.index.sqlite_backup import check_index, copy_index, unpack
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
@@ -118,19 +121,42 @@ def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
                     index.add_index(path)
                     index.fill_index(path)  # complete at once: there is nothing yet
                 yield blobs, index
-            # An index in place with the write-ahead log of another would be corrupt: the old one's is folded in first.
-            with suppress(sqlite3.Error), closing(sqlite3.connect(old)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            for log_file in _log_files(old):
-                log_file.unlink(missing_ok=True)
-            new.replace(old)
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _put_in_place(new, old)
         finally:
             _remove_database(new)
+
+
+def backup_index(settings: Settings, destination: Path, progress: Callable[[int, int], None]) -> None:
+    """Copy the index as it is now to a new file, beside running servers. Raises PacsError when that is not possible."""
+    _needs_sqlite(settings)
+    with ArchiveLock(settings.dicom_store_rootpath):
+        copy_index(settings.dicom_store_rootpath / INDEX_FILE, destination, progress)
+
+
+@contextmanager
+def restoring(settings: Settings, backup: Path) -> Iterator[tuple[BlobStore, Index, Path | None]]:
+    """Put an index from a backup in place; the store, the index, and where the one is that was there before.
+
+    Raises OutOfResources when another process has the archive open, Corrupt when the backup is not whole or no index;
+    then nothing has changed.
+    """
+    _needs_sqlite(settings)
+    folder = settings.dicom_store_rootpath
+    place, new = folder / INDEX_FILE, folder / f"{INDEX_FILE}.restored"
+    with ArchiveLock(folder, exclusive=True), closing(_blobs(folder)) as blobs:
+        _remove_database(new)
+        try:
+            try:
+                unpack(backup, new)
+            except OSError as error:
+                raise OutOfResources(f"the backup cannot be read: {error.strerror}") from error
+            check_index(new)
+            aside = _set_aside(place)
+            _put_in_place(new, place)
+        finally:
+            _remove_database(new)
+        with closing(SqliteIndex(place)) as index:
+            yield blobs, index, aside
 
 
 def serve(settings: Settings, on_ready: Callable[[Archive], None]) -> None:
@@ -237,6 +263,51 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _blobs(folder: Path) -> FilesystemBlobs:
     return FilesystemBlobs(folder / "files", folder / "incoming")
+
+
+def _put_in_place(new: Path, old: Path) -> None:
+    # An index in place with the write-ahead log of another would be corrupt: the old one's is folded in first.
+    _fold_log(old)
+    for log_file in _log_files(old):
+        log_file.unlink(missing_ok=True)
+    _fsync(new)
+    new.replace(old)
+    _fsync(old.parent)
+
+
+def _set_aside(index: Path) -> Path | None:
+    """Another name for an index that is about to be replaced; with its log, when that cannot be folded in."""
+    if not index.exists():
+        return None
+    aside = index.with_name(f"{index.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    _fold_log(index)
+    wal, _ = _log_files(index)
+    for path, other in ((index, aside), (wal, aside.with_name(f"{aside.name}-wal"))):
+        if path.exists() and path.stat().st_size:
+            try:
+                other.hardlink_to(path)
+            except OSError:  # a filesystem without links
+                shutil.copyfile(path, other)
+    return aside
+
+
+def _fold_log(index: Path) -> None:
+    if index.exists():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(index)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _needs_sqlite(settings: Settings) -> None:
+    if settings.mongodb_hosts:
+        raise Invalid("the index is in MongoDB: back it up with mongodump, or with a snapshot", "MONGODB_HOSTS")
 
 
 def _log_files(database: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pacs.cli import (
+    backup,
     config,
     conformance,
     console,
@@ -16,6 +17,7 @@ from pacs.cli import (
     migrate,
     purge,
     reindex,
+    restore,
     serve,
     verify,
     version,
@@ -35,6 +37,11 @@ Settings come from the environment and from .env; `pacs config` shows them all.
 Exit codes: 0 done; 1 done, but some of it failed or a problem was found; 2 wrong arguments
 or settings, or a port in use; 3 the archive cannot be opened or written.
 """
+
+_COMMANDS = (
+    *(serve, import_, migrate, verify, reindex, backup, restore),
+    *(index, export, purge, config, conformance, version),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +69,6 @@ def _parser() -> argparse.ArgumentParser:
         "pacs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (serve, import_, migrate, verify, reindex, index, export, purge, config, conformance, version):
+    for command in _COMMANDS:
         command.add_to(subcommands)
     return parser

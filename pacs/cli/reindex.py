@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ The server has to be stopped. The old index stays in place, untouched, until the
 new one takes its place in one step. What is kept besides the files themselves is lost: who sent an instance.
 The time of arrival becomes that of the file. What was deleted stays deleted: that is recorded beside the
 files. The exit code is 1 when a file could not be indexed.
+
+With --missing the index stays, and the files that it does not know are added to it: what was stored after a
+backup of it was made. `pacs restore` does that by itself.
 """
 
 
@@ -28,6 +32,7 @@ def add_to(subcommands: Any) -> None:
     )
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    parser.add_argument("--missing", action="store_true", help="only add files that the index does not know")
     parser.set_defaults(run=run)
 
 
@@ -35,9 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
     settings = console.load_settings(overrides, log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import rebuilding
+    from pacs.app import Archive, rebuilding
 
-    with rebuilding(settings) as (blobs, index):
+    with ExitStack() as opened:
+        if arguments.missing:
+            archive = opened.enter_context(Archive.open(settings, exclusive=True))
+            blobs, index = archive.blobs, archive.index
+        else:
+            blobs, index = opened.enter_context(rebuilding(settings))
         integrity = Integrity(
             index,
             blobs,
@@ -47,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         total = sum(1 for key in blobs.keys() if is_instance(key))  # noqa: SIM118 - not a mapping
         with console.progress("Reindexing", total, show=not arguments.json) as bar:
-            rebuilt = integrity.rebuild(
+            work = integrity.catch_up if arguments.missing else integrity.rebuild
+            rebuilt = work(
                 replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)
             )
         counts = index.counts()

@@ -158,3 +158,4 @@ def _add_deleted(connection: sqlite3.Connection) -> None:
 
 
 _MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create, _add_deleted, _create_added)
+SCHEMA_VERSION = len(_MIGRATIONS)

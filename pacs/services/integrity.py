@@ -197,6 +197,31 @@ class Integrity:
         deleted = self._bury(there, progress)
         keys = sorted(there - deleted, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
         rebuilt = Rebuilt(deleted=len(deleted))
+        self._take_in(keys, rebuilt, replace=replace, progress=progress)
+        return rebuilt
+
+    def catch_up(self, *, replace: bool, progress: Progress = lambda done: None) -> Rebuilt:
+        """Bring an index from a backup up to date: deletions since, then files that it does not know, oldest first.
+
+        No file is moved or removed; what cannot be indexed is among the problems. replace: as in ``rebuild``.
+        """
+        there = {key for key in self._blobs.keys() if is_instance(key)}  # noqa: SIM118 - not a mapping
+        again = 0
+        for version in deletions(self._blobs):
+            target, key = version.instance.target, version.instance.blob.key
+            if any(each.blob.key == key for each in self._index.versions(target)):
+                again += 1
+                self._index.delete(target, version.at)
+        unknown = there - self._bury(there, lambda done: None)
+        unknown = {key for key in unknown if not self._index.holds_key(key)}
+        progress(len(there) - len(unknown))
+        keys = sorted(unknown, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
+        rebuilt = Rebuilt(deleted=again)
+        self._take_in(keys, rebuilt, replace=replace, progress=progress)
+        return rebuilt
+
+    def _take_in(self, keys: list[str], rebuilt: Rebuilt, *, replace: bool, progress: Progress) -> None:
+        """Index files in their order."""
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
             for start in range(0, len(keys), _BATCH):
                 records = []
@@ -213,7 +238,6 @@ class Integrity:
                         detail = "the instance is there already, in another file"
                         subject = record.header.target.sop_uid or ""
                         rebuilt.problems.append(Problem(Fault.ORPHAN, record.blob.key, subject, detail))
-        return rebuilt
 
     def _bury(self, there: set[str], progress: Progress) -> set[str]:
         """Note all deletions anew; returns the keys of deleted files that are there."""

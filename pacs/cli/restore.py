@@ -1,0 +1,83 @@
+"""``pacs restore``: an index from a backup, brought up to date with the stored files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pacs.cli import console
+from pacs.services.integrity import Integrity, is_instance
+
+_NOTES = """\
+The server has to be stopped. The backup is checked first; a damaged one changes nothing. The index that was there
+is kept beside the new one. Then all files that the backup does not know are indexed, and deletions since are
+repeated: nothing that was acknowledged after the backup is lost. If that is interrupted, `pacs reindex --missing`
+goes on with it. What is lost is who sent those instances; their time of arrival becomes that of the file.
+
+The exit code is 1 when a file could not be indexed; `pacs verify` then says more.
+"""
+
+
+def add_to(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
+        "restore",
+        help="put an index from a backup in place",
+        description="Put an index from a backup in place, and take in what was stored after it.",
+        epilog=_NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("backup", metavar="FILE", type=Path, help="what `pacs backup` made")
+    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
+    settings = console.load_settings(overrides, log_level="ERROR")
+    # Here, not above: other commands start faster without the servers.
+    from pacs.app import restoring
+
+    with restoring(settings, arguments.backup) as (blobs, index, aside):
+        restored = index.counts().instances
+        if not arguments.json:
+            print(f"The backup is in place, with {console.plural(restored, 'instance')}.")
+            if aside is not None:
+                print(f"What was there before is {aside}")
+        integrity = Integrity(
+            index,
+            blobs,
+            settings.dicom_store_rootpath / "orphans",
+            alone=True,
+            max_inflated_bytes=settings.max_inflated_bytes,
+        )
+        total = sum(1 for key in blobs.keys() if is_instance(key))  # noqa: SIM118 - not a mapping
+        with console.progress("Looking at the files", total, show=not arguments.json) as bar:
+            added = integrity.catch_up(
+                replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)
+            )
+        counts = index.counts()
+    if arguments.json:
+        console.print_json(
+            {
+                "restored": restored,
+                "added": added.indexed,
+                "deleted": added.deleted,
+                "instances": counts.instances,
+                "studies": counts.studies,
+                "replaced_index": str(aside or ""),
+                "problems": [{"key": problem.key, "detail": problem.detail} for problem in added.problems],
+            }
+        )
+    else:
+        for problem in added.problems:
+            print(f"{problem.key}: {problem.detail}", file=sys.stderr)
+        print(
+            f"Since then: {added.indexed:,} stored, {added.deleted:,} deleted. Now there are "
+            f"{console.plural(counts.instances, 'instance')} in {console.plural(counts.studies, 'study', 'studies')}, "
+            f"and {len(added.problems):,} files that are not indexed."
+        )
+        print("`pacs verify` compares every file with the index.")
+    return console.FAILED if added.problems else console.OK
