@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
 import signal
-import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +25,7 @@ from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.sqlite_added import paths_in
-from pacs.index.sqlite_backup import check_index, copy_index, unpack
+from pacs.index.sqlite_backup import check_index, copy_index, log_files, put_in_place, set_aside, unpack
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
@@ -121,7 +117,7 @@ def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
                     index.add_index(path)
                     index.fill_index(path)  # complete at once: there is nothing yet
                 yield blobs, index
-            _put_in_place(new, old)
+            put_in_place(new, old)
         finally:
             _remove_database(new)
 
@@ -151,8 +147,8 @@ def restoring(settings: Settings, backup: Path) -> Iterator[tuple[BlobStore, Ind
             except OSError as error:
                 raise OutOfResources(f"the backup cannot be read: {error.strerror}") from error
             check_index(new)
-            aside = _set_aside(place)
-            _put_in_place(new, place)
+            aside = set_aside(place)
+            put_in_place(new, place)
         finally:
             _remove_database(new)
         with closing(SqliteIndex(place)) as index:
@@ -265,57 +261,13 @@ def _blobs(folder: Path) -> FilesystemBlobs:
     return FilesystemBlobs(folder / "files", folder / "incoming")
 
 
-def _put_in_place(new: Path, old: Path) -> None:
-    # An index in place with the write-ahead log of another would be corrupt: the old one's is folded in first.
-    _fold_log(old)
-    for log_file in _log_files(old):
-        log_file.unlink(missing_ok=True)
-    _fsync(new)
-    new.replace(old)
-    _fsync(old.parent)
-
-
-def _set_aside(index: Path) -> Path | None:
-    """Another name for an index that is about to be replaced; with its log, when that cannot be folded in."""
-    if not index.exists():
-        return None
-    aside = index.with_name(f"{index.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-    _fold_log(index)
-    wal, _ = _log_files(index)
-    for path, other in ((index, aside), (wal, aside.with_name(f"{aside.name}-wal"))):
-        if path.exists() and path.stat().st_size:
-            try:
-                other.hardlink_to(path)
-            except OSError:  # a filesystem without links
-                shutil.copyfile(path, other)
-    return aside
-
-
-def _fold_log(index: Path) -> None:
-    if index.exists():
-        with suppress(sqlite3.Error), closing(sqlite3.connect(index)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _needs_sqlite(settings: Settings) -> None:
     if settings.mongodb_hosts:
         raise Invalid("the index is in MongoDB: back it up with mongodump, or with a snapshot", "MONGODB_HOSTS")
 
 
-def _log_files(database: Path) -> list[Path]:
-    return [database.with_name(f"{database.name}{suffix}") for suffix in ("-wal", "-shm")]
-
-
 def _remove_database(database: Path) -> None:
-    for path in (database, *_log_files(database)):
+    for path in (database, *log_files(database)):
         path.unlink(missing_ok=True)
 
 

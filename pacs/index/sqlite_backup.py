@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,3 +104,49 @@ def unpack(source: Path, destination: Path) -> None:
             shutil.copyfileobj(plain, copy, _PIECE_BYTES)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Corrupt("the backup is damaged, or was cut short") from error
+
+
+def put_in_place(new: Path, old: Path) -> None:
+    """Let a complete index, which nobody has open, take another's place in one step."""
+    # An index in place with the write-ahead log of another would be corrupt: the old one's is folded in first.
+    _fold_log(old)
+    for log_file in log_files(old):
+        log_file.unlink(missing_ok=True)
+    _fsync(new)
+    new.replace(old)
+    _fsync(old.parent)
+
+
+def set_aside(index: Path) -> Path | None:
+    """A second name for an index that is about to be replaced; with its log, when that cannot be folded in."""
+    if not index.exists():
+        return None
+    aside = index.with_name(f"{index.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    _fold_log(index)
+    wal, _ = log_files(index)
+    for path, other in ((index, aside), (wal, log_files(aside)[0])):
+        if path.exists() and path.stat().st_size:
+            try:
+                other.hardlink_to(path)
+            except OSError:  # a filesystem without links
+                shutil.copyfile(path, other)
+    return aside
+
+
+def log_files(database: Path) -> list[Path]:
+    """What SQLite keeps beside a database in WAL mode."""
+    return [database.with_name(f"{database.name}{suffix}") for suffix in ("-wal", "-shm")]
+
+
+def _fold_log(index: Path) -> None:
+    if index.exists():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(index)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

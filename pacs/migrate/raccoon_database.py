@@ -40,7 +40,7 @@ def read_documents(uri: str, database: str) -> Iterator[Document]:
         from pymongo import MongoClient
         from pymongo.errors import ConfigurationError, InvalidURI, PyMongoError
     except ImportError:
-        raise Invalid("reading raccoon's database needs pymongo: pip install 'raccoon-pacs[mongo]'") from None
+        raise Invalid("reading raccoon's database needs pymongo: pip install pymongo") from None
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(
             uri, serverSelectionTimeoutMS=_TIMEOUT_S * 1000, appname="pacs migrate"

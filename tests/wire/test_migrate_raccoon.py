@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,16 +13,26 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pacs.blobs.filesystem import FilesystemBlobs
+from pacs.index.mongo import MongoIndex
+from pacs.migrate.plan import Plan
+from pacs.migrate.raccoon import CALLER, Options, Takeover
+from pacs.migrate.raccoon_database import read_documents
+from pacs.services.adopt import Adopt
+from pacs.services.delete import Delete
+from pacs.services.file_key import FileKeyPattern
+from pacs.services.store import Store
 from tests import builders
 from tests.mongod import replica_set
 from tests.raccoon import Raccoon
-from tests.server import Server, free_port
+from tests.server import Server, dcmtk, free_port
 
 STUDY = "1.2.826.0.1.3680043.8.498"
 
@@ -346,3 +357,54 @@ def test_wrong_database_and_wrong_server_are_one_sentence(installed: Installed, 
     assert raccoon.database in wrong.stderr
     assert "--mongo" in unsaid.stderr
     assert "Traceback" not in wrong.stderr + nobody.stderr + unsaid.stderr
+
+
+def test_index_in_raccoons_own_database_leaves_its_collections_alone(installed: Installed, tmp_path: Path) -> None:
+    raccoon = installed.raccoon
+    before = raccoon.dump()
+    index = MongoIndex(raccoon.uri, raccoon.database)
+    blobs = FilesystemBlobs(raccoon.root / "files", raccoon.root / "incoming")
+    store = Store(index, blobs, FileKeyPattern("{0020000D}/{00080018}"))
+    plan = Plan()
+    with closing(index), closing(plan):
+        adopt = Adopt(index, blobs, store, caller=CALLER)
+        for _ in range(2):
+            takeover = Takeover(plan, adopt, index, blobs, Delete(index, blobs), raccoon.root, raccoon.root, Options())
+            takeover.prepare(read_documents(raccoon.uri, raccoon.database))
+            takeover.run()
+            assert index.counts().instances == len(installed.shown)
+
+            after = raccoon.dump()
+
+            assert {name: after[name] for name in before} == before
+            plan.close()
+            plan = Plan()
+
+
+def test_env_file_of_raccoon_serves_what_was_taken_over(installed: Installed, tmp_path: Path) -> None:
+    raccoon = installed.raccoon
+    home = tmp_path / "home"
+    server = Server(home)
+    server.data = raccoon.root
+    # All of raccoon's settings as they are, but the ports of this machine, and the index beside the files.
+    text = raccoon.env(home).replace("RACCOONQRSCP:11112", f"RACCOONQRSCP:{server.dimse_port}")
+    lines = text.replace("SERVER_PORT=8081", f"SERVER_PORT={server.http_port}").splitlines(keepends=True)
+    (home / ".env").write_text("".join(line for line in lines if not line.startswith("MONGODB_HOSTS")))
+    for name in ("DICOM_STORE_ROOTPATH", "DIMSE_AE_TITLE", "DIMSE_PORT", "DIMSE_AE_CONFIG", "SERVER_PORT"):
+        del server.env[name]
+
+    done = server.pacs("migrate", "raccoon", "--mongo", raccoon.uri, "--json")
+
+    assert json.loads(done.stdout)["in_place"] == len(installed.shown), done.stderr
+    with server:
+        assert _instances(server) == set(installed.shown)
+        to = ("127.0.0.1", str(server.dimse_port))
+        assert dcmtk("echoscu", "-aec", "ANOTHER", *to).returncode != 0
+        keys = ("-k", "0008,0052=STUDY", "-k", f"0020,000D={STUDY}.2", "-k", "0020,1208")
+        found = dcmtk("findscu", "-v", "-S", "-aec", "RACCOONQRSCP", *to, *keys)
+        assert re.search(r"\(0020,1208\) IS \[5 ?\]", found.stdout), found.stdout
+        new = tmp_path / "new.dcm"
+        new.write_bytes(builders.ct("1.2.3", "1.2.3.4", "1.2.3.4.5", rows=8, columns=8))
+        assert dcmtk("storescu", "-aec", "RACCOONQRSCP", *to, str(new)).returncode == 0
+        (stored,) = (raccoon.root / "files" / "DICOM").rglob("*.dcm")
+        assert len(stored.relative_to(raccoon.root / "files" / "DICOM").parts) == 3

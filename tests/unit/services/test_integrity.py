@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dicom.model import Caller, Target
 from pacs.index.sqlite import SqliteIndex
+from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.integrity import Fault, Integrity, Problem, count
 from pacs.services.store import Store, Stored
@@ -256,3 +258,29 @@ def test_rebuilding_names_what_it_cannot_read(room: Room) -> None:
     assert rebuilt.indexed == 1
     assert [(problem.fault, problem.key) for problem in rebuilt.problems] == [(Fault.FOREIGN, "bad.dcm")]
     assert path.exists()
+
+
+def test_catching_up_takes_in_and_deletes_what_happened_since(room: Room) -> None:
+    room.send(builders.ct("1.1", "1.1.1", "1.1.1.1"))
+    early = room.send(builders.ct("1.2", "1.2.1", "1.2.1.1"))
+    with sqlite3.connect(room.folder / "index.sqlite") as now, sqlite3.connect(room.folder / "backup") as backup:
+        now.backup(backup)
+    Delete(room.index, room.blobs).delete(Target("1.1"), CALLER)
+    room.send(builders.ct("1.3", "1.3.1", "1.3.1.1"))
+    later = room.send(builders.ct("1.2", "1.2.1", "1.2.1.1", PatientName="Later^Name"), replace=True)
+    room.orphan(b"not DICOM", "notes.txt")
+    room.orphan(b"\xff\xd8\xff", "2023/05/a/b/IM1.0.jpg")
+    room.index.close()
+
+    old = SqliteIndex(room.folder / "backup")
+    integrity = Integrity(old, room.blobs, room.folder / "orphans", alone=True, max_inflated_bytes=1 << 20)
+    caught_up = integrity.catch_up(replace=True)
+
+    assert (caught_up.indexed, caught_up.deleted) == (2, 1)
+    assert [(problem.fault, problem.key) for problem in caught_up.problems] == [(Fault.FOREIGN, "notes.txt")]
+    assert [instance.blob.key for instance in old.locate(Target("1.2"))] == [later.instance.blob.key]
+    assert old.holds_key(early.instance.blob.key)
+    assert (old.locate(Target("1.1")), old.is_deleted(Target("1.1"))) == ([], True)
+    assert len(old.locate(Target("1.3"))) == 1
+    assert room.path(early).exists()
+    old.close()
