@@ -29,7 +29,7 @@ A medical image archive: DIMSE and DICOMweb over one index and one file store.
 
   pacs serve --demo            start, with a few example images in it
   pacs import /media/cdrom     take in folders, DICOMDIRs and ZIP files
-  pacs migrate --help          take over raccoon-dicom
+  pacs migrate --help          take over raccoon-dicom, Orthanc or a DICOMweb server
   pacs verify                  check that index and files agree
 """
 _EPILOG = """\
