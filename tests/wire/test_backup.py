@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import shutil
 import sqlite3
-import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ import pytest
 
 from tests import builders
 from tests.conftest import StartArchive
-from tests.server import Server, dcmtk_environment
+from tests.server import Server, dcmtk
 
 SENDERS = 3
-EACH = 120
+EACH = 40
 
 
 def _json(server: Server, *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -51,28 +50,30 @@ def _instances(server: Server) -> set[str]:
         found |= {row["00080018"]["Value"][0] for row in rows}
 
 
-@contextmanager
-def _senders(server: Server, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """storescu processes at work; each says which files were acknowledged."""
-    processes = []
-    for number in range(SENDERS):
-        inbox = _inbox(tmp_path / f"inbox{number}", EACH, f"1.2.{number}")
-        command = ["/usr/bin/storescu", "-v", "-aec", "DCMQRSCP", "+sd", "127.0.0.1", str(server.dimse_port), inbox]
-        processes.append(
-            subprocess.Popen(
-                [*map(str, command)],
-                env=dcmtk_environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+class _Sender(threading.Thread):
+    """storescu after storescu, each with a study of its own, until told to stop; and then one more."""
+
+    def __init__(self, server: Server, folder: Path, number: int) -> None:
+        super().__init__()
+        self._server = server
+        self._folder = folder
+        self._number = number
+        self.stop = threading.Event()
+        self.sent: set[str] = set()
+        self.acknowledged = 0
+
+    def run(self) -> None:
+        is_last = False
+        for turn in itertools.count():
+            if is_last:
+                return
+            is_last = self.stop.is_set()
+            study = f"1.2.{self._number}.{turn}"
+            inbox = _inbox(self._folder / study, EACH, study)
+            to = ("-aec", "DCMQRSCP", "127.0.0.1", str(self._server.dimse_port))
+            done = dcmtk("storescu", "-v", "+sd", *to, inbox)
+            self.acknowledged += done.stdout.count("Received Store Response (Success)")
+            self.sent |= {f"{study}.1.{i}" for i in range(EACH)}
 
 
 def test_backup_under_load_and_restore_lose_nothing_that_was_acknowledged(
@@ -83,16 +84,21 @@ def test_backup_under_load_and_restore_lose_nothing_that_was_acknowledged(
     backups = tmp_path / "backups"
     backups.mkdir()
 
-    with _senders(fresh_archive, tmp_path) as processes:
-        while len(fresh_archive.files()) < 60:
-            time.sleep(0.01)
-        made = _json(fresh_archive, "backup", str(backups))
-        logs = [process.communicate(timeout=120)[0] for process in processes]
+    senders = [_Sender(fresh_archive, tmp_path, number) for number in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    while len(fresh_archive.files()) < 60:
+        time.sleep(0.01)
+    made = _json(fresh_archive, "backup", str(backups))
+    for sender in senders:
+        sender.stop.set()
+    for sender in senders:
+        sender.join()
 
-    assert sum(log.count("Received Store Response (Success)") for log in logs) == SENDERS * EACH
-    assert 40 <= made["instances"] < 40 + SENDERS * EACH, "it was not made under load"
     everything = _instances(fresh_archive)
-    assert len(everything) == 40 + SENDERS * EACH
+    assert everything == {f"1.1.1.{i}" for i in range(40)}.union(*(sender.sent for sender in senders))
+    assert sum(sender.acknowledged for sender in senders) == len(everything) - 40
+    assert 40 < made["instances"] < len(everything)
     fresh_archive.stop()
     for path in fresh_archive.data.glob("index.sqlite*"):
         path.unlink()
