@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pacs import store_options
 from pacs.blobs.base import BlobStore
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dimse.peers import Peers
@@ -65,7 +66,7 @@ class Archive:
         folder = settings.dicom_store_rootpath
         with ExitStack() as opened:
             opened.enter_context(ArchiveLock(folder, exclusive=exclusive))
-            blobs = _blobs(folder)
+            blobs = _blobs(settings)
             opened.callback(blobs.close)
             index = SqliteIndex(folder / INDEX_FILE)
             opened.callback(index.close)
@@ -110,7 +111,7 @@ def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
     """
     folder = settings.dicom_store_rootpath
     old, new = folder / INDEX_FILE, folder / f"{INDEX_FILE}.new"
-    with ArchiveLock(folder, exclusive=True), closing(_blobs(folder)) as blobs:
+    with ArchiveLock(folder, exclusive=True), closing(_blobs(settings)) as blobs:
         _remove_database(new)
         try:
             with closing(SqliteIndex(new)) as index:
@@ -235,7 +236,14 @@ def _remove_leftovers(folder: Path) -> None:
         log.warning("removed %d half-received files of an earlier run", len(leftovers))
 
 
-def _blobs(folder: Path) -> FilesystemBlobs:
+def _blobs(settings: Settings) -> BlobStore:
+    folder = settings.dicom_store_rootpath
+    if settings.dicom_store_url:
+        # Here, not above: commands on a filesystem start faster without it.
+        from pacs.blobs.objectstore import ObjectStoreBlobs
+
+        options = store_options.parse(settings.dicom_store_options.get_secret_value())
+        return ObjectStoreBlobs(settings.dicom_store_url, folder / "incoming", options)
     return FilesystemBlobs(folder / "files", folder / "incoming")
 
 

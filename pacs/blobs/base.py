@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pacs.dicom.model import BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class BlobState:
+    """modified_s: when its bytes were last written; changed_s: when it came under its key. Seconds since 1970."""
+
+    size_bytes: int
+    modified_s: float
+    changed_s: float
 
 
 class BlobStore(Protocol):
@@ -32,6 +42,9 @@ class BlobStore(Protocol):
 
     def local_path(self, ref: BlobRef) -> Path | None:
         """Where another process of this machine may open the file, or None when it is not a local file."""
+
+    def state(self, key: str) -> BlobState:
+        """Size and age as the store has them now."""
 
     def delete(self, ref: BlobRef) -> None:
         """Remove the file; nothing happens when it is already gone. Empty folders go too."""

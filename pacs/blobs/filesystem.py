@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pacs.blobs.base import BlobState
 from pacs.dicom.model import BlobRef
 from pacs.errors import Corrupt, NotFound, OutOfResources, PacsError
 
@@ -86,6 +87,11 @@ class FilesystemBlobs:
 
     def local_path(self, ref: BlobRef) -> Path | None:
         return self._path(ref.key)
+
+    def state(self, key: str) -> BlobState:
+        with _translated("the stored file could not be looked at"):
+            found = self._path(key).stat()
+        return BlobState(found.st_size, found.st_mtime, max(found.st_mtime, found.st_ctime))
 
     def delete(self, ref: BlobRef) -> None:
         path = self._path(ref.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -143,11 +144,13 @@ def _write_zip(archive: Archive, studies: list[str], destination: Path, advance:
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as target:
             for instance, name in _instances(archive, studies):
-                path = archive.blobs.local_path(instance.blob)
-                if path is None or not path.exists():
-                    summary.failed.append((name, "the stored file is not there"))
+                try:
+                    state = archive.blobs.state(instance.blob.key)
+                except PacsError as error:
+                    summary.failed.append((name, str(error)))
                     continue
-                with target.open(zipfile.ZipInfo.from_file(path, name), "w", force_zip64=True) as member:
+                modified = zipfile.ZipInfo(name, time.localtime(state.modified_s)[:6])
+                with target.open(modified, "w", force_zip64=True) as member:
                     summary.size_bytes += _copy(archive, instance, member.write)
                 summary.instances += 1
                 advance()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -20,7 +22,7 @@ from pathlib import Path
 from pacs.blobs.base import BlobStore
 from pacs.dicom.header import read_header
 from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
-from pacs.errors import Corrupt, PacsError
+from pacs.errors import NotFound, OutOfResources, PacsError
 from pacs.index.base import Index, Put
 from pacs.services.delete import deletions, is_record
 
@@ -30,7 +32,6 @@ log = logging.getLogger(__name__)
 ORPHAN_AGE_S = 60.0
 LEFTOVER_AGE_S = 3600.0
 _BATCH = 64
-_PIECE_BYTES = 1 << 20
 _CALLER = Caller("pacs", "", "cli")
 
 Progress = Callable[[int], None]  # so many more rows or files are done
@@ -113,19 +114,18 @@ class Integrity:
     def _check(self, instance: StoredInstance, digests: bool) -> Problem | None:
         blob = instance.blob
         subject = instance.target.sop_uid or ""
-        path = self._path(blob)
         try:
-            size_bytes = path.stat().st_size
+            size_bytes = self._blobs.state(blob.key).size_bytes
             if size_bytes != blob.size_bytes:
                 detail = f"{size_bytes} bytes, {blob.size_bytes} expected"
                 return Problem(Fault.SIZE, blob.key, subject, detail)
-            if digests and _digest(path, instance.data_set_offset) != blob.digest:
+            if digests and self._digest(blob, instance.data_set_offset) != blob.digest:
                 return Problem(Fault.DIGEST, blob.key, subject, "the data set is not the one that was stored")
-        except FileNotFoundError:
+        except NotFound:
             # Removed between listing and looking? Then its row is gone as well.
             return Problem(Fault.MISSING, blob.key, subject) if self._index.holds_key(blob.key) else None
-        except OSError as error:
-            return Problem(Fault.UNREADABLE, blob.key, subject, error.strerror or type(error).__name__)
+        except OutOfResources as error:
+            return Problem(Fault.UNREADABLE, blob.key, subject, str(error))
         return None
 
     def _remove_row(self, instance: StoredInstance, problem: Problem) -> Problem:
@@ -144,19 +144,22 @@ class Integrity:
             progress(1)
             if key in deleted or is_record(key) or self._index.holds_key(key):
                 continue
-            path = self._path(BlobRef(key, 0, ""))
-            if not self._alone and _age_s(path) < ORPHAN_AGE_S:
+            try:
+                changed_s = self._blobs.state(key).changed_s
+            except NotFound:
+                continue
+            if not self._alone and time.time() - changed_s < ORPHAN_AGE_S:
                 continue
             # Asked again: a row may have come while the age was looked at.
-            if self._index.holds_key(key) or not path.exists():
+            if self._index.holds_key(key):
                 continue
-            yield self._orphan(key, path, repair)
+            yield self._orphan(key, repair)
 
-    def _orphan(self, key: str, path: Path, repair: bool) -> Problem:
+    def _orphan(self, key: str, repair: bool) -> Problem:
         try:
-            record = self._record(key, path)
+            record = self._record(key)
         except (PacsError, OSError) as error:
-            moved = self._move_aside(key, path) if repair else ""
+            moved = self._move_aside(key) if repair else ""
             return Problem(Fault.FOREIGN, key, "", str(error), moved)
         subject = record.header.target.sop_uid or ""
         if not repair:
@@ -166,7 +169,7 @@ class Integrity:
             return Problem(Fault.ORPHAN, key, subject, "", "indexed")
         same = result.outcome is Put.SAME
         detail = "the instance is stored already" if same else "the instance is stored already with other bytes"
-        return Problem(Fault.ORPHAN, key, subject, detail, self._move_aside(key, path))
+        return Problem(Fault.ORPHAN, key, subject, detail, self._move_aside(key))
 
     def _verify_incoming(self, *, repair: bool) -> Iterator[Problem]:
         for path in sorted(self._blobs.incoming().iterdir()):
@@ -194,7 +197,7 @@ class Integrity:
         """
         there = {key for key in self._blobs.keys() if not is_record(key)}  # noqa: SIM118 - not a mapping
         deleted = self._bury(there, progress)
-        keys = sorted(there - deleted, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
+        keys = sorted(there - deleted, key=lambda key: (self._modified_s(key), key))
         rebuilt = Rebuilt(deleted=len(deleted))
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
             for start in range(0, len(keys), _BATCH):
@@ -225,53 +228,74 @@ class Integrity:
 
     def _record_or_problem(self, key: str) -> InstanceRecord | Problem:
         try:
-            return self._record(key, self._path(BlobRef(key, 0, "")))
+            return self._record(key)
         except (PacsError, OSError) as error:
             return Problem(Fault.FOREIGN, key, "", str(error))
 
-    def _record(self, key: str, path: Path) -> InstanceRecord:
-        """The row that a stored file should have. Raises Rejected kinds and OSError."""
-        header: Header = read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
-        blob = BlobRef(key, path.stat().st_size, _digest(path, header.data_set_offset))
-        return InstanceRecord(header, blob, datetime.fromtimestamp(_modified(path), UTC), _CALLER)
+    def _record(self, key: str) -> InstanceRecord:
+        """The row that a stored file should have. Raises Rejected kinds, NotFound and OSError."""
+        state = self._blobs.state(key)
+        with self._local(BlobRef(key, state.size_bytes, "")) as path:
+            header: Header = read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
+            with path.open("rb") as file:
+                file.seek(header.data_set_offset)
+                digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        blob = BlobRef(key, state.size_bytes, digest)
+        return InstanceRecord(header, blob, datetime.fromtimestamp(state.modified_s, UTC), _CALLER)
 
-    def _move_aside(self, key: str, path: Path) -> str:
+    def _move_aside(self, key: str, path: Path | None = None) -> str:
+        """path: of a file that is not in the store under this key."""
         destination = self._orphans / key
         destination.parent.mkdir(parents=True, exist_ok=True)
         number = 0
         while destination.exists():
             number += 1
             destination = (self._orphans / key).with_name(f"{Path(key).name}.{number}")
-        path.rename(destination)
-        # The file is gone: this only takes folders away that are empty now.
-        if not key.startswith("incoming/"):
-            self._blobs.delete(BlobRef(key, 0, ""))
+        if path is not None:
+            path.rename(destination)
+        else:
+            blob = BlobRef(key, self._blobs.state(key).size_bytes, "")
+            with self._local(blob) as local:
+                local.rename(destination)
+            if destination.stat().st_size != blob.size_bytes:
+                raise OutOfResources("a file could not be moved to the orphans folder whole")
+            # A local file is gone, and this only takes folders away that are empty now.
+            self._blobs.delete(blob)
         log.warning("moved to the orphans folder: key=%s", key)
         return "moved to the orphans folder"
 
-    def _path(self, blob: BlobRef) -> Path:
+    def _digest(self, blob: BlobRef, offset: int) -> str:
+        digest = hashlib.sha256()
+        for piece in self._blobs.stream(blob, offset):
+            digest.update(piece)
+        return f"sha256:{digest.hexdigest()}"
+
+    def _modified_s(self, key: str) -> float:
+        try:
+            return self._blobs.state(key).modified_s
+        except NotFound:
+            return 0.0
+
+    @contextmanager
+    def _local(self, blob: BlobRef) -> Iterator[Path]:
+        """The stored file, or a copy of it that goes afterwards where the store is not local."""
         path = self._blobs.local_path(blob)
-        if path is None:
-            raise Corrupt("this store has no local files to verify")
-        return path
+        if path is not None:
+            yield path
+            return
+        copy = self._blobs.incoming() / f"{secrets.token_hex(12)}.copy"
+        try:
+            with copy.open("wb") as file:
+                for piece in self._blobs.stream(blob):
+                    file.write(piece)
+            yield copy
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 def count(problems: list[Problem]) -> dict[str, int]:
     """How many of each fault, by its name."""
     return dict(Counter(problem.fault.value for problem in problems))
-
-
-def _digest(path: Path, offset: int) -> str:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _age_s(path: Path) -> float:
