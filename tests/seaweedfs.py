@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -83,10 +84,9 @@ class SeaweedFS:
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            try:
-                obstore.put(self.store, "", b"", use_multipart=False)  # PUT of the bucket itself makes it
-            except Exception:  # noqa: BLE001, S110 - not up yet, or the bucket is there: the next step tells
-                pass
+            # PUT of the bucket itself makes it. Not up yet, or the bucket is there: the next step tells.
+            with contextlib.suppress(Exception):
+                obstore.put(self.store, "", b"", use_multipart=False)
             try:
                 obstore.put(self.store, "ready", b"x")
                 obstore.delete(self.store, "ready")

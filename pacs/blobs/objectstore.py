@@ -43,7 +43,9 @@ class ObjectStoreBlobs:
     ``retry_s`` seconds. Raises OutOfResources when the bucket cannot be listed with these.
     """
 
-    def __init__(self, url: str, incoming: Path, options: Mapping[str, str] | None = None, *, retry_s: float = 20) -> None:
+    def __init__(
+        self, url: str, incoming: Path, options: Mapping[str, str] | None = None, *, retry_s: float = 20
+    ) -> None:
         config: dict[str, Any] = {}
         client: dict[str, Any] = {"timeout": "60s", "connect_timeout": "5s"}
         if url.startswith("s3"):

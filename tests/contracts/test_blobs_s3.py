@@ -63,9 +63,7 @@ class TestObjectStoreBlobs(BlobContract):
         assert state.size_bytes == 5
         assert state.changed_s > 1_700_000_000
 
-    def test_a_server_that_is_not_there_is_out_of_resources_at_start(
-        self, s3: SeaweedFS, tmp_path: Path
-    ) -> None:
+    def test_a_server_that_is_not_there_is_out_of_resources_at_start(self, s3: SeaweedFS, tmp_path: Path) -> None:
         options = {**s3.options, "endpoint": f"http://127.0.0.1:{free_port()}"}
         with pytest.raises(OutOfResources):
             ObjectStoreBlobs("s3://pacs/x", tmp_path / "incoming", options, retry_s=0.2)
