@@ -158,6 +158,8 @@ class Integrity:
     def _orphan(self, key: str, repair: bool) -> Problem:
         try:
             record = self._record(key)
+        except OutOfResources as error:  # the store failed: that says nothing about the file
+            return Problem(Fault.UNREADABLE, key, "", str(error))
         except (PacsError, OSError) as error:
             moved = self._move_aside(key) if repair else ""
             return Problem(Fault.FOREIGN, key, "", str(error), moved)
