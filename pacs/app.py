@@ -23,11 +23,12 @@ from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
 from pacs.dimse.wire import Timeouts
-from pacs.errors import OutOfResources, PacsError
+from pacs.errors import Invalid, OutOfResources, PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
-from pacs.index.sqlite_added import paths_in
+from pacs.index.sqlite_added import paths_in, setting_in
+from pacs.services import store_identity
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
@@ -61,7 +62,7 @@ class Archive:
         """Open, or make, the archive in DICOM_STORE_ROOTPATH.
 
         exclusive: no other process may have it open (reindex). Raises PacsError when the folder cannot be used or is
-        in use, and when its index was made by a newer version.
+        in use, when its index was made by a newer version, and when the store is not the index's.
         """
         folder = settings.dicom_store_rootpath
         with ExitStack() as opened:
@@ -70,6 +71,7 @@ class Archive:
             opened.callback(blobs.close)
             index = SqliteIndex(folder / INDEX_FILE)
             opened.callback(index.close)
+            store_identity.settle(index, blobs)
             pool = Pool(settings.imaging_workers, settings.imaging_queue, settings.imaging_timeout_s)
             opened.callback(pool.close)
             return cls(
@@ -104,17 +106,22 @@ class Archive:
 
 
 @contextmanager
-def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
+def rebuilding(settings: Settings, *, force: bool = False) -> Iterator[tuple[BlobStore, Index]]:
     """The store, and a new empty index that takes the old one's place when the block ends without an exception.
 
-    Raises OutOfResources when another process has the archive open.
+    Raises OutOfResources when another process has the archive open; Invalid when the old index was about another store,
+    unless ``force``.
     """
     folder = settings.dicom_store_rootpath
     old, new = folder / INDEX_FILE, folder / f"{INDEX_FILE}.new"
     with ArchiveLock(folder, exclusive=True), closing(_blobs(settings)) as blobs:
         _remove_database(new)
+        known, there = setting_in(old, store_identity.SETTING), blobs.identity()
+        if known is not None and known != there and not force:
+            raise store_identity.refusal(f"the old index is about store {known}, and this is {there or 'a new one'}")
         try:
             with closing(SqliteIndex(new)) as index:
+                store_identity.settle(index, blobs)
                 for path in paths_in(old):
                     index.add_index(path)
                     index.fill_index(path)  # complete at once: there is nothing yet
@@ -239,11 +246,20 @@ def _remove_leftovers(folder: Path) -> None:
 def _blobs(settings: Settings) -> BlobStore:
     folder = settings.dicom_store_rootpath
     if settings.dicom_store_url:
-        # Here, not above: commands on a filesystem start faster without it.
-        from pacs.blobs.objectstore import ObjectStoreBlobs
-
-        options = store_options.parse(settings.dicom_store_options.get_secret_value())
-        return ObjectStoreBlobs(settings.dicom_store_url, folder / "incoming", options)
+        try:
+            # Here, not above: an archive of plain files does without it, and starts faster.
+            from pacs.blobs.objectstore import ObjectStoreBlobs
+        except ImportError as error:
+            raise Invalid(
+                "DICOM_STORE_URL is set, and obstore is not installed: pip install 'raccoon-pacs[s3]'",
+                "DICOM_STORE_URL",
+            ) from error
+        return ObjectStoreBlobs(
+            settings.dicom_store_url,
+            folder / "incoming",
+            store_options.parse(settings.dicom_store_options.get_secret_value()),
+            timeout_s=settings.dicom_store_timeout_s,
+        )
     return FilesystemBlobs(folder / "files", folder / "incoming")
 
 

@@ -143,7 +143,7 @@ class Settings(BaseModel):
         "",
         "Data",
         "Object store that the files go to, instead of DICOM_STORE_ROOTPATH; what is being received, and the index "
-        "without MongoDB, stay there. Set it before anything is stored.",
+        "without MongoDB, stay there. Once something is stored, another store is refused.",
         "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
         "s3://hospital/archive",
     )
@@ -155,6 +155,14 @@ class Settings(BaseModel):
         "environment: AWS_*, GOOGLE_*, AZURE_*.",
         "name=value between commas, or a JSON object",
         "endpoint=http://s3:8333,region=us-east-1,allow_http=true",
+    )
+    dicom_store_timeout_s: _Seconds = _setting(
+        20.0,
+        "Data",
+        "How long to wait for the object store, repetitions included, before a peer is told to come again later "
+        "(A700H, 503). Less than what peers wait for an answer; more on a slow line, where 8 MiB take half of it.",
+        _SECONDS,
+        "60",
     )
     duplicates: Annotated[Literal["reject", "replace"], _Lower] = _setting(
         "reject",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pacs.cli import console
-from pacs.services.delete import is_record
 from pacs.services.integrity import Integrity
 
 _NOTES = """\
@@ -28,6 +27,7 @@ def add_to(subcommands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    parser.add_argument("--force", action="store_true", help="even if the old index was about another store")
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
     parser.set_defaults(run=run)
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Here, not above: other commands start faster without the servers.
     from pacs.app import rebuilding
 
-    with rebuilding(settings) as (blobs, index):
+    with rebuilding(settings, force=arguments.force) as (blobs, index):
         integrity = Integrity(
             index,
             blobs,
@@ -46,16 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
             alone=True,
             max_inflated_bytes=settings.max_inflated_bytes,
         )
-        total = sum(1 for key in blobs.keys() if not is_record(key))  # noqa: SIM118 - not a mapping
-        with console.progress("Reindexing", total, show=not arguments.json) as bar:
+        with console.progress("Reindexing", None, show=not arguments.json) as bar:
             rebuilt = integrity.rebuild(
-                replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)
+                replace=settings.duplicates == "replace",
+                progress=lambda done: bar.advance(bar.task_ids[0], done),
+                on_listed=lambda files: bar.update(bar.task_ids[0], total=files),
             )
         counts = index.counts()
     if arguments.json:
         console.print_json(
             {
-                "files": total,
+                "files": rebuilt.files,
                 "instances": counts.instances,
                 "studies": counts.studies,
                 "deleted": rebuilt.deleted,
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in rebuilt.problems:
             print(f"{problem.key}: {problem.detail}", file=sys.stderr)
         print(
-            f"Read {console.plural(total, 'file')}: {console.plural(counts.instances, 'instance')} "
+            f"Read {console.plural(rebuilt.files, 'file')}: {console.plural(counts.instances, 'instance')} "
             f"in {console.plural(counts.studies, 'study', 'studies')}, "
             + (f"{rebuilt.deleted:,} deleted, " if rebuilt.deleted else "")
             + f"{len(rebuilt.problems):,} not indexed."

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 from itertools import islice
 from pathlib import Path
 
-from pacs.blobs.base import BlobStore
+from pacs.blobs.base import BlobState, BlobStore
 from pacs.dicom.header import read_header
-from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
+from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance
 from pacs.errors import NotFound, OutOfResources, PacsError
 from pacs.index.base import Index, Put
 from pacs.services.delete import deletions, is_record
+from pacs.services.stored_file import Sizes, record_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,8 @@ log = logging.getLogger(__name__)
 ORPHAN_AGE_S = 60.0
 LEFTOVER_AGE_S = 3600.0
 _BATCH = 64
-_CALLER = Caller("pacs", "", "cli")
+# A store that is far away answers many at once as fast as one.
+_THREADS, _THREADS_AFAR = 4, 16
 
 Progress = Callable[[int], None]  # so many more rows or files are done
 
@@ -64,6 +63,7 @@ class Problem:
 class Rebuilt:
     """What a reindex came to. deleted: files left out because they were; problems: those that got no row, and why."""
 
+    files: int = 0
     indexed: int = 0
     deleted: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -73,49 +73,64 @@ class Integrity:
     """Compares index and store. orphans: folder that files are moved to, on the store's filesystem.
 
     alone: no other process is in the archive, so that whatever looks unfinished is. max_inflated_bytes: as in Store.
+    refusal: why ``verify`` repaired nothing though it was asked to; "" when it did.
     """
 
-    def __init__(
-        self, index: Index, blobs: BlobStore, orphans: Path, *, alone: bool, max_inflated_bytes: int, threads: int = 4
-    ) -> None:
+    def __init__(self, index: Index, blobs: BlobStore, orphans: Path, *, alone: bool, max_inflated_bytes: int) -> None:
         self._index = index
         self._blobs = blobs
         self._orphans = orphans
         self._alone = alone
         self._max_inflated_bytes = max_inflated_bytes
-        self._threads = threads
+        self._threads = _THREADS if blobs.is_local else _THREADS_AFAR
+        self.refusal = ""
 
-    def verify(self, *, digests: bool, repair: bool, progress: Progress = lambda done: None) -> Iterator[Problem]:
+    def verify(
+        self, *, digests: bool, repair: bool, force: bool = False, progress: Progress = lambda done: None
+    ) -> Iterator[Problem]:
         """All problems, as they are found.
 
         digests: read every stored byte; else only look whether files are there, and their sizes. repair: rows without a
         file are removed; files without a row are indexed, or moved to the orphans folder when the instance is stored
-        already or they are not DICOM. A digest or size that differs is only reported.
+        already or they are not DICOM. A digest or size that differs is only reported. When more than half of all files
+        are missing nothing is repaired, unless ``force``: that looks like another store, or one not mounted.
         """
         # Rows first: a row taken out may leave an earlier version's file, which the second pass then indexes.
-        yield from self._verify_rows(digests=digests, repair=repair, progress=progress)
+        rows, missing = 0, []
+        for instance, problem in self._verify_rows(digests=digests):
+            rows += 1
+            progress(1)
+            if problem is not None and problem.fault is Fault.MISSING:
+                missing.append((instance, problem))
+            elif problem is not None:
+                yield problem
+        if repair and not force and 2 * len(missing) > rows:
+            repair = False
+            self.refusal = (
+                f"{len(missing):,} of {rows:,} files are missing: is this the store that they were put in, and is all "
+                "of it there? Nothing was repaired; --force does it all the same"
+            )
+        for instance, problem in missing:
+            yield self._remove_row(instance, problem) if repair else problem
         yield from self._verify_files(repair=repair, progress=progress)
         yield from self._verify_incoming(repair=repair)
 
-    def _verify_rows(self, *, digests: bool, repair: bool, progress: Progress) -> Iterator[Problem]:
+    def _verify_rows(self, *, digests: bool) -> Iterator[tuple[StoredInstance, Problem | None]]:
+        # Of a store that is far away, one listing tells what would take a request a row.
+        sizes = None if self._blobs.is_local else Sizes(self._blobs.entries())
         rows = self._index.stored()
         with ThreadPoolExecutor(self._threads, "verify") as threads:
             while batch := list(islice(rows, _BATCH)):
-                for instance, problem in zip(
-                    batch, threads.map(lambda each: self._check(each, digests), batch), strict=True
-                ):
-                    progress(1)
-                    if problem is None:
-                        continue
-                    if problem.fault is Fault.MISSING and repair:
-                        problem = self._remove_row(instance, problem)
-                    yield problem
+                checks = threads.map(lambda each: self._check(each, digests, sizes), batch)
+                yield from zip(batch, checks, strict=True)
 
-    def _check(self, instance: StoredInstance, digests: bool) -> Problem | None:
+    def _check(self, instance: StoredInstance, digests: bool, sizes: Sizes | None) -> Problem | None:
         blob = instance.blob
         subject = instance.target.sop_uid or ""
         try:
-            size_bytes = self._blobs.state(blob.key).size_bytes
+            size_bytes = sizes.get(blob.key) if sizes is not None else None
+            if size_bytes is None:  # or it came after the listing
+                size_bytes = self._blobs.state(blob.key).size_bytes
             if size_bytes != blob.size_bytes:
                 detail = f"{size_bytes} bytes, {blob.size_bytes} expected"
                 return Problem(Fault.SIZE, blob.key, subject, detail)
@@ -140,24 +155,20 @@ class Integrity:
     def _verify_files(self, *, repair: bool, progress: Progress) -> Iterator[Problem]:
         # An index from an old backup may not know of deletions; their files are no orphans all the same.
         deleted = {version.instance.blob.key for version in deletions(self._blobs)}
-        for key in self._blobs.keys():  # noqa: SIM118 - not a mapping
+        for key, state in self._blobs.entries():
             progress(1)
             if key in deleted or is_record(key) or self._index.holds_key(key):
                 continue
-            try:
-                changed_s = self._blobs.state(key).changed_s
-            except NotFound:
-                continue
-            if not self._alone and time.time() - changed_s < ORPHAN_AGE_S:
+            if not self._alone and time.time() - state.changed_s < ORPHAN_AGE_S:
                 continue
             # Asked again: a row may have come while the age was looked at.
             if self._index.holds_key(key):
                 continue
-            yield self._orphan(key, repair)
+            yield self._orphan(key, state, repair)
 
-    def _orphan(self, key: str, repair: bool) -> Problem:
+    def _orphan(self, key: str, state: BlobState, repair: bool) -> Problem:
         try:
-            record = self._record(key)
+            record = self._record(key, state)
         except OutOfResources as error:  # the store failed: that says nothing about the file
             return Problem(Fault.UNREADABLE, key, "", str(error))
         except (PacsError, OSError) as error:
@@ -192,19 +203,32 @@ class Integrity:
             return False
         return True
 
-    def rebuild(self, *, replace: bool, progress: Progress = lambda done: None) -> Rebuilt:
+    def rebuild(
+        self,
+        *,
+        replace: bool,
+        progress: Progress = lambda done: None,
+        on_listed: Progress = lambda files: None,
+    ) -> Rebuilt:
         """Fill the (empty) index from the files, oldest first. replace: as the archive's policy for duplicates.
 
-        What was deleted stays deleted. A file that cannot be indexed stays where it is, and is among the problems.
+        on_listed: told how many files there are. What was deleted stays deleted. A file that cannot be indexed stays
+        where it is, and is among the problems.
         """
-        there = {key for key in self._blobs.keys() if not is_record(key)}  # noqa: SIM118 - not a mapping
-        deleted = self._bury(there, progress)
-        keys = sorted(there - deleted, key=lambda key: (self._modified_s(key), key))
-        rebuilt = Rebuilt(deleted=len(deleted))
+        files = sorted(
+            ((state.modified_s, key, state) for key, state in self._blobs.entries() if not is_record(key)),
+            key=lambda file: file[:2],
+        )
+        on_listed(len(files))
+        deleted = self._bury({key for _, key, _ in files}, progress)
+        files = [file for file in files if file[1] not in deleted]
+        rebuilt = Rebuilt(len(files) + len(deleted), deleted=len(deleted))
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
-            for start in range(0, len(keys), _BATCH):
+            for start in range(0, len(files), _BATCH):
                 records = []
-                for result in threads.map(self._record_or_problem, keys[start : start + _BATCH]):
+                for result in threads.map(
+                    lambda file: self._record_or_problem(*file[1:]), files[start : start + _BATCH]
+                ):
                     progress(1)
                     if isinstance(result, Problem):
                         rebuilt.problems.append(result)
@@ -228,22 +252,14 @@ class Integrity:
         progress(len(keys & there))
         return keys & there
 
-    def _record_or_problem(self, key: str) -> InstanceRecord | Problem:
+    def _record_or_problem(self, key: str, state: BlobState) -> InstanceRecord | Problem:
         try:
-            return self._record(key)
+            return self._record(key, state)
         except (PacsError, OSError) as error:
             return Problem(Fault.FOREIGN, key, "", str(error))
 
-    def _record(self, key: str) -> InstanceRecord:
-        """The row that a stored file should have. Raises Rejected kinds, NotFound and OSError."""
-        state = self._blobs.state(key)
-        with self._local(BlobRef(key, state.size_bytes, "")) as path:
-            header: Header = read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
-            with path.open("rb") as file:
-                file.seek(header.data_set_offset)
-                digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        blob = BlobRef(key, state.size_bytes, digest)
-        return InstanceRecord(header, blob, datetime.fromtimestamp(state.modified_s, UTC), _CALLER)
+    def _record(self, key: str, state: BlobState) -> InstanceRecord:
+        return record_of(self._blobs, key, state, max_inflated_bytes=self._max_inflated_bytes)
 
     def _move_aside(self, key: str, path: Path | None = None) -> str:
         """path: of a file that is not in the store under this key."""
@@ -257,7 +273,7 @@ class Integrity:
             path.rename(destination)
         else:
             blob = BlobRef(key, self._blobs.state(key).size_bytes, "")
-            with self._local(blob) as local:
+            with self._blobs.local(blob) as local:
                 local.rename(destination)
             if destination.stat().st_size != blob.size_bytes:
                 raise OutOfResources("a file could not be moved to the orphans folder whole")
@@ -271,28 +287,6 @@ class Integrity:
         for piece in self._blobs.stream(blob, offset):
             digest.update(piece)
         return f"sha256:{digest.hexdigest()}"
-
-    def _modified_s(self, key: str) -> float:
-        try:
-            return self._blobs.state(key).modified_s
-        except NotFound:
-            return 0.0
-
-    @contextmanager
-    def _local(self, blob: BlobRef) -> Iterator[Path]:
-        """The stored file, or a copy of it that goes afterwards where the store is not local."""
-        path = self._blobs.local_path(blob)
-        if path is not None:
-            yield path
-            return
-        copy = self._blobs.incoming() / f"{secrets.token_hex(12)}.copy"
-        try:
-            with copy.open("wb") as file:
-                for piece in self._blobs.stream(blob):
-                    file.write(piece)
-            yield copy
-        finally:
-            copy.unlink(missing_ok=True)
 
 
 def count(problems: list[Problem]) -> dict[str, int]:

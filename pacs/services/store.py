@@ -164,7 +164,7 @@ class Store:
                     raise _conflict(header)
             received_at = datetime.now(UTC)
             blob = BlobRef(self._file_key.key(header, received_at), spool.size_bytes, digest)
-            self._blobs.adopt(spool.path, blob.key)
+            self._blobs.adopt(spool.path, blob.key, digest)
         finally:
             spool.discard()
         return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings), mismatches)

@@ -66,7 +66,7 @@ class TestObjectStoreBlobs(BlobContract):
     def test_a_server_that_is_not_there_is_out_of_resources_at_start(self, s3: SeaweedFS, tmp_path: Path) -> None:
         options = {**s3.options, "endpoint": f"http://127.0.0.1:{free_port()}"}
         with pytest.raises(OutOfResources):
-            ObjectStoreBlobs("s3://pacs/x", tmp_path / "incoming", options, retry_s=0.2)
+            ObjectStoreBlobs("s3://pacs/x", tmp_path / "incoming", options, timeout_s=0.4)
 
     def test_wrong_credentials_are_out_of_resources(self, s3: SeaweedFS, tmp_path: Path) -> None:
         with pytest.raises(OutOfResources):
