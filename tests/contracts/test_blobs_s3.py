@@ -18,16 +18,10 @@ from tests.seaweedfs import SeaweedFS
 from tests.server import free_port
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    with SeaweedFS(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
 class TestObjectStoreBlobs(BlobContract):
     @pytest.fixture
-    def prefix(self) -> str:
-        return f"archive-{secrets.token_hex(4)}"
+    def prefix(self, s3: SeaweedFS) -> str:
+        return s3.new_prefix()
 
     @pytest.fixture
     def blobs(self, s3: SeaweedFS, prefix: str, tmp_path: Path) -> Iterator[BlobStore]:

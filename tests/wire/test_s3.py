@@ -22,15 +22,9 @@ from tests.wire import clients
 TIMEOUT_S = 60
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    with SeaweedFS(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
 @pytest.fixture
-def prefix(request: pytest.FixtureRequest) -> str:
-    return f"archive-{abs(hash(request.node.name))}"
+def prefix(s3: SeaweedFS) -> str:
+    return s3.new_prefix()
 
 
 @pytest.fixture
