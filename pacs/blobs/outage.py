@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pacs.errors import OutOfResources
 
-_PAUSE_S = 2.0
+_PAUSE_S = 1.0
 # What fails faster than this may fail as often as it likes.
 _SLOW_S = 1.0
 
