@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacs.cli import console
-from pacs.errors import OutOfResources
 from pacs.services.integrity import Integrity, Problem, count
+from pacs.services.lock import InUse
 
 if TYPE_CHECKING:
     from pacs.app import Archive
@@ -105,7 +105,7 @@ def _open(settings: Settings) -> tuple[Archive, bool]:
 
     try:
         return Archive.open(settings, exclusive=True), True
-    except OutOfResources:
+    except InUse:
         return Archive.open(settings), False
 
 
