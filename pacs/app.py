@@ -19,6 +19,7 @@ from typing import Any
 
 from pacs import store_options
 from pacs.blobs.base import BlobStore
+from pacs.blobs.cache import CachedBlobs
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
@@ -58,16 +59,17 @@ class Archive:
     _resources: ExitStack
 
     @classmethod
-    def open(cls, settings: Settings, *, exclusive: bool = False) -> Archive:
+    def open(cls, settings: Settings, *, exclusive: bool = False, cached: bool = False) -> Archive:
         """Open, or make, the archive in DICOM_STORE_ROOTPATH.
 
-        exclusive: no other process may have it open (reindex). Raises PacsError when the folder cannot be used or is
+        exclusive: no other process may have it open (reindex). cached: keep copies of what is read from an object store
+        (servers; not what has to see the store as it is). Raises PacsError when the folder cannot be used or is
         in use, when its index was made by a newer version, and when the store is not the index's.
         """
         folder = settings.dicom_store_rootpath
         with ExitStack() as opened:
             opened.enter_context(ArchiveLock(folder, exclusive=exclusive))
-            blobs = _blobs(settings)
+            blobs = _blobs(settings, cached=cached)
             opened.callback(blobs.close)
             index = SqliteIndex(folder / INDEX_FILE)
             opened.callback(index.close)
@@ -147,7 +149,7 @@ def serve(settings: Settings, on_ready: Callable[[Archive], None]) -> None:
     on_ready is called, in a thread, when both ports are open. Raises PacsError when folder or port cannot be used.
     """
     _remove_leftovers(settings.dicom_store_rootpath)
-    with Archive.open(settings) as archive:
+    with Archive.open(settings, cached=True) as archive:
         run = _loop_runner()
         run(_serve(settings, archive, on_ready))
 
@@ -243,7 +245,7 @@ def _remove_leftovers(folder: Path) -> None:
         log.warning("removed %d half-received files of an earlier run", len(leftovers))
 
 
-def _blobs(settings: Settings) -> BlobStore:
+def _blobs(settings: Settings, *, cached: bool = False) -> BlobStore:
     folder = settings.dicom_store_rootpath
     if settings.dicom_store_url:
         try:
@@ -254,11 +256,16 @@ def _blobs(settings: Settings) -> BlobStore:
                 "DICOM_STORE_URL is set, and obstore is not installed: pip install 'raccoon-pacs[s3]'",
                 "DICOM_STORE_URL",
             ) from error
-        return ObjectStoreBlobs(
+        blobs = ObjectStoreBlobs(
             settings.dicom_store_url,
             folder / "incoming",
             store_options.parse(settings.dicom_store_options.get_secret_value()),
             timeout_s=settings.dicom_store_timeout_s,
+        )
+        if not cached or not settings.dicom_store_cache_bytes:
+            return blobs
+        return CachedBlobs(
+            blobs, folder / "cache", settings.dicom_store_cache_bytes, keep_free_bytes=settings.min_free_bytes
         )
     return FilesystemBlobs(folder / "files", folder / "incoming")
 

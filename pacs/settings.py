@@ -164,6 +164,14 @@ class Settings(BaseModel):
         _SECONDS,
         "60",
     )
+    dicom_store_cache_bytes: _Bytes = _setting(
+        ByteSize(4 << 30),
+        "Data",
+        "How much of DICOM_STORE_ROOTPATH's disk a server may use for copies of what it stored in, or read from, the "
+        "object store last. None is added when less than MIN_FREE_BYTES would be left.",
+        f"{_BYTES}; 0: no copies",
+        "100GiB",
+    )
     duplicates: Annotated[Literal["reject", "replace"], _Lower] = _setting(
         "reject",
         "Data",

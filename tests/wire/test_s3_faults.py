@@ -58,8 +58,8 @@ def prefix(s3: SeaweedFS) -> str:
 
 @pytest.fixture
 def server(s3: SeaweedFS, proxy: FaultProxy, prefix: str, tmp_path: Path) -> Iterator[Server]:
-    environment = s3.environment(prefix, proxy.endpoint)
-    with Server(tmp_path / "archive", {**environment, "DICOM_STORE_TIMEOUT_S": f"{TIMEOUT_S:g}"}) as running:
+    environment = {**s3.environment(prefix, proxy.endpoint), "DICOM_STORE_TIMEOUT_S": f"{TIMEOUT_S:g}"}
+    with Server(tmp_path / "archive", {**environment, "DICOM_STORE_CACHE_BYTES": "0"}) as running:
         yield running
         assert "unexpected" not in running.log(), running.log()[-3000:]
 
@@ -320,3 +320,21 @@ def test_with_the_store_away_at_the_start_a_command_says_so_and_ends(server: Ser
     assert done.returncode == 3
     assert "object store" in done.stderr
     assert took_s < PATIENCE_S
+
+
+def test_what_a_server_has_copies_of_can_be_seen_while_the_store_is_away(server: Server, proxy: FaultProxy) -> None:
+    server.env["DICOM_STORE_CACHE_BYTES"] = "100MiB"
+    server.restart()
+    data = builders.ct(new_uid(), new_uid(), new_uid())
+    assert store(server, data) == SUCCESS
+    row = clients.qido(server, "/instances")[0]
+    study, series, sop = (clients.value(row, tag) for tag in ("0020000D", "0020000E", "00080018"))
+    server.restart()
+    with Away(proxy, "is down"):
+        (back,) = clients.retrieve_files(server, f"/studies/{study}")
+        assert clients.data_set_of(back) == clients.data_set_of(data)
+        for path, accept in (("frames/1", 'multipart/related; type="application/octet-stream"'), ("rendered", "*/*")):
+            answer = clients.wado(server, f"/studies/{study}/series/{series}/instances/{sop}/{path}", accept)
+            assert answer.status_code == 200
+        assert store(server, builders.ct(new_uid(), new_uid(), new_uid())) == OUT_OF_RESOURCES
+    assert verify(server) == {}
