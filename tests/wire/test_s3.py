@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import time
 import zipfile
@@ -20,6 +22,8 @@ from tests.server import Server, dcmtk, dcmtk_environment
 from tests.wire import clients
 
 TIMEOUT_S = 60
+# 1 GiB was tried as well: PACS_TEST_LARGE_BYTES=1073741824
+LARGE_BYTES = int(os.environ.get("PACS_TEST_LARGE_BYTES", 150 << 20))
 
 
 @pytest.fixture
@@ -190,3 +194,26 @@ def test_another_store_than_the_index_s_is_refused_by_every_command(s3: SeaweedF
     server.env["DICOM_STORE_URL"] = s3.environment()["DICOM_STORE_URL"]
     assert server.pacs("reindex", "--force").returncode == 0
     assert server.pacs("verify").returncode == 0
+
+
+def test_a_large_file_goes_up_and_comes_down_in_little_memory(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "large.dcm"
+    builders.write_multiframe(path, LARGE_BYTES)
+    before = server.rss_bytes()
+    send(server, path)
+    study = clients.value(clients.qido(server, "/studies")[0], "0020000D")
+    size = 0
+    url, accept = f"{server.dicomweb_url}/studies/{study}", {"Accept": clients.AS_STORED}
+    with requests.get(url, headers=accept, stream=True, timeout=TIMEOUT_S) as answer:
+        assert answer.status_code == 200
+        for piece in answer.iter_content(1 << 20):
+            size += len(piece)
+    assert size > LARGE_BYTES
+    assert server.peak_rss_bytes() - before < 150 << 20
+    exported = server.pacs("export", "--study", study, str(tmp_path / "out"))
+    assert exported.returncode == 0, exported.stderr
+    (copy,) = (tmp_path / "out").rglob("*.dcm")
+    with copy.open("rb") as one, path.open("rb") as other:
+        one.seek(clients.data_set_offset(one.read(4096)))
+        other.seek(clients.data_set_offset(other.read(4096)))
+        assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()

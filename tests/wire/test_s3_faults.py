@@ -338,3 +338,25 @@ def test_what_a_server_has_copies_of_can_be_seen_while_the_store_is_away(server:
             assert answer.status_code == 200
         assert store(server, builders.ct(new_uid(), new_uid(), new_uid())) == OUT_OF_RESOURCES
     assert verify(server) == {}
+
+
+def test_a_kill_in_the_middle_of_an_upload_in_parts_leaves_no_row_and_what_verify_finds(
+    server: Server, proxy: FaultProxy, s3: SeaweedFS, prefix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "big.dcm"
+    builders.write_multiframe(path, 30 << 20)
+    send = ["/usr/bin/storescu", "-aec", server.ae_title, "127.0.0.1", str(server.dimse_port), str(path)]
+    with proxy.failing(lambda request: HANG if "partNumber=2" in request.path else None):
+        sender = subprocess.Popen(send, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: any("partNumber=2" in request.path for request in proxy.seen), 20)
+        server.kill()
+        assert sender.wait(20) != 0
+    server.start()
+    assert incoming(server) == []
+    assert clients.qido(server, "/studies") == []
+    assert [len(content) for content in s3.objects(prefix).values()] == [0]
+    assert verify(server, "--repair") == {"foreign": 1}
+    assert s3.objects(prefix) == {}
+    server.start()
+    until(lambda: dcmtk(*["storescu", *send[1:]]).returncode == 0, RECOVERY_S)
+    assert verify(server) == {}
