@@ -4,9 +4,9 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY pacs pacs
-RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[fast]"
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[fast,s3]"
 RUN python -m venv /opt/pacs \
-    && /opt/pacs/bin/pip install --no-cache-dir --no-index --find-links /wheels "raccoon-pacs[fast]"
+    && /opt/pacs/bin/pip install --no-cache-dir --no-index --find-links /wheels "raccoon-pacs[fast,s3]"
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin pacs \

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pacs import store_options
 from pacs.blobs.base import BlobStore
+from pacs.blobs.cache import CachedBlobs
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
@@ -24,8 +26,9 @@ from pacs.errors import Invalid, OutOfResources, PacsError
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
-from pacs.index.sqlite_added import paths_in
+from pacs.index.sqlite_added import paths_in, setting_in
 from pacs.index.sqlite_backup import check_index, copy_index, log_files, put_in_place, set_aside, unpack
+from pacs.services import store_identity
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.lock import ArchiveLock
@@ -55,19 +58,21 @@ class Archive:
     _resources: ExitStack
 
     @classmethod
-    def open(cls, settings: Settings, *, exclusive: bool = False) -> Archive:
+    def open(cls, settings: Settings, *, exclusive: bool = False, cached: bool = False) -> Archive:
         """Open, or make, the archive in DICOM_STORE_ROOTPATH.
 
-        exclusive: no other process may have it open (reindex). Raises PacsError when the folder cannot be used or is
-        in use, and when its index was made by a newer version.
+        exclusive: no other process may have it open (reindex). cached: keep copies of what is read from an object store
+        (servers; not what has to see the store as it is). Raises PacsError when the folder cannot be used or is
+        in use, when its index was made by a newer version, and when the store is not the index's.
         """
         folder = settings.dicom_store_rootpath
         with ExitStack() as opened:
             opened.enter_context(ArchiveLock(folder, exclusive=exclusive))
-            blobs = _blobs(folder)
+            blobs = _blobs(settings, cached=cached)
             opened.callback(blobs.close)
             index = SqliteIndex(folder / INDEX_FILE)
             opened.callback(index.close)
+            store_identity.settle(index, blobs)
             pool = Pool(settings.imaging_workers, settings.imaging_queue, settings.imaging_timeout_s)
             opened.callback(pool.close)
             return cls(
@@ -102,17 +107,22 @@ class Archive:
 
 
 @contextmanager
-def rebuilding(settings: Settings) -> Iterator[tuple[BlobStore, Index]]:
+def rebuilding(settings: Settings, *, force: bool = False) -> Iterator[tuple[BlobStore, Index]]:
     """The store, and a new empty index that takes the old one's place when the block ends without an exception.
 
-    Raises OutOfResources when another process has the archive open.
+    Raises OutOfResources when another process has the archive open; Invalid when the old index was about another store,
+    unless ``force``.
     """
     folder = settings.dicom_store_rootpath
     old, new = folder / INDEX_FILE, folder / f"{INDEX_FILE}.new"
-    with ArchiveLock(folder, exclusive=True), closing(_blobs(folder)) as blobs:
+    with ArchiveLock(folder, exclusive=True), closing(_blobs(settings)) as blobs:
         _remove_database(new)
+        known, there = setting_in(old, store_identity.SETTING), blobs.identity()
+        if known is not None and known != there and not force:
+            raise store_identity.refusal(f"the old index is about store {known}, and this is {there or 'a new one'}")
         try:
             with closing(SqliteIndex(new)) as index:
+                store_identity.settle(index, blobs)
                 for path in paths_in(old):
                     index.add_index(path)
                     index.fill_index(path)  # complete at once: there is nothing yet
@@ -139,7 +149,7 @@ def restoring(settings: Settings, backup: Path) -> Iterator[tuple[BlobStore, Ind
     _needs_sqlite(settings)
     folder = settings.dicom_store_rootpath
     place, new = folder / INDEX_FILE, folder / f"{INDEX_FILE}.restored"
-    with ArchiveLock(folder, exclusive=True), closing(_blobs(folder)) as blobs:
+    with ArchiveLock(folder, exclusive=True), closing(_blobs(settings)) as blobs:
         _remove_database(new)
         try:
             try:
@@ -147,6 +157,8 @@ def restoring(settings: Settings, backup: Path) -> Iterator[tuple[BlobStore, Ind
             except OSError as error:
                 raise OutOfResources(f"the backup cannot be read: {error.strerror}") from error
             check_index(new)
+            with closing(SqliteIndex(new)) as index:
+                store_identity.settle(index, blobs)
             aside = set_aside(place)
             put_in_place(new, place)
         finally:
@@ -161,7 +173,7 @@ def serve(settings: Settings, on_ready: Callable[[Archive], None]) -> None:
     on_ready is called, in a thread, when both ports are open. Raises PacsError when folder or port cannot be used.
     """
     _remove_leftovers(settings.dicom_store_rootpath)
-    with Archive.open(settings) as archive:
+    with Archive.open(settings, cached=True) as archive:
         run = _loop_runner()
         run(_serve(settings, archive, on_ready))
 
@@ -257,7 +269,28 @@ def _remove_leftovers(folder: Path) -> None:
         log.warning("removed %d half-received files of an earlier run", len(leftovers))
 
 
-def _blobs(folder: Path) -> FilesystemBlobs:
+def _blobs(settings: Settings, *, cached: bool = False) -> BlobStore:
+    folder = settings.dicom_store_rootpath
+    if settings.dicom_store_url:
+        try:
+            # Here, not above: an archive of plain files does without it, and starts faster.
+            from pacs.blobs.objectstore import ObjectStoreBlobs
+        except ImportError as error:
+            raise Invalid(
+                "DICOM_STORE_URL is set, and obstore is not installed: pip install 'raccoon-pacs[s3]'",
+                "DICOM_STORE_URL",
+            ) from error
+        blobs = ObjectStoreBlobs(
+            settings.dicom_store_url,
+            folder / "incoming",
+            store_options.parse(settings.dicom_store_options.get_secret_value()),
+            timeout_s=settings.dicom_store_timeout_s,
+        )
+        if not cached or not settings.dicom_store_cache_bytes:
+            return blobs
+        return CachedBlobs(
+            blobs, folder / "cache", settings.dicom_store_cache_bytes, keep_free_bytes=settings.min_free_bytes
+        )
     return FilesystemBlobs(folder / "files", folder / "incoming")
 
 

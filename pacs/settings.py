@@ -29,7 +29,7 @@ from pydantic import (
     ValidationError,
 )
 
-from pacs import env_file, qrscp_command
+from pacs import env_file, qrscp_command, store_options
 from pacs.errors import Invalid
 from pacs.services.file_key import FileKeyPattern
 
@@ -85,6 +85,17 @@ def _file_pattern(value: str) -> str:
     return value
 
 
+def _store_url(value: str) -> str:
+    if value and not re.fullmatch(r"(s3|gs|az|abfss?)://[^/\s?#@]+(/[^\s?#]*)?", value):
+        raise ValueError
+    return value.rstrip("/")
+
+
+def _store_options(value: SecretStr) -> SecretStr:
+    store_options.parse(value.get_secret_value())
+    return value
+
+
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _Positive = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -127,6 +138,39 @@ class Settings(BaseModel):
         "{now,date,yyyy/MM} the time of arrival. Changing it never moves what is stored.",
         "a relative path with {GGGGEEEE}, {GGGGEEEE,hash} and {now,date,yyyy/MM/dd}",
         "DICOM/{0020000D,hash}/{0020000E,hash}/{00080018,hash}.dcm",
+    )
+    dicom_store_url: Annotated[str, AfterValidator(_store_url)] = _setting(
+        "",
+        "Data",
+        "Object store that the files go to, instead of DICOM_STORE_ROOTPATH; what is being received, and the index "
+        "without MongoDB, stay there. Once something is stored, another store is refused.",
+        "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+        "s3://hospital/archive",
+    )
+    dicom_store_options: Annotated[SecretStr, AfterValidator(_store_options)] = _setting(
+        SecretStr(""),
+        "Data",
+        "How to reach the object store: obstore's options, such as endpoint, region, access_key_id, "
+        "secret_access_key and allow_http (for an endpoint without TLS). What is not given comes from the "
+        "environment: AWS_*, GOOGLE_*, AZURE_*.",
+        "name=value between commas, or a JSON object",
+        "endpoint=http://s3:8333,region=us-east-1,allow_http=true",
+    )
+    dicom_store_timeout_s: _Seconds = _setting(
+        20.0,
+        "Data",
+        "How long to wait for the object store, repetitions included, before a peer is told to come again later "
+        "(A700H, 503). Less than what peers wait for an answer; more on a slow line, where 8 MiB take half of it.",
+        _SECONDS,
+        "60",
+    )
+    dicom_store_cache_bytes: _Bytes = _setting(
+        ByteSize(4 << 30),
+        "Data",
+        "How much of DICOM_STORE_ROOTPATH's disk a server may use for copies of what it stored in, or read from, the "
+        "object store last. None is added when less than MIN_FREE_BYTES would be left.",
+        f"{_BYTES}; 0: no copies",
+        "100GiB",
     )
     duplicates: Annotated[Literal["reject", "replace"], _Lower] = _setting(
         "reject",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.seaweedfs import SeaweedFS
 from tests.server import Server
 
 StartArchive = Callable[..., Server]
@@ -39,3 +40,10 @@ def start_archive(tmp_path: Path) -> Iterator[StartArchive]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A running S3 server, shared by all tests: take a prefix of your own (``s3.new_prefix``), and leave it running."""
+    with SeaweedFS(tmp_path_factory.mktemp("s3")) as server:
+        yield server

@@ -155,12 +155,12 @@ class Server:
         )
 
     def files(self) -> list[Path]:
-        """DICOM files that lie in the store now; those being received and those moved aside are left out."""
+        """DICOM files that lie in the store now; those being received, moved aside or copied are left out."""
         paths = (path for path in self.data.rglob("*") if path.is_file())
         return sorted(path for path in paths if is_part10(path) and not self._is_set_aside(path))
 
     def _is_set_aside(self, path: Path) -> bool:
-        return bool({"incoming", "orphans"} & set(path.relative_to(self.data).parts[:-1]))
+        return bool({"incoming", "orphans", "cache"} & set(path.relative_to(self.data).parts[:-1]))
 
     def __enter__(self) -> Self:
         return self if self.is_running else self.start()

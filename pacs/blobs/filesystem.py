@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from pacs.blobs.base import IDENTITY_KEY, BlobHead, BlobState, checked, identity_file, read_identity
 from pacs.dicom.model import BlobRef
 from pacs.errors import Corrupt, NotFound, OutOfResources, PacsError
 
@@ -20,6 +22,8 @@ _ATTEMPTS = 5
 
 class FilesystemBlobs:
     """Files under ``root``; what is being received lies in ``incoming``, on the same filesystem."""
+
+    is_local = True
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root = root
@@ -37,7 +41,7 @@ class FilesystemBlobs:
     def incoming(self) -> Path:
         return self._incoming
 
-    def adopt(self, path: Path, key: str) -> None:
+    def adopt(self, path: Path, key: str, digest: str = "") -> None:
         destination = self._path(key)
         with _translated("the file could not be stored"):
             _fsync(path)
@@ -72,7 +76,9 @@ class FilesystemBlobs:
             finally:
                 os.close(file)
 
-    def stream(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, ref: BlobRef, offset: int = 0, length: int | None = None, *, at_once: bool = False
+    ) -> Iterator[bytes]:
         wanted = ref.size_bytes - offset if length is None else length
         with _translated("the stored file could not be read"):
             file = os.open(self._path(ref.key), os.O_RDONLY)
@@ -84,8 +90,16 @@ class FilesystemBlobs:
             finally:
                 os.close(file)
 
-    def local_path(self, ref: BlobRef) -> Path | None:
-        return self._path(ref.key)
+    def local(self, ref: BlobRef) -> AbstractContextManager[Path]:
+        return nullcontext(self._path(ref.key))
+
+    def head(self, ref: BlobRef, length: int) -> BlobHead:
+        return BlobHead(self.read(ref, 0, length), "")
+
+    def state(self, key: str) -> BlobState:
+        with _translated("the stored file could not be looked at"):
+            found = self._path(key).stat()
+        return BlobState(found.st_size, found.st_mtime, max(found.st_mtime, found.st_ctime))
 
     def delete(self, ref: BlobRef) -> None:
         path = self._path(ref.key)
@@ -103,12 +117,36 @@ class FilesystemBlobs:
             with suppress(FileNotFoundError):
                 _fsync(folder)
 
-    def keys(self) -> Iterator[str]:
+    def entries(self, folder: str = "") -> Iterator[tuple[str, BlobState]]:
+        for key in self.keys(folder):
+            with suppress(NotFound):  # removed meanwhile
+                yield key, self.state(key)
+
+    def keys(self, folder: str = "") -> Iterator[str]:
         with _translated("the store could not be listed"):
-            for folder, folders, files in os.walk(self._root):
+            for path, folders, files in os.walk(self._path(folder) if folder else self._root):
                 folders.sort()
                 for name in sorted(files):
-                    yield Path(folder, name).relative_to(self._root).as_posix()
+                    key = Path(path, name).relative_to(self._root).as_posix()
+                    if key != IDENTITY_KEY:
+                        yield key
+
+    def identity(self) -> str | None:
+        with suppress(NotFound), _translated("the store's identity cannot be read"):
+            return read_identity((self._root / IDENTITY_KEY).read_bytes())
+        return None
+
+    def identify(self, name: str) -> str:
+        part = self._incoming / f"{secrets.token_hex(12)}.identity"
+        with _translated("the store's identity cannot be written"):
+            try:
+                part.write_bytes(identity_file(name))
+                _fsync(part)
+                self._publish(part, self._root / IDENTITY_KEY)
+            finally:
+                part.unlink(missing_ok=True)
+            _fsync(self._root)
+        return self.identity() or name
 
     def free_bytes(self) -> int | None:
         with _translated("the data folder cannot be read"):
@@ -117,10 +155,21 @@ class FilesystemBlobs:
     def close(self) -> None:
         """Nothing is held between calls."""
 
+    def _publish(self, part: Path, path: Path) -> None:
+        """Give a file a second name, unless another file has it already."""
+        try:
+            # Atomic, and never over another, as a rename would be.
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if not path.exists():  # a filesystem without links
+                part.rename(path)
+
     def _path(self, key: str) -> Path:
-        if not key or key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
-            raise Corrupt("a file key leads out of the store")
-        return self._root / key
+        return self._root / checked(key)
 
     def _make_durable_folder(self, folder: Path) -> None:
         missing = []

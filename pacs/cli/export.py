@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +25,11 @@ from pacs.services.file_key import safe_name
 
 if TYPE_CHECKING:
     from pacs.app import Archive
+    from pacs.services.retrieve import Content
 
 _CALLER = Caller("pacs export", "", "cli")
 _PAGE = 500
+_AHEAD = 8
 _UID_ONLY = Fields(tags=frozenset({"0020000D"}))
 _EXAMPLES = """\
 examples:
@@ -41,6 +47,10 @@ class _Summary:
     instances: int = 0
     size_bytes: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, content: Content) -> None:
+        self.instances += 1
+        self.size_bytes += content.size_bytes
 
 
 def add_to(subcommands: Any) -> None:
@@ -119,16 +129,16 @@ def _search(archive: Archive, query: Query) -> Iterator[str]:
 
 def _write_folder(archive: Archive, studies: list[str], destination: Path, advance: Callable[[], None]) -> _Summary:
     summary = _Summary()
-    for instance, name in _instances(archive, studies):
+    for _, name, content in _opened(archive, studies):
         path = destination / name
         partial = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                summary.size_bytes += _copy(archive, instance, file.write)
+            with partial.open("wb") as file, closing(content):
+                file.writelines(content.chunks())
             # The name appears with the whole file behind it.
             partial.replace(path)
-            summary.instances += 1
+            summary.add(content)
         except (PacsError, OSError) as error:
             partial.unlink(missing_ok=True)
             summary.failed.append((name, str(error)))
@@ -142,19 +152,37 @@ def _write_zip(archive: Archive, studies: list[str], destination: Path, advance:
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as target:
-            for instance, name in _instances(archive, studies):
-                path = archive.blobs.local_path(instance.blob)
-                if path is None or not path.exists():
-                    summary.failed.append((name, "the stored file is not there"))
-                    continue
-                with target.open(zipfile.ZipInfo.from_file(path, name), "w", force_zip64=True) as member:
-                    summary.size_bytes += _copy(archive, instance, member.write)
-                summary.instances += 1
+            for instance, name, content in _opened(archive, studies):
+                with closing(content):
+                    chunks = iter(content.chunks())
+                    try:
+                        # Of a store that is far away, the date would be a request of its own.
+                        is_local = archive.blobs.is_local
+                        modified_s = archive.blobs.state(instance.blob.key).modified_s if is_local else time.time()
+                        first = next(chunks, b"")  # what cannot be read should show before its entry begins
+                    except PacsError as error:
+                        summary.failed.append((name, str(error)))
+                        continue
+                    modified = zipfile.ZipInfo(name, time.localtime(modified_s)[:6])
+                    with target.open(modified, "w", force_zip64=True) as member:
+                        for piece in chain((first,), chunks):
+                            member.write(piece)
+                summary.add(content)
                 advance()
         partial.replace(destination)
     finally:
         partial.unlink(missing_ok=True)
     return summary
+
+
+def _opened(archive: Archive, studies: list[str]) -> Iterator[tuple[StoredInstance, str, Content]]:
+    """Each instance with its name and content, to be closed; a store that is far away reads a few ahead."""
+    ahead: deque[tuple[StoredInstance, str, Content]] = deque()
+    for instance, name in _instances(archive, studies):
+        ahead.append((instance, name, archive.retrieve.file(instance, at_once=True)))
+        if len(ahead) > _AHEAD:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def _instances(archive: Archive, studies: list[str]) -> Iterator[tuple[StoredInstance, str]]:
@@ -163,13 +191,3 @@ def _instances(archive: Archive, studies: list[str]) -> Iterator[tuple[StoredIns
             target = instance.target
             uids = (target.study_uid, target.series_uid or "", target.sop_uid or "")
             yield instance, "/".join(safe_name(uid) for uid in uids) + ".dcm"
-
-
-def _copy(archive: Archive, instance: StoredInstance, write: Callable[[bytes], object]) -> int:
-    content = archive.retrieve.file(instance)
-    try:
-        for piece in content.chunks():
-            write(piece)
-        return content.size_bytes
-    finally:
-        content.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pacs.cli import console
-from pacs.services.integrity import Integrity, is_instance
+from pacs.services.integrity import Integrity
 
 _NOTES = """\
 The server has to be stopped. The old index stays in place, untouched, until the new one is complete; then the
@@ -31,6 +31,7 @@ def add_to(subcommands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    parser.add_argument("--force", action="store_true", help="even if the old index was about another store")
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
     parser.add_argument("--missing", action="store_true", help="only add files that the index does not know")
     parser.set_defaults(run=run)
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             archive = opened.enter_context(Archive.open(settings, exclusive=True))
             blobs, index = archive.blobs, archive.index
         else:
-            blobs, index = opened.enter_context(rebuilding(settings))
+            blobs, index = opened.enter_context(rebuilding(settings, force=arguments.force))
         integrity = Integrity(
             index,
             blobs,
@@ -55,17 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
             alone=True,
             max_inflated_bytes=settings.max_inflated_bytes,
         )
-        total = sum(1 for key in blobs.keys() if is_instance(key))  # noqa: SIM118 - not a mapping
-        with console.progress("Reindexing", total, show=not arguments.json) as bar:
+        with console.progress("Reindexing", None, show=not arguments.json) as bar:
             work = integrity.catch_up if arguments.missing else integrity.rebuild
             rebuilt = work(
-                replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)
+                replace=settings.duplicates == "replace",
+                progress=lambda done: bar.advance(bar.task_ids[0], done),
+                on_listed=lambda files: bar.update(bar.task_ids[0], total=files),
             )
         counts = index.counts()
     if arguments.json:
         console.print_json(
             {
-                "files": total,
+                "files": rebuilt.files,
                 "instances": counts.instances,
                 "studies": counts.studies,
                 "deleted": rebuilt.deleted,
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in rebuilt.problems:
             print(f"{problem.key}: {problem.detail}", file=sys.stderr)
         print(
-            f"Read {console.plural(total, 'file')}: {console.plural(counts.instances, 'instance')} "
+            f"Read {console.plural(rebuilt.files, 'file')}: {console.plural(counts.instances, 'instance')} "
             f"in {console.plural(counts.studies, 'study', 'studies')}, "
             + (f"{rebuilt.deleted:,} deleted, " if rebuilt.deleted else "")
             + f"{len(rebuilt.problems):,} not indexed."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pacs.cli import console
-from pacs.services.integrity import Integrity, is_instance
+from pacs.services.integrity import Integrity
 
 _NOTES = """\
 The server has to be stopped. The backup is checked first; a damaged one changes nothing. The index that was there
@@ -53,10 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
             alone=True,
             max_inflated_bytes=settings.max_inflated_bytes,
         )
-        total = sum(1 for key in blobs.keys() if is_instance(key))  # noqa: SIM118 - not a mapping
-        with console.progress("Looking at the files", total, show=not arguments.json) as bar:
+        with console.progress("Looking at the files", None, show=not arguments.json) as bar:
             added = integrity.catch_up(
-                replace=settings.duplicates == "replace", progress=lambda done: bar.advance(bar.task_ids[0], done)
+                replace=settings.duplicates == "replace",
+                progress=lambda done: bar.advance(bar.task_ids[0], done),
+                on_listed=lambda files: bar.update(bar.task_ids[0], total=files),
             )
         counts = index.counts()
     if arguments.json:

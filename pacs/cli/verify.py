@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacs.cli import console
-from pacs.errors import OutOfResources
 from pacs.services.integrity import Integrity, Problem, count
+from pacs.services.lock import InUse
 
 if TYPE_CHECKING:
     from pacs.app import Archive
@@ -25,8 +26,9 @@ What is looked for:
   foreign      a file that is not DICOM, or cut short        --repair: moved to <data>/orphans
   leftover     half-received when a process was killed       --repair: removed; if whole, moved to <data>/orphans
 
-No stored file is ever deleted. While a server is running, files of the last minute and half-received ones of
-the last hour are left alone. The exit code is 1 when a problem was found that was not repaired, and whenever
+No stored file is ever deleted. When more than half of all files are missing, --repair changes nothing: another
+store, or none, may be in its place. While a server is running, files of the last minute and half-received ones
+of the last hour are left alone. The exit code is 1 when a problem was found that was not repaired, and whenever
 stored data are missing or changed.
 """
 # These mean that something that was acknowledged is gone or changed, repaired or not.
@@ -45,6 +47,7 @@ def add_to(subcommands: Any) -> None:
     depth.add_argument("--digests", action="store_true", default=True, help="read every stored byte (the default)")
     depth.add_argument("--quick", action="store_true", help="only whether files are there, and their sizes")
     parser.add_argument("--repair", action="store_true", help="mend what can be mended, as listed below")
+    parser.add_argument("--force", action="store_true", help="repair even when more than half of all files are missing")
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
     parser.set_defaults(run=run)
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             for problem in integrity.verify(
                 digests=not arguments.quick,
                 repair=arguments.repair,
+                force=arguments.force,
                 progress=lambda done: bar.advance(bar.task_ids[0], done),
             ):
                 problems.append(problem)
@@ -81,11 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
                 "instances": instances,
                 "faults": count(problems),
                 "unrepaired": len(unresolved),
+                "refusal": integrity.refusal,
                 "problems": [{**_fields(problem)} for problem in problems],
             }
         )
     else:
         print(f"{console.plural(instances, 'instance')}: {_sentence(problems, unresolved)}")
+        if integrity.refusal:
+            print(f"{integrity.refusal}.", file=sys.stderr)
         if not alone:
             print("A server is running: what came in within the last minute was not judged.")
     return console.FAILED if unresolved or _LOSSES & set(count(problems)) else console.OK
@@ -98,7 +105,7 @@ def _open(settings: Settings) -> tuple[Archive, bool]:
 
     try:
         return Archive.open(settings, exclusive=True), True
-    except OutOfResources:
+    except InUse:
         return Archive.open(settings), False
 
 

@@ -18,7 +18,7 @@ from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedCont
 from pacs.dimse.peers import Peer, Peers
 from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire
 from pacs.errors import NotAcceptable, PacsError
-from pacs.services.retrieve import Retrieve
+from pacs.services.retrieve import Content, Retrieve
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 FALLBACKS = (syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, syntaxes.IMPLICIT_VR_LITTLE_ENDIAN)
 MAX_PDU = 131072
 _LOSSES_ALLOWED = 3
+# So many of the instances to be sent next are read ahead.
+READ_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,14 @@ class Sender:
         losses = 0
         reason = ""
         try:
-            for instance in instances:
+            for position, instance in enumerate(instances):
                 if losses >= _LOSSES_ALLOWED:
                     yield Outcome(instance, None, reason)
                     continue
                 try:
                     if user is None:
                         user = StoreUser(self._associate(peer, contexts), self._retrieve, priority, originator)
-                    outcome = user.attempt(instance)
+                    outcome = user.attempt(instance, instances[position + 1 : position + 1 + READ_AHEAD])
                     losses = 0
                 except (Closed, ProtocolError) as error:
                     reason = str(error)
@@ -131,6 +133,7 @@ class StoreUser:
             if context.may_send
         }
         self._message_id = 0
+        self._begun: dict[str, Content] = {}  # by blob key; nothing to close as long as nothing is taken from it
 
     def send(self, instance: StoredInstance) -> int:
         """Send one instance; returns the peer's status.
@@ -139,7 +142,9 @@ class StoreUser:
         """
         context = self._context(instance)
         is_stored = context.transfer_syntax == instance.transfer_syntax_uid
-        content = self._retrieve.data_set(instance, None if is_stored else context.transfer_syntax)
+        content = self._begun.pop(instance.blob.key, None) if is_stored else None
+        if content is None:
+            content = self._retrieve.data_set(instance, None if is_stored else context.transfer_syntax)
         try:
             chunks = iter(content.chunks())
             first = next(chunks, b"")  # what cannot be read should show before anything is on its way
@@ -171,8 +176,15 @@ class StoreUser:
             raise ProtocolError("a response without a status")
         return response.command.status
 
-    def attempt(self, instance: StoredInstance) -> Outcome:
-        """Send one instance; says what became of it. Raises Closed or ProtocolError when nothing more can be sent."""
+    def attempt(self, instance: StoredInstance, following: Sequence[StoredInstance] = ()) -> Outcome:
+        """Send one instance; says what became of it. Raises Closed or ProtocolError when nothing more can be sent.
+
+        following: what will be sent next, which a store that is far away begins to read.
+        """
+        for each in following:
+            is_as_stored = (each.sop_class_uid, each.transfer_syntax_uid) in self._contexts
+            if is_as_stored and each.blob.key not in self._begun:
+                self._begun[each.blob.key] = self._retrieve.data_set(each, at_once=True)
         try:
             status = self.send(instance)
         except (Closed, ProtocolError):

@@ -9,7 +9,7 @@ from contextlib import closing
 from pacs.dicom.encode import encode_data_set
 from pacs.dicom.model import Caller, StoredInstance
 from pacs.dimse.association import Message
-from pacs.dimse.client import Originator, Outcome, Sender, StoreUser
+from pacs.dimse.client import READ_AHEAD, Originator, Outcome, Sender, StoreUser
 from pacs.dimse.command import HAS_DATA_SET
 from pacs.dimse.identifier import read_identifier, unique_keys
 from pacs.dimse.status import (
@@ -53,7 +53,11 @@ def serve_get(message: Message, retrieve: Retrieve, caller: Caller) -> None:
     keys = unique_keys(read_identifier(message))
     instances = retrieve.select(keys, caller)
     user = StoreUser(message.association, retrieve, message.command.priority or 0)
-    progress = _run(message, instances, map(user.attempt, instances))
+    outcomes = (
+        user.attempt(instance, instances[position + 1 : position + 1 + READ_AHEAD])
+        for position, instance in enumerate(instances)
+    )
+    progress = _run(message, instances, outcomes)
     progress.log("got", caller, caller.name)
 
 

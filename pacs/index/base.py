@@ -201,8 +201,17 @@ class Index(Protocol):
     def added_indexes(self) -> list[AddedIndex]:
         """All of them, in the order in which they were added."""
 
+    def setting(self, name: str) -> str | None:
+        """A value that belongs to the archive as a whole; None when nobody set it."""
+
+    def remember(self, name: str, value: str, instead_of: str | None = None) -> str:
+        """Set such a value, durably, if it is ``instead_of`` now, or not set. Returns what it is afterwards.
+
+        Of several callers at once, in whatever process, one succeeds, and all are told the same.
+        """
+
     def clear(self) -> None:
-        """Forget all rows (reindex)."""
+        """Forget all rows (reindex); settings stay."""
 
     def close(self) -> None:
         """Finish what is queued, then let go of files and threads. No call may follow."""

@@ -176,6 +176,13 @@ class SqliteIndex:
         with self._reading() as reader:
             return sqlite_added.listed(reader.connection)
 
+    def setting(self, name: str) -> str | None:
+        with self._reading() as reader:
+            return sqlite_write.setting(reader.connection, name)
+
+    def remember(self, name: str, value: str, instead_of: str | None = None) -> str:
+        return self._writer.run(lambda connection: sqlite_write.remember(connection, name, value, instead_of))
+
     def clear(self) -> None:
         self._writer.run(sqlite_write.clear)
 

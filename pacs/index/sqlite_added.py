@@ -119,11 +119,20 @@ def listed(connection: sqlite3.Connection) -> list[AddedIndex]:
 
 def paths_in(file: Path) -> list[TagPath]:
     """Paths of the indexes of a file that may be damaged, of an older version, or not there."""
+    return [path_of(path) for path in _texts_in(file, "SELECT path FROM added_indexes ORDER BY id")]
+
+
+def setting_in(file: Path, name: str) -> str | None:
+    """A setting of such a file."""
+    return next(iter(_texts_in(file, "SELECT value FROM settings WHERE name = ?", name)), None)
+
+
+def _texts_in(file: Path, sql: str, *values: str) -> list[str]:
     if not file.exists():
         return []
     connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     try:
-        return [path_of(row[0]) for row in connection.execute("SELECT path FROM added_indexes ORDER BY id")]
+        return [str(row[0]) for row in connection.execute(sql, values)]
     except sqlite3.Error:
         return []
     finally:

@@ -157,5 +157,12 @@ def _add_deleted(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE UNIQUE INDEX deleted_blob ON deleted (blob_key) WHERE blob_key IS NOT NULL")
 
 
-_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create, _add_deleted, _create_added)
+def _create_settings(connection: sqlite3.Connection) -> None:
+    """Version 4: what is to be known of the archive as a whole, such as the store that its files are in."""
+    connection.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+
+
+_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
+    *(_create, _add_deleted, _create_added, _create_settings),
+)
 SCHEMA_VERSION = len(_MIGRATIONS)

@@ -70,6 +70,20 @@ def clear(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE archive SET size_bytes = 0")
 
 
+def setting(connection: sqlite3.Connection, name: str) -> str | None:
+    found = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def remember(connection: sqlite3.Connection, name: str, value: str, instead_of: str | None) -> str:
+    """Set it if it is ``instead_of`` or not set; what it is afterwards."""
+    now = setting(connection, name)
+    if now is None or now == instead_of:
+        connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+        return value
+    return now
+
+
 def backfill(connection: sqlite3.Connection) -> None:
     """Make every row's columns and JSON again from the metadata of instances."""
     for (instance_id,) in connection.execute("SELECT id FROM instances ORDER BY id").fetchall():

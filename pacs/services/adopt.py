@@ -80,7 +80,7 @@ class Adopt:
         self._caller = caller
         self._copy = copy
         self._max_inflated_bytes = max_inflated_bytes
-        sample = blobs.local_path(BlobRef("-", 0, ""))
+        sample = _local_path(blobs, "-")
         self._roots = {sample.parent, sample.parent.resolve()} if sample is not None else set()
 
     def can_link(self, folder: Path) -> bool:
@@ -97,7 +97,7 @@ class Adopt:
 
     def is_ours(self, path: Path, key: str) -> bool:
         """Whether the file under a key is a link to, or an unchanged copy of, a file elsewhere, going by its state."""
-        place = self._blobs.local_path(BlobRef(key, 0, ""))
+        place = _local_path(self._blobs, key)
         try:
             if place is None:
                 return False
@@ -179,7 +179,7 @@ class Adopt:
         if examined.key is not None:
             return BlobRef(examined.key, size_bytes, examined.digest), How.IN_PLACE
         blob = BlobRef(wanted_key, size_bytes, examined.digest)
-        there = self._blobs.local_path(blob)
+        there = _local_path(self._blobs, blob.key)
         if there is not None and there.exists() and there.samefile(examined.path):
             return blob, How.LINKED  # linked by a run that was interrupted before it wrote the row
         incoming = self._blobs.incoming() / f"{secrets.token_hex(12)}.part"
@@ -218,6 +218,14 @@ class Adopt:
             except Conflict:
                 return How.CONFLICT
         return How.RENEWED if stored.outcome is Put.STORED else How.SAME
+
+
+def _local_path(blobs: BlobStore, key: str) -> Path | None:
+    """Where a file lies, or would, in a store on this machine."""
+    if not blobs.is_local:
+        return None
+    with blobs.local(BlobRef(key, 0, "")) as path:
+        return path
 
 
 def _rest(blob: BlobRef) -> tuple[int, str]:

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 RECORDS = ".deleted/"
 _FORM = 1
 _BATCH = 64
-# More than a record of a million instances takes.
-_MAX_RECORD_BYTES = 1 << 30
 
 
 @dataclass
@@ -152,11 +150,9 @@ def is_record(key: str) -> bool:
 
 def deletions(blobs: BlobStore) -> Iterator[Discarded]:
     """Every deletion on record. A file's key is never used twice, so none is ever undone. Raises Corrupt."""
-    for key in blobs.keys():  # noqa: SIM118 - not a mapping
-        if not is_record(key):
-            continue
+    for key, state in blobs.entries(RECORDS.rstrip("/")):
         try:
-            content = orjson.loads(blobs.read(BlobRef(key, _MAX_RECORD_BYTES, "")))
+            content = orjson.loads(blobs.read(BlobRef(key, state.size_bytes, "")))
             at = datetime.fromisoformat(content["deleted_at"])
             versions = [_version(fields) for fields in content["versions"]]
         except (ValueError, KeyError, TypeError) as error:

@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 from itertools import islice
 from pathlib import Path
 
-from pacs.blobs.base import BlobStore
+from pacs.blobs.base import BlobState, BlobStore
 from pacs.dicom.header import read_header
-from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInstance
-from pacs.errors import Corrupt, PacsError
+from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance
+from pacs.errors import NotFound, OutOfResources, PacsError
 from pacs.index.base import Index, Put
 from pacs.services.byproducts import is_byproduct
 from pacs.services.delete import deletions, is_record
+from pacs.services.stored_file import Sizes, record_of
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,11 @@ log = logging.getLogger(__name__)
 ORPHAN_AGE_S = 60.0
 LEFTOVER_AGE_S = 3600.0
 _BATCH = 64
-_PIECE_BYTES = 1 << 20
-_CALLER = Caller("pacs", "", "cli")
+# A store that is far away answers many at once as fast as one.
+_THREADS, _THREADS_AFAR = 4, 16
 
 Progress = Callable[[int], None]  # so many more rows or files are done
+_Listed = tuple[float, str, BlobState]  # when a file was written, its key and state
 
 
 class Fault(Enum):
@@ -64,6 +65,7 @@ class Problem:
 class Rebuilt:
     """What a reindex came to. deleted: files left out because they were; problems: those that got no row, and why."""
 
+    files: int = 0
     indexed: int = 0
     deleted: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -73,60 +75,74 @@ class Integrity:
     """Compares index and store. orphans: folder that files are moved to, on the store's filesystem.
 
     alone: no other process is in the archive, so that whatever looks unfinished is. max_inflated_bytes: as in Store.
+    refusal: why ``verify`` repaired nothing though it was asked to; "" when it did.
     """
 
-    def __init__(
-        self, index: Index, blobs: BlobStore, orphans: Path, *, alone: bool, max_inflated_bytes: int, threads: int = 4
-    ) -> None:
+    def __init__(self, index: Index, blobs: BlobStore, orphans: Path, *, alone: bool, max_inflated_bytes: int) -> None:
         self._index = index
         self._blobs = blobs
         self._orphans = orphans
         self._alone = alone
         self._max_inflated_bytes = max_inflated_bytes
-        self._threads = threads
+        self._threads = _THREADS if blobs.is_local else _THREADS_AFAR
+        self.refusal = ""
 
-    def verify(self, *, digests: bool, repair: bool, progress: Progress = lambda done: None) -> Iterator[Problem]:
+    def verify(
+        self, *, digests: bool, repair: bool, force: bool = False, progress: Progress = lambda done: None
+    ) -> Iterator[Problem]:
         """All problems, as they are found.
 
         digests: read every stored byte; else only look whether files are there, and their sizes. repair: rows without a
         file are removed; files without a row are indexed, or moved to the orphans folder when the instance is stored
-        already or they are not DICOM. A digest or size that differs is only reported.
+        already or they are not DICOM. A digest or size that differs is only reported. When more than half of all files
+        are missing nothing is repaired, unless ``force``: that looks like another store, or one not mounted.
         """
         # Rows first: a row taken out may leave an earlier version's file, which the second pass then indexes.
-        yield from self._verify_rows(digests=digests, repair=repair, progress=progress)
+        rows, missing = 0, []
+        for instance, problem in self._verify_rows(digests=digests):
+            rows += 1
+            progress(1)
+            if problem is not None and problem.fault is Fault.MISSING:
+                missing.append((instance, problem))
+            elif problem is not None:
+                yield problem
+        if repair and not force and 2 * len(missing) > rows:
+            repair = False
+            self.refusal = (
+                f"{len(missing):,} of {rows:,} files are missing: is this the store that they were put in, and is all "
+                "of it there? Nothing was repaired; --force does it all the same"
+            )
+        for instance, problem in missing:
+            yield self._remove_row(instance, problem) if repair else problem
         yield from self._verify_files(repair=repair, progress=progress)
         yield from self._verify_incoming(repair=repair)
 
-    def _verify_rows(self, *, digests: bool, repair: bool, progress: Progress) -> Iterator[Problem]:
+    def _verify_rows(self, *, digests: bool) -> Iterator[tuple[StoredInstance, Problem | None]]:
+        # Of a store that is far away, one listing tells what would take a request a row.
+        sizes = None if self._blobs.is_local else Sizes(self._blobs.entries())
         rows = self._index.stored()
         with ThreadPoolExecutor(self._threads, "verify") as threads:
             while batch := list(islice(rows, _BATCH)):
-                for instance, problem in zip(
-                    batch, threads.map(lambda each: self._check(each, digests), batch), strict=True
-                ):
-                    progress(1)
-                    if problem is None:
-                        continue
-                    if problem.fault is Fault.MISSING and repair:
-                        problem = self._remove_row(instance, problem)
-                    yield problem
+                checks = threads.map(lambda each: self._check(each, digests, sizes), batch)
+                yield from zip(batch, checks, strict=True)
 
-    def _check(self, instance: StoredInstance, digests: bool) -> Problem | None:
+    def _check(self, instance: StoredInstance, digests: bool, sizes: Sizes | None) -> Problem | None:
         blob = instance.blob
         subject = instance.target.sop_uid or ""
-        path = self._path(blob)
         try:
-            size_bytes = path.stat().st_size
+            size_bytes = sizes.get(blob.key) if sizes is not None else None
+            if size_bytes is None:  # or it came after the listing
+                size_bytes = self._blobs.state(blob.key).size_bytes
             if size_bytes != blob.size_bytes:
                 detail = f"{size_bytes} bytes, {blob.size_bytes} expected"
                 return Problem(Fault.SIZE, blob.key, subject, detail)
-            if digests and _digest(path, instance.data_set_offset) != blob.digest:
+            if digests and self._digest(blob, instance.data_set_offset) != blob.digest:
                 return Problem(Fault.DIGEST, blob.key, subject, "the data set is not the one that was stored")
-        except FileNotFoundError:
+        except NotFound:
             # Removed between listing and looking? Then its row is gone as well.
             return Problem(Fault.MISSING, blob.key, subject) if self._index.holds_key(blob.key) else None
-        except OSError as error:
-            return Problem(Fault.UNREADABLE, blob.key, subject, error.strerror or type(error).__name__)
+        except OutOfResources as error:
+            return Problem(Fault.UNREADABLE, blob.key, subject, str(error))
         return None
 
     def _remove_row(self, instance: StoredInstance, problem: Problem) -> Problem:
@@ -141,23 +157,24 @@ class Integrity:
     def _verify_files(self, *, repair: bool, progress: Progress) -> Iterator[Problem]:
         # An index from an old backup may not know of deletions; their files are no orphans all the same.
         deleted = {version.instance.blob.key for version in deletions(self._blobs)}
-        for key in self._blobs.keys():  # noqa: SIM118 - not a mapping
+        for key, state in self._blobs.entries():
             progress(1)
             if key in deleted or not is_instance(key) or self._index.holds_key(key):
                 continue
-            path = self._path(BlobRef(key, 0, ""))
-            if not self._alone and _age_s(path) < ORPHAN_AGE_S:
+            if not self._alone and time.time() - state.changed_s < ORPHAN_AGE_S:
                 continue
             # Asked again: a row may have come while the age was looked at.
-            if self._index.holds_key(key) or not path.exists():
+            if self._index.holds_key(key):
                 continue
-            yield self._orphan(key, path, repair)
+            yield self._orphan(key, state, repair)
 
-    def _orphan(self, key: str, path: Path, repair: bool) -> Problem:
+    def _orphan(self, key: str, state: BlobState, repair: bool) -> Problem:
         try:
-            record = self._record(key, path)
+            record = self._record(key, state)
+        except OutOfResources as error:  # the store failed: that says nothing about the file
+            return Problem(Fault.UNREADABLE, key, "", str(error))
         except (PacsError, OSError) as error:
-            moved = self._move_aside(key, path) if repair else ""
+            moved = self._move_aside(key) if repair else ""
             return Problem(Fault.FOREIGN, key, "", str(error), moved)
         subject = record.header.target.sop_uid or ""
         if not repair:
@@ -167,7 +184,7 @@ class Integrity:
             return Problem(Fault.ORPHAN, key, subject, "", "indexed")
         same = result.outcome is Put.SAME
         detail = "the instance is stored already" if same else "the instance is stored already with other bytes"
-        return Problem(Fault.ORPHAN, key, subject, detail, self._move_aside(key, path))
+        return Problem(Fault.ORPHAN, key, subject, detail, self._move_aside(key))
 
     def _verify_incoming(self, *, repair: bool) -> Iterator[Problem]:
         for path in sorted(self._blobs.incoming().iterdir()):
@@ -188,44 +205,67 @@ class Integrity:
             return False
         return True
 
-    def rebuild(self, *, replace: bool, progress: Progress = lambda done: None) -> Rebuilt:
+    def rebuild(
+        self,
+        *,
+        replace: bool,
+        progress: Progress = lambda done: None,
+        on_listed: Progress = lambda files: None,
+    ) -> Rebuilt:
         """Fill the (empty) index from the files, oldest first. replace: as the archive's policy for duplicates.
 
-        What was deleted stays deleted. A file that cannot be indexed stays where it is, and is among the problems.
+        on_listed: told how many files there are. What was deleted stays deleted. A file that cannot be indexed stays
+        where it is, and is among the problems.
         """
-        there = {key for key in self._blobs.keys() if is_instance(key)}  # noqa: SIM118 - not a mapping
-        deleted = self._bury(there, progress)
-        keys = sorted(there - deleted, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
-        rebuilt = Rebuilt(deleted=len(deleted))
-        self._take_in(keys, rebuilt, replace=replace, progress=progress)
+        files = self._listed(on_listed)
+        deleted = self._bury({key for _, key, _ in files}, progress)
+        rebuilt = Rebuilt(len(files), deleted=len(deleted))
+        self._take_in([file for file in files if file[1] not in deleted], rebuilt, replace=replace, progress=progress)
         return rebuilt
 
-    def catch_up(self, *, replace: bool, progress: Progress = lambda done: None) -> Rebuilt:
+    def catch_up(
+        self,
+        *,
+        replace: bool,
+        progress: Progress = lambda done: None,
+        on_listed: Progress = lambda files: None,
+    ) -> Rebuilt:
         """Bring an index from a backup up to date: deletions since, then files that it does not know, oldest first.
 
-        No file is moved or removed; what cannot be indexed is among the problems. replace: as in ``rebuild``.
+        No file is moved or removed; what cannot be indexed is among the problems. replace, on_listed: as in
+        ``rebuild``.
         """
-        there = {key for key in self._blobs.keys() if is_instance(key)}  # noqa: SIM118 - not a mapping
+        files = self._listed(on_listed)
         again = 0
         for version in deletions(self._blobs):
             target, key = version.instance.target, version.instance.blob.key
             if any(each.blob.key == key for each in self._index.versions(target)):
                 again += 1
                 self._index.delete(target, version.at)
-        unknown = there - self._bury(there, lambda done: None)
-        unknown = {key for key in unknown if not self._index.holds_key(key)}
-        progress(len(there) - len(unknown))
-        keys = sorted(unknown, key=lambda key: (_modified(self._path(BlobRef(key, 0, ""))), key))
-        rebuilt = Rebuilt(deleted=again)
-        self._take_in(keys, rebuilt, replace=replace, progress=progress)
+        buried = self._bury({key for _, key, _ in files}, lambda done: None)
+        unknown = [file for file in files if file[1] not in buried and not self._index.holds_key(file[1])]
+        progress(len(files) - len(unknown))
+        rebuilt = Rebuilt(len(files), deleted=again)
+        self._take_in(unknown, rebuilt, replace=replace, progress=progress)
         return rebuilt
 
-    def _take_in(self, keys: list[str], rebuilt: Rebuilt, *, replace: bool, progress: Progress) -> None:
+    def _listed(self, on_listed: Progress) -> list[_Listed]:
+        """All files that should be instances, oldest first."""
+        files = sorted(
+            ((state.modified_s, key, state) for key, state in self._blobs.entries() if is_instance(key)),
+            key=lambda file: file[:2],
+        )
+        on_listed(len(files))
+        return files
+
+    def _take_in(self, files: list[_Listed], rebuilt: Rebuilt, *, replace: bool, progress: Progress) -> None:
         """Index files in their order."""
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
-            for start in range(0, len(keys), _BATCH):
+            for start in range(0, len(files), _BATCH):
                 records = []
-                for result in threads.map(self._record_or_problem, keys[start : start + _BATCH]):
+                for result in threads.map(
+                    lambda file: self._record_or_problem(*file[1:]), files[start : start + _BATCH]
+                ):
                     progress(1)
                     if isinstance(result, Problem):
                         rebuilt.problems.append(result)
@@ -248,37 +288,41 @@ class Integrity:
         progress(len(keys & there))
         return keys & there
 
-    def _record_or_problem(self, key: str) -> InstanceRecord | Problem:
+    def _record_or_problem(self, key: str, state: BlobState) -> InstanceRecord | Problem:
         try:
-            return self._record(key, self._path(BlobRef(key, 0, "")))
+            return self._record(key, state)
         except (PacsError, OSError) as error:
             return Problem(Fault.FOREIGN, key, "", str(error))
 
-    def _record(self, key: str, path: Path) -> InstanceRecord:
-        """The row that a stored file should have. Raises Rejected kinds and OSError."""
-        header: Header = read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
-        blob = BlobRef(key, path.stat().st_size, _digest(path, header.data_set_offset))
-        return InstanceRecord(header, blob, datetime.fromtimestamp(_modified(path), UTC), _CALLER)
+    def _record(self, key: str, state: BlobState) -> InstanceRecord:
+        return record_of(self._blobs, key, state, max_inflated_bytes=self._max_inflated_bytes)
 
-    def _move_aside(self, key: str, path: Path) -> str:
+    def _move_aside(self, key: str, path: Path | None = None) -> str:
+        """path: of a file that is not in the store under this key."""
         destination = self._orphans / key
         destination.parent.mkdir(parents=True, exist_ok=True)
         number = 0
         while destination.exists():
             number += 1
             destination = (self._orphans / key).with_name(f"{Path(key).name}.{number}")
-        path.rename(destination)
-        # The file is gone: this only takes folders away that are empty now.
-        if not key.startswith("incoming/"):
-            self._blobs.delete(BlobRef(key, 0, ""))
+        if path is not None:
+            path.rename(destination)
+        else:
+            blob = BlobRef(key, self._blobs.state(key).size_bytes, "")
+            with self._blobs.local(blob) as local:
+                local.rename(destination)
+            if destination.stat().st_size != blob.size_bytes:
+                raise OutOfResources("a file could not be moved to the orphans folder whole")
+            # A local file is gone, and this only takes folders away that are empty now.
+            self._blobs.delete(blob)
         log.warning("moved to the orphans folder: key=%s", key)
         return "moved to the orphans folder"
 
-    def _path(self, blob: BlobRef) -> Path:
-        path = self._blobs.local_path(blob)
-        if path is None:
-            raise Corrupt("this store has no local files to verify")
-        return path
+    def _digest(self, blob: BlobRef, offset: int) -> str:
+        digest = hashlib.sha256()
+        for piece in self._blobs.stream(blob, offset):
+            digest.update(piece)
+        return f"sha256:{digest.hexdigest()}"
 
 
 def is_instance(key: str) -> bool:
@@ -289,19 +333,6 @@ def is_instance(key: str) -> bool:
 def count(problems: list[Problem]) -> dict[str, int]:
     """How many of each fault, by its name."""
     return dict(Counter(problem.fault.value for problem in problems))
-
-
-def _digest(path: Path, offset: int) -> str:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _age_s(path: Path) -> float:

@@ -13,11 +13,15 @@ from pacs.errors import OutOfResources
 LOCK_NAME = ".lock"
 
 
+class InUse(OutOfResources):
+    """Others are in the data folder, or one has it to itself."""
+
+
 class ArchiveLock:
     """``flock`` on ``<data>/.lock`` while in a ``with``; the system lets go of it when the process ends.
 
-    exclusive: work alone. Raises OutOfResources, on entering, when others are in the folder (or one has it alone), and
-    when the folder cannot be used. Entering makes the folder.
+    exclusive: work alone. Raises InUse, on entering, when others are in the folder (or one has it alone),
+    OutOfResources when the folder cannot be used. Entering makes the folder.
     """
 
     def __init__(self, data: Path, *, exclusive: bool = False) -> None:
@@ -39,7 +43,7 @@ class ArchiveLock:
                 message = "a server or another command is using the data folder; stop it first"
             else:
                 message = "another command has the data folder to itself; try again when it is done"
-            raise OutOfResources(message) from None
+            raise InUse(message) from None
         return self
 
     def __exit__(

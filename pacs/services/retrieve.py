@@ -140,17 +140,25 @@ class Retrieve:
         return pixels.number_of_frames if pixels else 0
 
     def file(
-        self, instance: StoredInstance, transfer_syntax_uid: str | None = None, *, in_turn: bool = False
+        self,
+        instance: StoredInstance,
+        transfer_syntax_uid: str | None = None,
+        *,
+        in_turn: bool = False,
+        at_once: bool = False,
     ) -> Content:
         """A Part 10 file, as stored or in another transfer syntax.
 
-        in_turn: never too busy, but later then: for the rest of an answer that has begun.
+        in_turn: never too busy, but later then: for the rest of an answer that has begun. at_once: as in
+        ``BlobStore.stream``.
         """
-        return self._content(instance, transfer_syntax_uid, with_meta=True, in_turn=in_turn)
+        return self._content(instance, transfer_syntax_uid, with_meta=True, in_turn=in_turn, at_once=at_once)
 
-    def data_set(self, instance: StoredInstance, transfer_syntax_uid: str | None = None) -> Content:
+    def data_set(
+        self, instance: StoredInstance, transfer_syntax_uid: str | None = None, *, at_once: bool = False
+    ) -> Content:
         """A data set without preamble and file meta information, as C-STORE sends it."""
-        return self._content(instance, transfer_syntax_uid, with_meta=False)
+        return self._content(instance, transfer_syntax_uid, with_meta=False, at_once=at_once)
 
     def transfer_syntaxes(self, instance: StoredInstance) -> tuple[str, ...]:
         """What the instance can be sent in, the stored one first. Told by its metadata: no file is opened."""
@@ -231,11 +239,17 @@ class Retrieve:
         return self.showing.representative(target).target
 
     def _content(
-        self, instance: StoredInstance, transfer_syntax_uid: str | None, *, with_meta: bool, in_turn: bool = False
+        self,
+        instance: StoredInstance,
+        transfer_syntax_uid: str | None,
+        *,
+        with_meta: bool,
+        in_turn: bool = False,
+        at_once: bool = False,
     ) -> Content:
         if transfer_syntax_uid in (None, instance.transfer_syntax_uid):
             start = 0 if with_meta else instance.data_set_offset
-            pieces = self._stored_pieces(instance, start)
+            pieces = self._stored_pieces(self._blobs.stream(instance.blob, start, at_once=at_once))
             return Content(instance.blob.size_bytes - start, instance.transfer_syntax_uid, pieces)
         assert transfer_syntax_uid is not None
         layout = self._index.layout(instance.target)
@@ -255,9 +269,9 @@ class Retrieve:
             raise
         return Content(size - start, transfer_syntax_uid, _file_pieces(temporary, start), temporary)
 
-    def _stored_pieces(self, instance: StoredInstance, start: int) -> Iterator[bytes]:
+    def _stored_pieces(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         try:
-            yield from self._blobs.stream(instance.blob, start)
+            yield from pieces
         except NotFound as error:
             raise Corrupt("the stored file is missing; run pacs verify") from error
 
@@ -297,18 +311,8 @@ class Retrieve:
             header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
             if _frame_pixels(header) > self._max_frame_pixels:
                 raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
-        path = self._blobs.local_path(instance.blob)
-        temporary = None
-        if path is None:
-            temporary = path = self._blobs.incoming() / f"{secrets.token_hex(12)}.copy"
-            with temporary.open("wb") as file:
-                for piece in self._blobs.stream(instance.blob):
-                    file.write(piece)
-        try:
+        with self._blobs.local(instance.blob) as path:
             yield Source(path, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
 
 
 def missing(index: Index, target: Target) -> NotFound:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from pacs.services.file_key import FileKeyPattern
 from pacs.services.spool import Spool
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +116,11 @@ class Store:
         results: list[Stored | PacsError | None] = [None] * len(spools)
         prepared: dict[int, _Prepared] = {}
         try:
-            for position, spool in enumerate(spools):
-                try:
-                    ready = self._prepare(spool, caller, study_uid, derive_uids)
-                except PacsError as error:
-                    results[position] = error
-                    continue
-                except OSError as error:
-                    log.error("the data folder failed: %s", error)
-                    results[position] = OutOfResources("the data folder cannot be read or written")
-                    continue
-                if isinstance(ready, Stored):
-                    results[position] = ready
-                else:
+            for position, ready in enumerate(self._prepare_all(spools, caller, study_uid, derive_uids)):
+                if isinstance(ready, _Prepared):
                     prepared[position] = ready
+                else:
+                    results[position] = ready
         finally:
             for spool in spools:
                 spool.discard()
@@ -136,6 +130,24 @@ class Store:
         for answer in answers:
             _log(answer, caller)
         return answers
+
+    def _prepare_all(
+        self, spools: Sequence[Spool], caller: Caller, study_uid: str | None, derive_uids: bool
+    ) -> list[_Prepared | Stored | PacsError]:
+        def prepare(spool: Spool) -> _Prepared | Stored | PacsError:
+            try:
+                return self._prepare(spool, caller, study_uid, derive_uids)
+            except PacsError as error:
+                return error
+            except OSError as error:
+                log.error("the data folder failed: %s", error)
+                return OutOfResources("the data folder cannot be read or written")
+
+        if self._blobs.is_local or len(spools) == 1:
+            return [prepare(spool) for spool in spools]
+        # A store that is far away takes several files as fast as one.
+        with ThreadPoolExecutor(min(len(spools), _AT_ONCE), "store") as threads:
+            return list(threads.map(prepare, spools))
 
     def _prepare(self, spool: Spool, caller: Caller, study_uid: str | None, derive_uids: bool) -> _Prepared | Stored:
         """Read, check and make durable one object; Stored when it is there already."""
@@ -165,7 +177,7 @@ class Store:
                     raise _conflict(header)
             received_at = datetime.now(UTC)
             blob = BlobRef(self._file_key.key(header, received_at), spool.size_bytes, digest)
-            self._blobs.adopt(spool.path, blob.key)
+            self._blobs.adopt(spool.path, blob.key, digest)
         finally:
             spool.discard()
         return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings), mismatches)

@@ -109,9 +109,12 @@ class Outgoing:
 
     def _begin(self, planned: Iterable[Planned]) -> None:
         for each in planned:
-            if each.transfer_syntax_uid is not None and each.made is None:
-                uid = each.transfer_syntax_uid
+            uid = each.transfer_syntax_uid
+            if each.made is None and uid is not None:
                 each.made = self._bridge.ahead(self._retrieve.file, each.instance, uid, in_turn=True)
+            elif each.made is None:  # a store that is far away begins to read it
+                each.made = Future()
+                each.made.set_result(self._retrieve.file(each.instance, at_once=True))
 
     def _content(self, each: Planned) -> Content:
         return self._retrieve.file(each.instance) if each.made is None else each.made.result()

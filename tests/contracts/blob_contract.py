@@ -5,12 +5,15 @@ Checks look at the store through ``raw``, not through the store itself.
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pacs.blobs.base import BlobStore
+from pacs.blobs.base import IDENTITY_KEY, BlobStore
 from pacs.dicom.model import BlobRef
 from pacs.errors import Corrupt, NotFound
 
@@ -40,7 +43,7 @@ class BlobContract:
         assert raw("a/b.dcm") == b"first"
         assert second.read_bytes() == b"second"
 
-    @pytest.mark.parametrize("key", ["../x.dcm", "a/../../x.dcm", "/etc/x.dcm", "a//x.dcm", "", "."])
+    @pytest.mark.parametrize("key", ["../x.dcm", "a/../../x.dcm", "/etc/x.dcm", "a//x.dcm", "", ".", IDENTITY_KEY])
     def test_a_key_cannot_lead_out_of_the_store(self, blobs: BlobStore, key: str) -> None:
         path = blobs.incoming() / "x.part"
         path.write_bytes(b"x")
@@ -56,6 +59,38 @@ class BlobContract:
         ref = self.put(blobs, "a/range.dcm", b"0123456789")
         assert blobs.read(ref, offset, length) == expected
         assert b"".join(blobs.stream(ref, offset, length)) == expected
+        assert b"".join(blobs.stream(ref, offset, length, at_once=True)) == expected
+
+    def test_streams_that_were_begun_and_not_read_harm_nobody(self, blobs: BlobStore) -> None:
+        ref = self.put(blobs, "a/x.dcm", bytes(5 << 20))
+        begun = [blobs.stream(ref, at_once=True) for _ in range(40)]
+        del begun
+        assert len(blobs.read(ref)) == 5 << 20
+
+    def test_a_head_is_as_long_as_asked_or_as_the_file(self, blobs: BlobStore) -> None:
+        ref = self.put(blobs, "a/x.dcm", b"0123456789")
+        assert blobs.head(ref, 4).data == b"0123"
+        assert blobs.head(ref, 4000).data == b"0123456789"
+        assert blobs.head(self.put(blobs, "a/empty.dcm", b""), 10).data == b""
+        with pytest.raises(NotFound):
+            blobs.head(BlobRef("a/none.dcm", 10, ""), 4)
+
+    def test_a_digest_that_was_noted_comes_back_or_none_does(self, blobs: BlobStore) -> None:
+        path = blobs.incoming() / "x.part"
+        for size in (10, 17 << 20):
+            path.write_bytes(bytes(size))
+            blobs.adopt(path, f"a/{size}.dcm", f"sha256:{size}")
+            assert blobs.head(BlobRef(f"a/{size}.dcm", size, ""), 4).digest in (f"sha256:{size}", "")
+        assert blobs.head(self.put(blobs, "a/unknown.dcm", b"x"), 4).digest == ""
+
+    def test_a_whole_file_can_be_opened_by_another_process(self, blobs: BlobStore, raw: Raw) -> None:
+        data = bytes(range(256)) * 30_000
+        ref = self.put(blobs, "a/x.dcm", data)
+        with blobs.local(ref) as path:
+            other = subprocess.run(["/usr/bin/sha256sum", path], capture_output=True, text=True, check=True)
+        assert other.stdout.split()[0] == hashlib.sha256(data).hexdigest()
+        assert raw("a/x.dcm") == data
+        assert list(blobs.incoming().iterdir()) == []
 
     def test_a_large_file_streams_in_pieces_of_at_most_one_mebibyte(self, blobs: BlobStore) -> None:
         data = bytes(range(256)) * 4096 * 3 + b"tail"
@@ -85,6 +120,35 @@ class BlobContract:
             self.put(blobs, key, b"x")
         (blobs.incoming() / "half.part").write_bytes(b"x")
         assert set(blobs.keys()) == keys
+
+    def test_entries_say_what_state_says(self, blobs: BlobStore) -> None:
+        for size in range(3):
+            self.put(blobs, f"a/{size}/x.dcm", bytes(size))
+        assert dict(blobs.entries()) == {f"a/{size}/x.dcm": blobs.state(f"a/{size}/x.dcm") for size in range(3)}
+
+    def test_a_folder_is_listed_alone(self, blobs: BlobStore) -> None:
+        for key in ("a/1.dcm", "ab/2.dcm", "a/b/3.dcm", "b/a/4.dcm"):
+            self.put(blobs, key, b"x")
+        assert set(blobs.keys("a")) == {"a/1.dcm", "a/b/3.dcm"}
+        assert {key for key, _ in blobs.entries("a")} == {"a/1.dcm", "a/b/3.dcm"}
+        assert list(blobs.keys("none")) == []
+
+    def test_an_identity_is_given_once_and_is_no_file(self, blobs: BlobStore, raw: Raw) -> None:
+        assert blobs.identity() is None
+        assert blobs.identify("first") == "first"
+        assert blobs.identify("second") == "first"
+        assert blobs.identity() == "first"
+        assert list(blobs.keys()) == [] == list(blobs.entries())
+        assert b"first" in (raw(IDENTITY_KEY) or b"")
+        assert list(blobs.incoming().iterdir()) == []
+        with pytest.raises(Corrupt):
+            blobs.delete(BlobRef(IDENTITY_KEY, 1, ""))
+        assert blobs.identity() == "first"
+
+    def test_of_many_who_name_a_store_at_once_all_are_told_the_same(self, blobs: BlobStore) -> None:
+        with ThreadPoolExecutor(8) as threads:
+            told = set(threads.map(lambda number: blobs.identify(f"name-{number}"), range(24)))
+        assert told == {blobs.identity()}
 
     def test_adopting_and_deleting_in_the_same_folder_at_once_loses_nothing(self, blobs: BlobStore, raw: Raw) -> None:
         errors: list[BaseException] = []

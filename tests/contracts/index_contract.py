@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -482,6 +483,27 @@ class IndexContract:
         assert index.counts() == Counts(0, 0, 0, 0, 0)
         assert list(index.stored()) == []
         assert index.put([record()])[0].outcome is Put.STORED
+
+    def test_a_setting_is_set_once_unless_its_value_is_named(self, index: Index, reopen: Reopen) -> None:
+        assert index.setting("store") is None
+        assert index.remember("store", "a") == "a"
+        assert index.remember("store", "b") == "a"
+        assert index.remember("store", "b", instead_of="c") == "a"
+        assert index.remember("store", "b", instead_of="a") == "b"
+        assert index.remember("other", "x", instead_of="never set") == "x"
+        index.clear()
+        again = reopen()
+        assert [again.setting(name) for name in ("store", "other", "third")] == ["b", "x", None]
+        again.close()
+
+    def test_of_many_who_set_a_setting_at_once_all_are_told_the_same(self, index: Index, reopen: Reopen) -> None:
+        index.put([record()])
+        others = [reopen() for _ in range(2)]
+        with ThreadPoolExecutor(8) as threads:
+            told = set(threads.map(lambda n: others[n % 2].remember("store", f"name-{n}"), range(24)))
+        for other in others:
+            other.close()
+        assert told == {index.setting("store")}
 
     def test_all_is_there_after_closing_and_opening_again(self, index: Index, reopen: Reopen) -> None:
         index.put([record(sop=f"1.1.{n}") for n in range(3)])

@@ -219,6 +219,7 @@ def test_an_older_file_gets_the_tables(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE added_values")
         connection.execute("DROP TABLE added_indexes")
+        connection.execute("DROP TABLE settings")
         connection.execute("PRAGMA user_version = 2")
     connection.close()
     index = SqliteIndex(path)

@@ -284,3 +284,25 @@ def test_catching_up_takes_in_and_deletes_what_happened_since(room: Room) -> Non
     assert len(old.locate(Target("1.3"))) == 1
     assert room.path(early).exists()
     old.close()
+
+
+def test_more_than_half_missing_is_only_repaired_by_force(room: Room) -> None:
+    stored = [room.send(builders.ct()) for _ in range(3)]
+    orphan = room.orphan(builders.ct(study_uid="1.2.3", series_uid="1.2.3.4", sop_uid="1.2.3.4.5"))
+    for one in stored[:2]:
+        room.path(one).unlink()
+    integrity = room.integrity()
+
+    problems = list(integrity.verify(digests=False, repair=True))
+
+    assert integrity.refusal.startswith("2 of 3 files are missing")
+    assert _faults(problems) == [(Fault.MISSING, ""), (Fault.MISSING, ""), (Fault.ORPHAN, "")]
+    assert room.index.counts().instances == 3
+    assert orphan.exists()
+
+    integrity = room.integrity()
+    problems = list(integrity.verify(digests=False, repair=True, force=True))
+
+    assert integrity.refusal == ""
+    assert [problem.repair for problem in problems] == ["removed from the index"] * 2 + ["indexed"]
+    assert room.index.counts().instances == 2

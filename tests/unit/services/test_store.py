@@ -195,7 +195,7 @@ def test_missing_study_uid_is_refused_or_derived_as_asked(room: Room) -> None:
 
 
 def test_a_device_that_fails_leaves_nothing_half_stored(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, key: str) -> None:
+    def fail(path: Path, key: str, digest: str) -> None:
         raise OutOfResources("the disk is full")
 
     monkeypatch.setattr(room.blobs, "adopt", fail)
