@@ -159,7 +159,7 @@ def test_in_place_adopts_what_raccoon_shows_and_nothing_else(installed: Installe
     assert {("conflict", f"{STUDY}.5.1.1"), ("orphan", f"{STUDY}.9.1.1"), ("duplicate", f"{STUDY}.4.1.1")} <= listed
     after = _states(raccoon.root)
     assert {key: after[key] for key in before} == before
-    assert [key for key in after if key not in before and ".deleted/" not in key] == []
+    assert [key for key in after if key not in before and ".deleted/" not in key] == ["files/.pacs-store.json"]
     assert raccoon.dump() == documents
     with server:
         assert _instances(server) == set(installed.shown)
