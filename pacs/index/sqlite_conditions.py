@@ -28,6 +28,7 @@ from pacs.dicom.matching import (
 )
 from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind, kind_of
+from pacs.index.sqlite_contents import Reader
 from pacs.index.sqlite_schema import ALIASES, TABLES, columns
 
 Condition = tuple[str, list[Any]]
@@ -41,10 +42,11 @@ _MANY = 50
 
 
 class Slots:
-    """The Python side of a connection's conditions."""
+    """The Python side of a connection's conditions. contents: reads the JSON of instances on this connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.contents = Reader(connection)
         self._slots: list[Slot] = []
 
     def is_any(self, table: str, condition: str) -> bool:
@@ -93,7 +95,7 @@ def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher) -> Conditio
 
 def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
     """The condition of keys outside the table on one instance's whole data set, in alias i."""
-    slot = slots.add(lambda metadata: matches_all(keys, orjson.loads(metadata)))
+    slot = slots.add(lambda metadata: matches_all(keys, orjson.loads(slots.contents.read(metadata))))
     return (f"dicom_meets({slot}, (SELECT metadata FROM contents WHERE id = i.id))", [])
 
 

@@ -14,6 +14,7 @@ from pacs.dicom.json_model import dumps
 from pacs.dicom.matching import private_tags
 from pacs.dicom.model import Level
 from pacs.index.base import Fields
+from pacs.index.sqlite_contents import Reader
 from pacs.index.sqlite_schema import ALIASES, TABLES, attributes_of
 
 # Made from columns instead of the ready JSON: lists as JSON, the rest numbers. (Available Transfer Syntax UID never
@@ -28,8 +29,9 @@ class RowReader:
     columns: what the query must select, from the alias of the level's table and in this order, for ``json``.
     """
 
-    def __init__(self, connection: sqlite3.Connection, fields: Fields, level: Level) -> None:
+    def __init__(self, connection: sqlite3.Connection, contents: Reader, fields: Fields, level: Level) -> None:
         self._connection = connection
+        self._contents = contents
         self._wanted = {at: _wanted(fields, at) for at in Level if at <= level}
         self._level = level
         self._outside = _outside(fields, level)
@@ -48,9 +50,11 @@ class RowReader:
     def json(self, row: Sequence[Any]) -> bytes:
         """One object, attributes in ascending order of tags."""
         parent_id, metadata, *own = row
+        if self._level is Level.IMAGE:
+            own = [self._contents.read(value) if value.__class__ is bytes else value for value in own]
         found = {**self._parent(self._level, parent_id), **self._wanted[self._level].read(own)}
         if metadata is not None:
-            whole = orjson.loads(metadata)
+            whole = orjson.loads(self._contents.read(metadata))
             if self._is_whole:
                 # The instance's own values; what only the index knows comes from the rows.
                 found = {**found, **{tag: whole[tag] for tag in whole if tag not in _IDENTITY and tag not in _COUNTED}}

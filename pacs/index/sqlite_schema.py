@@ -1,14 +1,15 @@
 """Tables of the SQLite index, and how an older file becomes a newer one.
 
 A row of a level holds: one column per indexed attribute in its normal form (see ``sqlite_rows``), ``fragment`` (the
-default answer's attributes as JSON) and ``rest`` (the other attributes that the level keeps). Ids come from one
-counter, so their order is the order of first storage; ``seq`` of an instance is the order of last storage.
+default answer's attributes as JSON) and ``rest`` (the other attributes that the level keeps); those of instances are
+compressed (``sqlite_contents``). Ids come from one counter, so their order is the order of first storage; ``seq`` of an
+instance is the order of last storage.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from pacs.dicom.attributes import ALL, Attribute
 from pacs.dicom.model import Level
@@ -33,29 +34,34 @@ def attributes_of(level: Level) -> tuple[Attribute, ...]:
     return tuple(attribute for attribute in ALL if attribute.level is level)
 
 
-def migrate(connection: sqlite3.Connection, backfill: Callable[[sqlite3.Connection], None]) -> None:
-    """Bring the schema up to date in one transaction.
+Step = Callable[[sqlite3.Connection], None]
 
-    backfill: fills the attribute columns of all rows from metadata; called when the attribute table has grown.
-    Raises Corrupt when the file was made by a newer version of this program.
+
+def migrate(connection: sqlite3.Connection, *, more: Mapping[int, Step], backfill: Step) -> bool:
+    """Bring the schema up to date in one transaction; whether anything of an older file was changed.
+
+    more: further steps by the version that they make. backfill: fills the attribute columns of all rows from metadata;
+    called when the attribute table has grown. Raises Corrupt when the file was made by a newer version of this program.
     """
+    steps = {**_MIGRATIONS, **more}
+    newest = max(steps)
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(_MIGRATIONS):
-            raise Corrupt(
-                f"the index is newer than this program: it has schema {version}, known are up to {len(_MIGRATIONS)}"
-            )
-        for step in _MIGRATIONS[version:]:
-            step(connection)
+        if version > newest:
+            raise Corrupt(f"the index is newer than this program: it has schema {version}, known are up to {newest}")
+        for number in sorted(steps):
+            if number > version:
+                steps[number](connection)
         if _add_columns(connection):
             backfill(connection)
-        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {newest}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return bool(0 < version < newest)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -85,7 +91,7 @@ def _create(connection: sqlite3.Connection) -> None:
         named = ", ".join(name for attribute in attributes_of(level) for name in columns(attribute))
         connection.execute(f"CREATE TABLE {table} ({common}, {parts[level]}, {named})")
         for attribute in attributes_of(level):
-            _index(connection, attribute)
+            create_index(connection, attribute)
     for statement in (
         "CREATE UNIQUE INDEX study_uid ON studies (c0020000D)",
         "CREATE INDEX study_patient ON studies (patient_id)",
@@ -133,11 +139,12 @@ def _add_columns(connection: sqlite3.Connection) -> bool:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
             if missing:
                 added = True
-                _index(connection, attribute)
+                create_index(connection, attribute)
     return added
 
 
-def _index(connection: sqlite3.Connection, attribute: Attribute) -> None:
+def create_index(connection: sqlite3.Connection, attribute: Attribute) -> None:
+    """The index of one attribute; none for those that have another, or change too often."""
     if attribute.tag in _UNINDEXED | _UNIQUE:
         return
     for name in columns(attribute):
@@ -157,4 +164,4 @@ def _add_deleted(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE UNIQUE INDEX deleted_blob ON deleted (blob_key) WHERE blob_key IS NOT NULL")
 
 
-_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_create, _add_deleted, _create_added)
+_MIGRATIONS: Mapping[int, Step] = {1: _create, 2: _add_deleted, 3: _create_added}

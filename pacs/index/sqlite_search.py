@@ -29,7 +29,7 @@ def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
     level, alias = query.level, ALIASES[query.level]
     where = _Where(slots, query.keys, query.within)
     condition, values = where.at(level)
-    reader = RowReader(connection, query.fields, level)
+    reader = RowReader(connection, slots.contents, query.fields, level)
     inconsistent = "s.inconsistent" if level is Level.STUDY else "0"
     after = _cursor(query.after)
     sql = (
