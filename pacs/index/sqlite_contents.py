@@ -64,13 +64,15 @@ class Reader:
             kind = stored[:1]
             if kind == b"{":
                 return stored
-            if kind not in (_METADATA, _SMALL):
-                return zlib.decompress(stored)
-            template = self._template(int.from_bytes(stored[1 : 1 + _ID_BYTES], "big"))
-            stream = zlib.decompressobj(zdict=template.metadata if kind == _METADATA else template.small)
-            found = stream.decompress(stored[1 + _ID_BYTES :])
+            if kind in (_METADATA, _SMALL):
+                template = self._template(int.from_bytes(stored[1 : 1 + _ID_BYTES], "big"))
+                stream = zlib.decompressobj(zdict=template.metadata if kind == _METADATA else template.small)
+                found = stream.decompress(stored[1 + _ID_BYTES :])
+            else:
+                stream = zlib.decompressobj()
+                found = stream.decompress(stored)
             if not stream.eof or stream.unused_data:
-                raise Corrupt("the index is damaged: contents of an instance are cut off")
+                raise Corrupt("the index is damaged: contents of an instance do not end where they should")
         except (zlib.error, TypeError) as error:
             raise Corrupt("the index is damaged: contents of an instance cannot be read") from error
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pacs.index.base import Query
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.sqlite_conditions import install
 from tests.contracts.index_records import record
+from tests.unit.index.old_index import HERE
 
 LONG = "x" * 300 + "End"
 
@@ -215,7 +217,7 @@ def test_two_processes_fill_one_index_while_instances_arrive(tmp_path: Path) -> 
 
 def test_an_older_file_gets_the_tables(tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite"
-    SqliteIndex(path).close()
+    path.write_bytes(gzip.decompress((HERE / "index_v3.sqlite.gz").read_bytes()))
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE added_values")
         connection.execute("DROP TABLE added_indexes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 from pathlib import Path
@@ -52,7 +53,8 @@ def test_a_file_that_cannot_be_opened_is_out_of_resources(tmp_path: Path) -> Non
 def test_a_page_that_was_overwritten_is_corrupt_and_not_a_wrong_answer(tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite"
     index = SqliteIndex(path)
-    index.put([record(sop=f"1.1.{n}", PatientComments="x" * 5000) for n in range(50)])
+    noise = random.Random(1)
+    index.put([record(sop=f"1.1.{n}", PatientComments=noise.randbytes(5000).hex()) for n in range(50)])
     index.close()
     with path.open("r+b") as file:
         # The schema lies at the beginning; metadata grow at the end.
