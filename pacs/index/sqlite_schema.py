@@ -20,6 +20,14 @@ ALIASES = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.IMAGE:
 
 # Counters change with every instance; an index over them would be rewritten as often.
 _UNINDEXED = frozenset(a.tag for a in ALL if a.counted and a.vr == "IS")
+# Of few values, each in a good part of all rows: another key of the same level leads to fewer.
+COMMON = frozenset(
+    {
+        *("00100021", "00100040", "00102160", "00080061", "00080062", "00080201", "00101010", "00080060", "00080070"),
+        *("00080080", "00081010", "00081040", "00081090", "00180015", "00200011", "00200060", "00080008", "00080016"),
+        *("00083002", "00200012", "00200013", "00280008", "00280010", "00280011", "00280100", "0040A491", "0040A493"),
+    }
+)
 # Held by unique indexes already.
 _UNIQUE = frozenset({"0020000D", "0020000E", "00080018"})
 
