@@ -20,7 +20,7 @@ from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
 from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_packing import pack, reclaim
-from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, prepare, stored_instance
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, LevelRows, earlier_version, prepare, stored_instance
 from pacs.index.sqlite_schema import migrate
 from pacs.index.sqlite_writer import Writer, translated
 
@@ -49,6 +49,7 @@ class SqliteIndex:
         self._readers: list[_Reader] = []
         self._lock = threading.Lock()  # guards the list of idle readers
         self._is_closed = False
+        self._made = LevelRows()
         with _translating():
             with closing(self._connect()) as connection:
                 if migrate(connection, more={5: pack}, backfill=sqlite_write.backfill):
@@ -56,7 +57,7 @@ class SqliteIndex:
             self._writer = Writer(self._connect, write_timeout_s)
 
     def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
-        prepared = [prepare(record) for record in records]
+        prepared = [prepare(record, self._made) for record in records]
         return self._writer.run(lambda connection: sqlite_write.put_all(connection, prepared, replace=replace))
 
     def search(self, query: Query) -> Page:

@@ -41,6 +41,7 @@ NEVER: Condition = ("0", [])
 _LISTS = "x''"
 # Offsets are at most 26 hours apart (PS3.5 6.2, DT), and a day past the month's end is up to three days off.
 _OFFSET_DAYS = 6
+_DIFFERENT_LISTS = 100
 # Variables are limited; a longer list goes in as one JSON text.
 _MANY = 50
 
@@ -57,6 +58,19 @@ class Slots:
         """Whether some row meets a condition that an index answers; holds for the transaction."""
         found = self.connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})")
         return bool(found.fetchone()[0])
+
+    def lists(self, table: str, column: str) -> list[bytes]:
+        """Different lists of values in a column, found one after the other by its index; not many too many."""
+        sql = f"SELECT {column} FROM {table} WHERE {column} > ? ORDER BY {column} LIMIT 1"
+        found: list[bytes] = []
+        last = b""
+        while len(found) <= _DIFFERENT_LISTS:
+            row = self.connection.execute(sql, (last,)).fetchone()
+            if row is None:
+                break
+            last = row[0]
+            found.append(last)
+        return found
 
     def add(self, function: Slot) -> int:
         self._slots.append(function)
@@ -77,7 +91,7 @@ def install(connection: sqlite3.Connection) -> Slots:
 
 
 def is_led(attribute: Attribute, matcher: Matcher, *, looks_at_all: bool = False) -> bool:
-    """Whether an index leads to the rows that match; looks_at_all: also one that must be gone through from end to end."""
+    """Whether an index leads to the rows that match. looks_at_all: also one that must be gone through wholly."""
     if attribute.counted and attribute.vr == "IS":
         return False
     match matcher:
@@ -156,6 +170,8 @@ class _Columns:
                 return self._any_of(
                     [(f"{near} AND dicom_meets({slot}, {name})", values), *self._in_lists(asked)], is_narrow=True
                 )
+            case OneOf(values) if (lists := self._met_lists(asked)) is not None and len(values) <= _MANY:
+                return (f"{name} IN ({', '.join('?' * (len(values) + len(lists)))})", [*values, *lists])
             case OneOf() | Between():
                 return self._any_of([plain(name, kind, asked), *self._in_lists(asked)], is_narrow=True)
             case Glob():
@@ -182,9 +198,10 @@ class _Columns:
 
     def _in_lists(self, asked: criteria.Criterion) -> list[Condition]:
         """On the rows that hold several values; nothing when there are none, which leaves the index to the others."""
-        if not self._slots.is_any(self._table, f"{self._bare[0]} >= {_LISTS}"):
-            return []
         name, kind = self._names[0], self._kind
+        lists = self._met_lists(asked)
+        if lists is not None:
+            return [(f"{name} IN ({', '.join('?' * len(lists))})", [*lists])] if lists else []
         slot = self._slots.add(lambda stored: _meets_list(asked, kind, stored))
         return [(f"{name} >= {_LISTS} AND dicom_meets({slot}, {name})", [])]
 
@@ -194,6 +211,16 @@ class _Columns:
             return _either(*conditions)
         sources = " UNION ".join(f"SELECT id FROM {self._table} {self._alias} WHERE {sql}" for sql, _ in conditions)
         return (f"{self._alias}.id IN ({sources})", [value for _, values in conditions for value in values])
+
+    def _met_lists(self, asked: criteria.Criterion) -> list[bytes] | None:
+        """Those of the column's lists that meet the criterion; None when there are too many to look at each.
+
+        Image Type, for one, has a few in a million instances.
+        """
+        lists = self._slots.lists(self._table, self._bare[0])
+        if len(lists) > _DIFFERENT_LISTS:
+            return None
+        return [stored for stored in lists if _meets_list(asked, self._kind, stored)]
 
 
 def plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:

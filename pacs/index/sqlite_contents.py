@@ -27,7 +27,7 @@ from pacs.errors import Corrupt
 
 _METADATA, _SMALL = b"\x02", b"\x03"
 _ID_BYTES = 5
-_LEVEL = 4
+_LEVEL = 6
 # What is compressed lies behind its dictionary in one window of 32 KiB: of longer ones nothing would be found again.
 _LONGEST = 15 * 1024
 # Some streams are longer than what they hold.

@@ -61,6 +61,8 @@ class Prepared:
     layout: bytes
 
 
+_MOST_ROWS = 512  # that are kept, of a few kB each
+
 # Attributes of each level that come from data sets, and their columns.
 KEPT = {level: tuple(a for a in attributes_of(level) if not a.counted) for level in Level}
 COLUMNS = {level: tuple(name for a in KEPT[level] for name in columns(a)) for level in Level}
@@ -85,23 +87,54 @@ _REST_TAGS = {
 _KINDS = {level: tuple((a.tag, normal.kind_of(a.vr)) for a in KEPT[level]) for level in Level}
 
 
-def prepare(record: InstanceRecord) -> Prepared:
+class LevelRows:
+    """Rows of patients, studies and series made lately: instances that come one after the other have them in common.
+
+    Safe to use from several threads: at worst a row is made twice.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[Level, str, bytes, bytes], LevelRow] = {}
+
+    def row(self, level: Level, attributes: Mapping[str, Any], timezone: str) -> LevelRow:
+        fragment, rest = _bodies(level, attributes)
+        # All that the columns are made from.
+        key = (level, timezone, fragment, rest)
+        found = self._rows.get(key)
+        if found is None:
+            found = _level_row(level, attributes, timezone, fragment, rest)
+            if len(self._rows) >= _MOST_ROWS:
+                self._rows = {}
+            self._rows[key] = found
+        return found
+
+
+def prepare(record: InstanceRecord, made: LevelRows | None = None) -> Prepared:
+    """made: kept by the caller from one record to the next, to save time."""
     header = record.header
-    rows = rows_of(header.attributes, header.target, header.sop_class_uid, header.transfer_syntax_uid)
+    rows = rows_of(header.attributes, header.target, header.sop_class_uid, header.transfer_syntax_uid, made)
     return Prepared(record, rows, header.json, header.layout.to_bytes())
 
 
-def rows_of(attributes: Attributes, target: Target, sop_class_uid: str, transfer_syntax_uid: str) -> Rows:
+def rows_of(
+    attributes: Attributes,
+    target: Target,
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    made: LevelRows | None = None,
+) -> Rows:
     """target and SOP class stand in for what the data set lacks, or has otherwise: they are the row's identity."""
     known = with_identity(attributes, target, sop_class_uid)
     timezone = timezone_of(attributes)
-    patient = _level_row(Level.PATIENT, known, timezone)
-    study = _level_row(Level.STUDY, known, timezone)
+    upper = made or LevelRows()
+    patient = upper.row(Level.PATIENT, known, timezone)
+    study = upper.row(Level.STUDY, known, timezone)
+    image = _bodies(Level.IMAGE, known, {"00083002": {"vr": "UI", "Value": [transfer_syntax_uid]}})
     return Rows(
         patient,
         study,
-        _level_row(Level.SERIES, known, timezone),
-        _level_row(Level.IMAGE, known, timezone, {"00083002": {"vr": "UI", "Value": [transfer_syntax_uid]}}),
+        upper.row(Level.SERIES, known, timezone),
+        _level_row(Level.IMAGE, known, timezone, *image),
         identity=_identity(attributes, target),
         study_digest=digest_of(patient.fragment, patient.rest, study.fragment, study.rest),
         modality=first_text(attributes, "00080060"),
@@ -156,6 +189,7 @@ _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AS_IT_IS = "\0"
 _MARKS = ("\1", "\2", "\3")
+_MARKED = re.compile("[\0-\3]")
 
 
 def stored_digest(digest: str) -> bytes | str:
@@ -166,7 +200,7 @@ def stored_digest(digest: str) -> bytes | str:
 
 def stored_key(key: str, target: Target) -> str:
     """A blob key as instances hold it: U+0001, U+0002 and U+0003 stand for the UIDs, which most keys are made of."""
-    if any(character < "\4" for character in key):
+    if _MARKED.search(key):
         return _AS_IT_IS + key
     # The longest first: a study's UID is often where those of its instances begin.
     for uid, mark in sorted(zip(_uids(target), _MARKS, strict=True), key=lambda pair: -len(pair[0])):
@@ -227,11 +261,15 @@ def version_values(instance: StoredInstance) -> tuple[Any, ...]:
     )
 
 
-def _level_row(
-    level: Level, attributes: Mapping[str, Any], timezone: str, made: Mapping[str, Any] | None = None
-) -> LevelRow:
-    fragment = dumps({**{t: attributes[t] for t in _FRAGMENT_TAGS[level] if t in attributes}, **(made or {})})
-    rest = dumps({t: attributes[t] for t in _REST_TAGS[level] if t in attributes})
+def _bodies(level: Level, attributes: Mapping[str, Any], made: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:
+    """Fragment and rest."""
+    return (
+        dumps({**{t: attributes[t] for t in _FRAGMENT_TAGS[level] if t in attributes}, **(made or {})}),
+        dumps({t: attributes[t] for t in _REST_TAGS[level] if t in attributes}),
+    )
+
+
+def _level_row(level: Level, attributes: Mapping[str, Any], timezone: str, fragment: bytes, rest: bytes) -> LevelRow:
     found: list[Stored] = []
     for tag, kind in _KINDS[level]:
         element = attributes.get(tag)

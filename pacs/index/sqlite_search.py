@@ -27,6 +27,8 @@ from pacs.index.sqlite_schema import ALIASES, COMMON, TABLES
 
 # Rows that are found and sorted sooner than a page of them by going through the table in order.
 _FEW = 5000
+# Rows below that are found sooner than each entity is asked for one.
+_FEW_BELOW = 20_000
 _ORDER = "i.study_id, i.series_id, i.number IS NULL, i.number, i.c00080018"
 
 
@@ -193,6 +195,7 @@ class _Where:
         source = f"{TABLES[lowest]} {ALIASES[lowest]}{_joins(lowest, upper)} WHERE {condition}"
         if self.has_uids or (any(at > level for at in self.listed) and self._are_few(source, values)):
             # Found first, instead of asking every entity in turn.
+            self.led.add(level)
             return f"{own} IN (SELECT {parent} FROM {source})", values
         # From the top down, by the indexes that lead there: the planner would go through all that have the value.
         steps, links, above = [], [], level
@@ -209,8 +212,8 @@ class _Where:
         )
 
     def _are_few(self, source: str, values: list[Any]) -> bool:
-        counting = f"SELECT COUNT(*) FROM (SELECT 1 FROM {source} LIMIT {_FEW + 1})"
-        return bool(self.slots.connection.execute(counting, values).fetchone()[0] <= _FEW)
+        counting = f"SELECT COUNT(*) FROM (SELECT 1 FROM {source} LIMIT {_FEW_BELOW + 1})"
+        return bool(self.slots.connection.execute(counting, values).fetchone()[0] <= _FEW_BELOW)
 
 
 _PARENTS = {Level.PATIENT: "patient_id", Level.STUDY: "study_id", Level.SERIES: "series_id"}
