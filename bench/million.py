@@ -154,6 +154,7 @@ class _Filler:
         self.studies = 0
         self.instances = 0
         self.rates: list[float] = []  # instances a second, a batch each
+        self.cpu_us: list[float] = []  # of this process, an instance
 
     def fill(self, instances: int) -> None:
         while self.instances < instances:
@@ -183,12 +184,13 @@ class _Filler:
                 for record in group:
                     _ = record.header.json  # part of receiving, not of the index
         threads = [threading.Thread(target=send, args=(groups,)) for groups in senders]
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         self.rates.append(count / (time.perf_counter() - began))
+        self.cpu_us.append((time.process_time() - cpu_began) / count * 1e6)
         if not failures.empty():
             raise failures.get()
         self.instances += count
@@ -391,6 +393,7 @@ class _Size:
     instances: int
     studies: int
     rate: float
+    cpu_us: float
     bytes_each: float
     searches: list[_Search]
     seconds: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
@@ -404,15 +407,15 @@ def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) ->
         for instances in _stops(options.instances):
             began = time.perf_counter()
             filler.fill(instances)
-            recent = filler.rates[-_RATE_WINDOW:]
+            rate, cpu_us = median(filler.rates[-_RATE_WINDOW:]), median(filler.cpu_us[-_RATE_WINDOW:])
             bytes_each = engine.size_bytes() / filler.instances
             searches = _searches(population, filler.studies, options.queries)
-            size = _Size(filler.instances, filler.studies, median(recent), bytes_each, searches)
+            size = _Size(filler.instances, filler.studies, rate, cpu_us, bytes_each, searches)
             sizes.append(size)
             with Server(folder, engine.environment) as server:
                 size.seconds = _measure(server, searches)
             print(
-                f"{size.instances:,} instances: {size.rate:,.0f}/s, {size.bytes_each:,.0f} bytes each,"
+                f"{size.instances:,} instances: {size.rate:,.0f}/s, {size.cpu_us:.0f} us of CPU, {size.bytes_each:,.0f} bytes each,"
                 f" filled in {time.perf_counter() - began:.0f} s; "
                 + ", ".join(
                     f"{key} {_p95(first) * 1e3:.1f}/{_p95(second) * 1e3:.1f}"
@@ -446,6 +449,9 @@ def _markdown(engine: str, sizes: list[_Size], options: argparse.Namespace) -> s
         "| Put, instances a second | "
         + " | ".join(f"{size.rate:,.0f}" for size in sizes)
         + f" | {last.rate / first.rate:.2f} |",
+        "| Put, µs of CPU an instance (SQLite: all of it; MongoDB: the client's) | "
+        + " | ".join(f"{size.cpu_us:,.0f}" for size in sizes)
+        + f" | {last.cpu_us / first.cpu_us:.2f} |",
         "| Index, bytes an instance | " + " | ".join(f"{size.bytes_each:,.0f}" for size in sizes) + " | |",
     ]
     for position, search in enumerate(last.searches):

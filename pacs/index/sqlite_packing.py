@@ -49,7 +49,7 @@ _RENAMED = (
     "ALTER TABLE packed_contents RENAME TO contents",
     "CREATE INDEX template_series ON templates (series_id)",
     "CREATE UNIQUE INDEX instance_uid ON instances (c00080018, series_id)",
-    "CREATE INDEX instance_series ON instances (series_id, number)",
+    "CREATE INDEX instance_series ON instances (series_id, number, c00200013, study_id)",
     "CREATE INDEX instance_study ON instances (study_id, seq)",
     "CREATE INDEX instance_blob ON instances (blob_hash)",
 )

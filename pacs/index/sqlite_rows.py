@@ -215,8 +215,18 @@ def stored_time(at: datetime) -> int:
 
 
 def key_hash(key: str) -> int:
-    """What instances are found by whose key this may be."""
-    return digest_of(key.encode(errors="surrogatepass"))
+    """What instances are found by whose key this may be.
+
+    Neighbours for the files of one folder: a series that comes changes a page of the index, not a page an instance.
+    """
+    folder, _, name = key.rpartition("/")
+    return _hash32(folder) << 32 | (_hash32(name) & 0xFFFFFFFF)
+
+
+def _hash32(text: str) -> int:
+    """Signed, as SQLite keeps integers."""
+    hashed = blake2b(text.encode(errors="surrogatepass"), digest_size=4)
+    return int.from_bytes(hashed.digest(), "big", signed=True)
 
 
 def _uids(target: Target) -> tuple[str, str, str]:

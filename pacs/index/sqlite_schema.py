@@ -30,6 +30,9 @@ COMMON = frozenset(
 )
 # Held by unique indexes already.
 _UNIQUE = frozenset({"0020000D", "0020000E", "00080018"})
+# Held by the index over the series of instances, which is gone through for this key: in one of its own, every instance
+# of a series would lie on another page, and a third of what is written when it is stored would be that.
+_WITHIN = frozenset({"00200013"})
 
 
 def columns(attribute: Attribute) -> tuple[str, ...]:
@@ -153,7 +156,7 @@ def _add_columns(connection: sqlite3.Connection) -> bool:
 
 def create_index(connection: sqlite3.Connection, attribute: Attribute) -> None:
     """The index of one attribute; none for those that have another, or change too often."""
-    if attribute.tag in _UNINDEXED | _UNIQUE:
+    if attribute.tag in _UNINDEXED | _UNIQUE | _WITHIN:
         return
     for name in columns(attribute):
         # Partial: an absent attribute costs nothing.
