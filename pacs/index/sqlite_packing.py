@@ -32,8 +32,7 @@ _OWN = (
     *("source_address", "source_protocol"),
 )
 _TABLES = (
-    "CREATE TABLE templates (id INTEGER PRIMARY KEY AUTOINCREMENT, series_id INTEGER NOT NULL,"
-    " small_bytes INTEGER NOT NULL, content BLOB NOT NULL)",
+    "CREATE TABLE templates (id INTEGER PRIMARY KEY AUTOINCREMENT, series_id INTEGER NOT NULL, content BLOB NOT NULL)",
     "CREATE TABLE packed_contents (id INTEGER PRIMARY KEY, metadata BLOB NOT NULL, layout BLOB NOT NULL)",
     # sop_class_uid: NULL when it is what c00080016 holds. digest: no type, so that bytes and text keep theirs.
     "CREATE TABLE packed_instances (id INTEGER PRIMARY KEY, fragment BLOB NOT NULL, rest BLOB NOT NULL,"

@@ -237,7 +237,8 @@ def _plain_key(stored: str, target: Target) -> str:
     if stored[:1] == _AS_IT_IS:
         return stored[1:]
     study_uid, series_uid, sop_uid = _uids(target)
-    return stored.translate({1: study_uid, 2: series_uid, 3: sop_uid})
+    # No mark comes out of a UID: then the key would have had it, and been kept as it is.
+    return stored.replace("\1", study_uid).replace("\2", series_uid).replace("\3", sop_uid)
 
 
 def stored_instance(row: Sequence[Any]) -> StoredInstance:

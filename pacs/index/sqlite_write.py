@@ -92,8 +92,12 @@ def backfill(connection: sqlite3.Connection) -> None:
     contents, packer = Reader(connection), Packer(connection)
     for instance_id, series_id in connection.execute("SELECT id, series_id FROM instances ORDER BY id").fetchall():
         rows = rows_from_metadata(connection, instance_id, contents)
-        fragment, rest = packer.pack_small(series_id, rows.image.fragment, rows.image.rest)
-        update_row(connection, Level.IMAGE, instance_id, dataclasses.replace(rows.image, fragment=fragment, rest=rest))
+        image = dataclasses.replace(
+            rows.image,
+            fragment=packer.pack_one(series_id, rows.image.fragment),
+            rest=packer.pack_one(series_id, rows.image.rest),
+        )
+        update_row(connection, Level.IMAGE, instance_id, image)
         connection.execute(
             "UPDATE instances SET study_digest = ?, number = ? WHERE id = ?",
             (rows.study_digest, rows.number, instance_id),
