@@ -19,7 +19,8 @@ from pacs.errors import NotFound, OutOfResources
 from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
 from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
 from pacs.index.sqlite_conditions import Slots, install
-from pacs.index.sqlite_rows import INSTANCE_COLUMNS, prepare, stored_instance
+from pacs.index.sqlite_packing import pack, reclaim
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, LevelRows, earlier_version, prepare, stored_instance
 from pacs.index.sqlite_schema import migrate
 from pacs.index.sqlite_writer import Writer, translated
 
@@ -48,13 +49,15 @@ class SqliteIndex:
         self._readers: list[_Reader] = []
         self._lock = threading.Lock()  # guards the list of idle readers
         self._is_closed = False
+        self._made = LevelRows()
         with _translating():
             with closing(self._connect()) as connection:
-                migrate(connection, sqlite_write.backfill)
+                if migrate(connection, more={5: pack}, backfill=sqlite_write.backfill):
+                    reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s)
 
     def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
-        prepared = [prepare(record) for record in records]
+        prepared = [prepare(record, self._made) for record in records]
         return self._writer.run(lambda connection: sqlite_write.put_all(connection, prepared, replace=replace))
 
     def search(self, query: Query) -> Page:
@@ -76,13 +79,15 @@ class SqliteIndex:
             with self._reading() as reader:
                 # What was removed since the ids were read is left out.
                 found = reader.connection.execute(
-                    f"SELECT x.metadata, {INSTANCE_COLUMNS} FROM json_each(?) j JOIN instances i ON i.id = j.value"
-                    " JOIN contents x ON x.id = i.id JOIN series e ON e.id = i.series_id"
+                    "SELECT x.metadata, s.c0020000D, e.c0020000E, i.c00080018 FROM json_each(?) j"
+                    " JOIN instances i ON i.id = j.value JOIN contents x ON x.id = i.id"
+                    " JOIN series e ON e.id = i.series_id"
                     " JOIN studies s ON s.id = i.study_id ORDER BY j.key",
                     (orjson.dumps(page).decode(),),
                 ).fetchall()
-            for row in found:
-                yield InstanceMetadata(Target(*row[1:4]), row[0])
+                contents = [reader.slots.contents.read(row[0]) for row in found]
+            for metadata, row in zip(contents, found, strict=True):
+                yield InstanceMetadata(Target(*row[1:4]), metadata)
 
     def layout(self, target: Target) -> Layout:
         with self._reading() as reader:
@@ -92,9 +97,10 @@ class SqliteIndex:
                 " WHERE s.c0020000D = ? AND e.c0020000E = ? AND i.c00080018 = ?",
                 (target.study_uid, target.series_uid, target.sop_uid),
             ).fetchone()
-        if found is None:
-            raise NotFound("there is no such instance")
-        return Layout.from_bytes(found[0])
+            if found is None:
+                raise NotFound("there is no such instance")
+            layout = reader.slots.contents.read(found[0])
+        return Layout.from_bytes(layout)
 
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         wanted = list(targets)
@@ -138,7 +144,7 @@ class SqliteIndex:
             "SELECT id, study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, blob_key, size_bytes,"
             " digest, data_set_offset FROM superseded WHERE id > ? ORDER BY id LIMIT ?"
         )
-        for sql in (current, superseded):
+        for sql, version_of in ((current, stored_instance), (superseded, earlier_version)):
             last = 0
             while True:
                 with self._reading() as reader:
@@ -146,7 +152,7 @@ class SqliteIndex:
                 if not found:
                     break
                 last = found[-1][0]
-                yield from (stored_instance(row[1:]) for row in found)
+                yield from (version_of(row[1:]) for row in found)
 
     def holds_key(self, key: str) -> bool:
         with self._reading() as reader:

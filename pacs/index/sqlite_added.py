@@ -27,6 +27,7 @@ from pacs.dicom.normal import Kind
 from pacs.errors import Invalid, NotFound
 from pacs.index.base import AddedIndex
 from pacs.index.sqlite_conditions import Condition, plain
+from pacs.index.sqlite_contents import Reader
 
 _LONGEST = 256
 _BATCH = 200
@@ -93,8 +94,9 @@ def fill(connection: sqlite3.Connection, path: TagPath) -> bool:
     rows = connection.execute(
         "SELECT id, metadata FROM contents WHERE id > ? ORDER BY id LIMIT ?", (filled_to, _BATCH)
     ).fetchall()
+    contents = Reader(connection)
     for instance_id, metadata in rows:
-        _insert(connection, (index_id, path), instance_id, orjson.loads(metadata))
+        _insert(connection, (index_id, path), instance_id, orjson.loads(contents.read(metadata)))
     is_complete = len(rows) < _BATCH
     connection.execute(
         "UPDATE added_indexes SET filled_to = ?, complete = ? WHERE id = ?",

@@ -6,7 +6,9 @@ the function that ``install`` registers; each call names the criterion by its sl
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
+from calendar import monthrange
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +30,7 @@ from pacs.dicom.matching import (
 )
 from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind, kind_of
+from pacs.index.sqlite_contents import Reader
 from pacs.index.sqlite_schema import ALIASES, TABLES, columns
 
 Condition = tuple[str, list[Any]]
@@ -36,21 +39,38 @@ Slot = Callable[..., bool]
 NEVER: Condition = ("0", [])
 # Above every number and text, below no BLOB: parts the one value that a column nearly always holds from the lists.
 _LISTS = "x''"
+# Offsets are at most 26 hours apart (PS3.5 6.2, DT), and a day past the month's end is up to three days off.
+_OFFSET_DAYS = 6
+_DIFFERENT_LISTS = 100
 # Variables are limited; a longer list goes in as one JSON text.
 _MANY = 50
 
 
 class Slots:
-    """The Python side of a connection's conditions."""
+    """The Python side of a connection's conditions. contents: reads the JSON of instances on this connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.contents = Reader(connection)
         self._slots: list[Slot] = []
 
     def is_any(self, table: str, condition: str) -> bool:
         """Whether some row meets a condition that an index answers; holds for the transaction."""
         found = self.connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {condition})")
         return bool(found.fetchone()[0])
+
+    def lists(self, table: str, column: str) -> list[bytes]:
+        """Different lists of values in a column, found one after the other by its index; not many too many."""
+        sql = f"SELECT {column} FROM {table} WHERE {column} > ? ORDER BY {column} LIMIT 1"
+        found: list[bytes] = []
+        last = b""
+        while len(found) <= _DIFFERENT_LISTS:
+            row = self.connection.execute(sql, (last,)).fetchone()
+            if row is None:
+                break
+            last = row[0]
+            found.append(last)
+        return found
 
     def add(self, function: Slot) -> int:
         self._slots.append(function)
@@ -70,8 +90,31 @@ def install(connection: sqlite3.Connection) -> Slots:
     return slots
 
 
-def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher) -> Condition:
-    """The condition of one key on an attribute of the table."""
+def is_led(attribute: Attribute, matcher: Matcher, *, looks_at_all: bool = False) -> bool:
+    """Whether an index leads to the rows that match. looks_at_all: also one that must be gone through wholly."""
+    if attribute.counted and attribute.vr == "IS":
+        return False
+    match matcher:
+        case ValueList(any_of):
+            return all(is_led(attribute, one, looks_at_all=looks_at_all) for one in any_of)
+        case CombinedRange(_, date, _):
+            return bool(date.low or date.high)
+        case Empty() | Sequence() | Universal():
+            return False
+    match criteria.criterion(matcher, kind_of(attribute.vr)):
+        case OneOf() | Between() | Moments():
+            return True
+        case Glob() as glob:
+            return looks_at_all or glob.prefix != ""
+        case Name(groups, _):
+            asked = [one for wanted in groups if wanted is not None for one in wanted]
+            return bool(asked) and all(looks_at_all or not isinstance(one, Glob) or one.prefix for one in asked)
+        case _:
+            return False
+
+
+def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher, *, leads: bool = True) -> Condition:
+    """The condition of one key on an attribute of the table. leads: False when another key finds fewer rows."""
     alias = ALIASES[attribute.level]
     kind = kind_of(attribute.vr)
     own = columns(attribute)
@@ -82,29 +125,31 @@ def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher) -> Conditio
         case Empty():
             return (_all(f"{name} IS NULL" for name in names), [])
         case ValueList(any_of):
-            return _either(*(on_columns(slots, attribute, one) for one in any_of))
+            return _either(*(on_columns(slots, attribute, one, leads=leads) for one in any_of))
         case Sequence() | Universal():
             return NEVER
         case CombinedRange(time_path):
             return _combined(slots, names[0], alias, time_path, matcher)
         case _:
-            return _Columns(slots, attribute.level, own, kind).on(criteria.criterion(matcher, kind))
+            return _Columns(slots, attribute.level, own, kind, leads).on(criteria.criterion(matcher, kind))
 
 
 def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
     """The condition of keys outside the table on one instance's whole data set, in alias i."""
-    slot = slots.add(lambda metadata: matches_all(keys, orjson.loads(metadata)))
+    slot = slots.add(lambda metadata: matches_all(keys, orjson.loads(slots.contents.read(metadata))))
     return (f"dicom_meets({slot}, (SELECT metadata FROM contents WHERE id = i.id))", [])
 
 
 class _Columns:
     """The columns of one attribute, three for a name, else one."""
 
-    def __init__(self, slots: Slots, level: Level, names: tuple[str, ...], kind: Kind) -> None:
+    def __init__(self, slots: Slots, level: Level, names: tuple[str, ...], kind: Kind, leads: bool) -> None:
         self._slots = slots
         self._table, self._alias = TABLES[level], ALIASES[level]
         self._bare = names
-        self._names = [f"{self._alias}.{name}" for name in names]
+        # A plus keeps the planner from the column's index.
+        self._names = [f"{'' if leads else '+'}{self._alias}.{name}" for name in names]
+        self._leads = leads
         self._kind = kind
 
     def on(self, asked: criteria.Criterion) -> Condition:
@@ -121,10 +166,12 @@ class _Columns:
                 return _either((heard, []), *self._in_lists(asked))
             case Moments():
                 slot = self._slots.add(lambda value: criteria.meets(asked, value))
-                return _either(
-                    (f"{name} < {_LISTS} AND dicom_meets({slot}, {name})", []),
-                    *self._in_lists(asked),
+                near, values = _near(name, asked)
+                return self._any_of(
+                    [(f"{near} AND dicom_meets({slot}, {name})", values), *self._in_lists(asked)], is_narrow=True
                 )
+            case OneOf(values) if (lists := self._met_lists(asked)) is not None and len(values) <= _MANY:
+                return (f"{name} IN ({', '.join('?' * (len(values) + len(lists)))})", [*values, *lists])
             case OneOf() | Between():
                 return self._any_of([plain(name, kind, asked), *self._in_lists(asked)], is_narrow=True)
             case Glob():
@@ -151,18 +198,29 @@ class _Columns:
 
     def _in_lists(self, asked: criteria.Criterion) -> list[Condition]:
         """On the rows that hold several values; nothing when there are none, which leaves the index to the others."""
-        if not self._slots.is_any(self._table, f"{self._bare[0]} >= {_LISTS}"):
-            return []
         name, kind = self._names[0], self._kind
+        lists = self._met_lists(asked)
+        if lists is not None:
+            return [(f"{name} IN ({', '.join('?' * len(lists))})", [*lists])] if lists else []
         slot = self._slots.add(lambda stored: _meets_list(asked, kind, stored))
         return [(f"{name} >= {_LISTS} AND dicom_meets({slot}, {name})", [])]
 
     def _any_of(self, conditions: list[Condition], is_narrow: bool) -> Condition:
         """Some one condition; is_narrow: each has few rows, found by an index sooner than by looking at all."""
-        if len(conditions) == 1 or not is_narrow:
+        if len(conditions) == 1 or not (is_narrow and self._leads):
             return _either(*conditions)
         sources = " UNION ".join(f"SELECT id FROM {self._table} {self._alias} WHERE {sql}" for sql, _ in conditions)
         return (f"{self._alias}.id IN ({sources})", [value for _, values in conditions for value in values])
+
+    def _met_lists(self, asked: criteria.Criterion) -> list[bytes] | None:
+        """Those of the column's lists that meet the criterion; None when there are too many to look at each.
+
+        Image Type, for one, has a few in a million instances.
+        """
+        lists = self._slots.lists(self._table, self._bare[0])
+        if len(lists) > _DIFFERENT_LISTS:
+            return None
+        return [stored for stored in lists if _meets_list(asked, self._kind, stored)]
 
 
 def plain(name: str, kind: Kind, asked: OneOf | Glob | Between) -> Condition:
@@ -190,6 +248,28 @@ def _glob(name: str, pattern: str, prefix: str) -> Condition:
         # GLOB shares DICOM's * and ? but gives "[" a meaning that PS3.4 C.2.2.2.4 does not.
         conditions.append((f"{name} GLOB ?", [pattern.replace("[", "[[]")]))
     return _both(*conditions)
+
+
+def _near(name: str, asked: Moments) -> Condition:
+    """What every date and time meets that lies between the two moments, at whatever offset from UTC."""
+    low = _days_from(asked.low, -_OFFSET_DAYS)
+    high = _days_from(asked.high, _OFFSET_DAYS)
+    above = (f"{name} >= ?", [low]) if low else ("1", [])
+    below = (f"{name} < ?", [high]) if high else (f"{name} < {_LISTS}", [])
+    return _both(above, below)
+
+
+def _days_from(bound: tuple[str, str] | None, days: int) -> str:
+    """YYYYMMDD of a day before or after; "" for none."""
+    if bound is None:
+        return ""
+    year, month, day = int(bound[0][:4]), int(bound[0][4:6]), int(bound[0][6:8])
+    try:
+        # Days past the month's end are taken as its last (``dates.instant``).
+        moved = datetime.date(year, month, min(day, monthrange(year, month)[1])) + datetime.timedelta(days=days)
+    except (ValueError, OverflowError):
+        return ""
+    return moved.isoformat().replace("-", "")
 
 
 def _after(prefix: str) -> str:

@@ -10,8 +10,8 @@ import orjson
 
 from pacs.dicom.model import StoredInstance, Target
 from pacs.index.base import Discarded
-from pacs.index.sqlite_rows import INSTANCE_COLUMNS, stored_instance
-from pacs.index.sqlite_write import take_out, within_uids
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, stored_instance, version_values
+from pacs.index.sqlite_write import is_current_key, take_out, within_uids
 
 _PAGE = 500
 _COLUMNS = (
@@ -44,7 +44,7 @@ def versions(connection: sqlite3.Connection, target: Target) -> list[StoredInsta
 def bury(connection: sqlite3.Connection, versions: Sequence[Discarded]) -> None:
     connection.executemany(
         f"INSERT OR IGNORE INTO deleted ({_COLUMNS}, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        ((*_values(version.instance), version.at.isoformat()) for version in versions),
+        ((*version_values(version.instance), version.at.isoformat()) for version in versions),
     )
 
 
@@ -58,13 +58,20 @@ def page(
 ) -> tuple[int, list[Discarded]]:
     """(id to go on after, versions); only those whose files no current instance has."""
     table, column = ("deleted", "deleted_at") if is_deleted else ("superseded", "superseded_at")
-    found = connection.execute(
-        f"SELECT id, {column}, {_COLUMNS} FROM {table} d WHERE id > ? AND {column} <= ? AND blob_key IS NOT NULL"
-        " AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.blob_key = d.blob_key) ORDER BY id LIMIT ?",
-        (last, until.isoformat(), _PAGE),
-    ).fetchall()
-    versions = [Discarded(stored_instance(row[2:]), datetime.fromisoformat(row[1]), is_deleted) for row in found]
-    return (found[-1][0] if found else last), versions
+    while True:
+        found = connection.execute(
+            f"SELECT id, {column}, {_COLUMNS} FROM {table} WHERE id > ? AND {column} <= ? AND blob_key IS NOT NULL"
+            " ORDER BY id LIMIT ?",
+            (last, until.isoformat(), _PAGE),
+        ).fetchall()
+        versions = [
+            Discarded(version, datetime.fromisoformat(row[1]), is_deleted)
+            for row in found
+            if not is_current_key(connection, (version := earlier_version(row[2:])).blob.key)
+        ]
+        last = found[-1][0] if found else last
+        if versions or not found:
+            return last, versions
 
 
 def forget(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
@@ -76,14 +83,6 @@ def forget(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
 def _superseded(connection: sqlite3.Connection, target: Target) -> list[StoredInstance]:
     within, values = within_uids(target)
     return [
-        stored_instance(row)
+        earlier_version(row)
         for row in connection.execute(f"SELECT {_COLUMNS} FROM superseded WHERE {within} ORDER BY id", values)
     ]
-
-
-def _values(instance: StoredInstance) -> tuple[object, ...]:
-    target, blob = instance.target, instance.blob
-    return (
-        *(target.study_uid, target.series_uid, target.sop_uid, instance.sop_class_uid, instance.transfer_syntax_uid),
-        *(blob.key, blob.size_bytes, blob.digest, instance.data_set_offset),
-    )

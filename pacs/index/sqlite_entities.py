@@ -13,6 +13,7 @@ import orjson
 from pacs.dicom import normal
 from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind
+from pacs.index.sqlite_contents import Reader
 from pacs.index.sqlite_rows import (
     COLUMNS,
     INSTANCE_COLUMNS,
@@ -130,14 +131,16 @@ def last_of(connection: sqlite3.Connection, parent: str, parent_id: int) -> int:
     return int(found[0])
 
 
-def rows_from_metadata(connection: sqlite3.Connection, instance_id: int) -> Rows:
+def rows_from_metadata(connection: sqlite3.Connection, instance_id: int, contents: Reader | None = None) -> Rows:
+    """What an instance says about all levels, made again from its metadata. contents: kept over several calls."""
     row = connection.execute(
         f"SELECT {INSTANCE_COLUMNS}, x.metadata FROM instances i JOIN series e ON e.id = i.series_id"
         " JOIN studies s ON s.id = i.study_id JOIN contents x ON x.id = i.id WHERE i.id = ?",
         (instance_id,),
     ).fetchone()
     instance = stored_instance(row[:-1])
-    return rows_of(orjson.loads(row[-1]), instance.target, instance.sop_class_uid, instance.transfer_syntax_uid)
+    metadata = (contents or Reader(connection)).read(row[-1])
+    return rows_of(orjson.loads(metadata), instance.target, instance.sop_class_uid, instance.transfer_syntax_uid)
 
 
 def row_at(rows: Rows, level: Level) -> LevelRow:

@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 
-from pacs.dicom.attributes import BY_TAG, KEPT_SEQUENCES, Attribute
+from pacs.dicom.attributes import BY_TAG, DEFAULT_SEQUENCES, KEPT_SEQUENCES, Attribute
 from pacs.dicom.json_model import dumps
 from pacs.dicom.matching import private_tags
 from pacs.dicom.model import Level
 from pacs.index.base import Fields
+from pacs.index.sqlite_contents import Reader
 from pacs.index.sqlite_schema import ALIASES, TABLES, attributes_of
 
 # Made from columns instead of the ready JSON: lists as JSON, the rest numbers. (Available Transfer Syntax UID never
@@ -28,14 +29,16 @@ class RowReader:
     columns: what the query must select, from the alias of the level's table and in this order, for ``json``.
     """
 
-    def __init__(self, connection: sqlite3.Connection, fields: Fields, level: Level) -> None:
+    def __init__(self, connection: sqlite3.Connection, contents: Reader, fields: Fields, level: Level) -> None:
         self._connection = connection
+        self._contents = contents
         self._wanted = {at: wanted(fields, at) for at in Level if at <= level}
         self._level = level
         self._outside = outside(fields, level)
         self._has_metadata = bool(self._outside) or (fields.everything and level is Level.IMAGE)
         self._is_whole = fields.everything and level is Level.IMAGE
         self._has_parents = any(self._wanted[at].is_anything for at in Level if at < level)
+        self._packed = range(self._wanted[level].bodies) if level is Level.IMAGE else ()
         self._parents: dict[tuple[Level, int], dict[str, Any]] = {}
         self.columns = ", ".join(
             [
@@ -48,9 +51,11 @@ class RowReader:
     def json(self, row: Sequence[Any]) -> bytes:
         """One object, attributes in ascending order of tags."""
         parent_id, metadata, *own = row
+        for position in self._packed:
+            own[position] = self._contents.read(own[position])
         found = {**self._parent(self._level, parent_id), **self._wanted[self._level].read(own)}
         if metadata is not None:
-            whole = orjson.loads(metadata)
+            whole = orjson.loads(self._contents.read(metadata))
             if self._is_whole:
                 # The instance's own values; what only the index knows comes from the rows.
                 found = {**found, **{tag: whole[tag] for tag in whole if tag not in IDENTITY and tag not in COUNTED}}
@@ -96,12 +101,15 @@ class _Wanted:
     def is_anything(self) -> bool:
         return self.defaults or self.tags is None or bool(self.tags) or bool(self.counted)
 
+    @property
+    def bodies(self) -> int:
+        """How many of the first columns are JSON: fragment, and rest."""
+        if not self.is_anything:
+            return 0
+        return 2 if self.tags is None or self.tags else 1
+
     def columns(self, alias: str) -> list[str]:
-        names = []
-        if self.is_anything:
-            names.append(f"{alias}.fragment")
-            if self.tags is None or self.tags:
-                names.append(f"{alias}.rest")
+        names = [f"{alias}.fragment", f"{alias}.rest"][: self.bodies]
         return names + [f"{alias}.{_LISTS.get(a.tag, 'c' + a.tag)}" for a in self.counted]
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
@@ -137,7 +145,12 @@ def wanted(fields: Fields, level: Level) -> _Wanted:
         for a in attributes_of(level)
         if a.counted and a.tag != "00083002" and (fields.everything or a.tag in fields.tags or (defaults and a.default))
     )
-    return _Wanted(defaults, None if tags is None else tags - {a.tag for a in counted}, counted)
+    if tags is not None:
+        tags -= {a.tag for a in counted}
+        if defaults:
+            # They are there already: the rest need not be looked at for them.
+            tags -= {a.tag for a in attributes_of(level) if a.default} | DEFAULT_SEQUENCES
+    return _Wanted(defaults, tags, counted)
 
 
 def outside(fields: Fields, level: Level) -> frozenset[str]:

@@ -7,8 +7,10 @@ everything, so plain comparisons leave them out and the few that exist are looke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -59,6 +61,8 @@ class Prepared:
     layout: bytes
 
 
+_MOST_ROWS = 512  # that are kept, of a few kB each
+
 # Attributes of each level that come from data sets, and their columns.
 KEPT = {level: tuple(a for a in attributes_of(level) if not a.counted) for level in Level}
 COLUMNS = {level: tuple(name for a in KEPT[level] for name in columns(a)) for level in Level}
@@ -83,23 +87,54 @@ _REST_TAGS = {
 _KINDS = {level: tuple((a.tag, normal.kind_of(a.vr)) for a in KEPT[level]) for level in Level}
 
 
-def prepare(record: InstanceRecord) -> Prepared:
+class LevelRows:
+    """Rows of patients, studies and series made lately: instances that come one after the other have them in common.
+
+    Safe to use from several threads: at worst a row is made twice.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[Level, str, bytes, bytes], LevelRow] = {}
+
+    def row(self, level: Level, attributes: Mapping[str, Any], timezone: str) -> LevelRow:
+        fragment, rest = _bodies(level, attributes)
+        # All that the columns are made from.
+        key = (level, timezone, fragment, rest)
+        found = self._rows.get(key)
+        if found is None:
+            found = _level_row(level, attributes, timezone, fragment, rest)
+            if len(self._rows) >= _MOST_ROWS:
+                self._rows = {}
+            self._rows[key] = found
+        return found
+
+
+def prepare(record: InstanceRecord, made: LevelRows | None = None) -> Prepared:
+    """made: kept by the caller from one record to the next, to save time."""
     header = record.header
-    rows = rows_of(header.attributes, header.target, header.sop_class_uid, header.transfer_syntax_uid)
+    rows = rows_of(header.attributes, header.target, header.sop_class_uid, header.transfer_syntax_uid, made)
     return Prepared(record, rows, header.json, header.layout.to_bytes())
 
 
-def rows_of(attributes: Attributes, target: Target, sop_class_uid: str, transfer_syntax_uid: str) -> Rows:
+def rows_of(
+    attributes: Attributes,
+    target: Target,
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    made: LevelRows | None = None,
+) -> Rows:
     """target and SOP class stand in for what the data set lacks, or has otherwise: they are the row's identity."""
     known = with_identity(attributes, target, sop_class_uid)
     timezone = timezone_of(attributes)
-    patient = _level_row(Level.PATIENT, known, timezone)
-    study = _level_row(Level.STUDY, known, timezone)
+    upper = made or LevelRows()
+    patient = upper.row(Level.PATIENT, known, timezone)
+    study = upper.row(Level.STUDY, known, timezone)
+    image = _bodies(Level.IMAGE, known, {"00083002": {"vr": "UI", "Value": [transfer_syntax_uid]}})
     return Rows(
         patient,
         study,
-        _level_row(Level.SERIES, known, timezone),
-        _level_row(Level.IMAGE, known, timezone, {"00083002": {"vr": "UI", "Value": [transfer_syntax_uid]}}),
+        upper.row(Level.SERIES, known, timezone),
+        _level_row(Level.IMAGE, known, timezone, *image),
         identity=_identity(attributes, target),
         study_digest=digest_of(patient.fragment, patient.rest, study.fragment, study.rest),
         modality=first_text(attributes, "00080060"),
@@ -147,12 +182,77 @@ def first_text(attributes: Attributes, tag: str) -> str:
 
 # Columns that StoredInstance is made of, from instances i, series e and studies s.
 INSTANCE_COLUMNS = (
-    "s.c0020000D, e.c0020000E, i.c00080018, i.sop_class_uid, i.transfer_syntax_uid, i.blob_key, i.size_bytes, i.digest,"
-    " i.data_set_offset"
+    "s.c0020000D, e.c0020000E, i.c00080018, COALESCE(i.sop_class_uid, i.c00080016), i.c00083002, i.blob_key,"
+    " i.size_bytes, i.digest, i.data_set_offset"
 )
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AS_IT_IS = "\0"
+_MARKS = ("\1", "\2", "\3")
+_MARKED = re.compile("[\0-\3]")
+
+
+def stored_digest(digest: str) -> bytes | str:
+    """A digest as instances hold it: the 32 bytes of a SHA-256, any other text as it is."""
+    found = _SHA256.fullmatch(digest)
+    return bytes.fromhex(found[1]) if found else digest
+
+
+def stored_key(key: str, target: Target) -> str:
+    """A blob key as instances hold it: U+0001, U+0002 and U+0003 stand for the UIDs, which most keys are made of."""
+    if _MARKED.search(key):
+        return _AS_IT_IS + key
+    # The longest first: a study's UID is often where those of its instances begin.
+    for uid, mark in sorted(zip(_uids(target), _MARKS, strict=True), key=lambda pair: -len(pair[0])):
+        if uid:
+            key = key.replace(uid, mark)
+    return key
+
+
+def stored_time(at: datetime) -> int:
+    """Microseconds since 1970, UTC."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def key_hash(key: str) -> int:
+    """What instances are found by whose key this may be.
+
+    Neighbours for the files of one folder: a series that comes changes a page of the index, not a page an instance.
+    """
+    folder, _, name = key.rpartition("/")
+    return _hash32(folder) << 32 | (_hash32(name) & 0xFFFFFFFF)
+
+
+def _hash32(text: str) -> int:
+    """Signed, as SQLite keeps integers."""
+    hashed = blake2b(text.encode(errors="surrogatepass"), digest_size=4)
+    return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+def _uids(target: Target) -> tuple[str, str, str]:
+    return target.study_uid, target.series_uid or "", target.sop_uid or ""
+
+
+def _plain_key(stored: str, target: Target) -> str:
+    if stored[:1] == _AS_IT_IS:
+        return stored[1:]
+    study_uid, series_uid, sop_uid = _uids(target)
+    # No mark comes out of a UID: then the key would have had it, and been kept as it is.
+    return stored.replace("\1", study_uid).replace("\2", series_uid).replace("\3", sop_uid)
 
 
 def stored_instance(row: Sequence[Any]) -> StoredInstance:
+    """row: ``INSTANCE_COLUMNS``."""
+    study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, key, size_bytes, digest, offset = row
+    target = Target(study_uid, series_uid, sop_uid)
+    whole = f"sha256:{digest.hex()}" if digest.__class__ is bytes else digest
+    return StoredInstance(
+        target, sop_class_uid, transfer_syntax_uid, BlobRef(_plain_key(key, target), size_bytes, whole), offset
+    )
+
+
+def earlier_version(row: Sequence[Any]) -> StoredInstance:
+    """row: the same columns of a superseded or deleted version, which hold key and digest in full."""
     study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, key, size_bytes, digest, offset = row
     return StoredInstance(
         Target(study_uid, series_uid, sop_uid),
@@ -163,11 +263,24 @@ def stored_instance(row: Sequence[Any]) -> StoredInstance:
     )
 
 
-def _level_row(
-    level: Level, attributes: Mapping[str, Any], timezone: str, made: Mapping[str, Any] | None = None
-) -> LevelRow:
-    fragment = dumps({**{t: attributes[t] for t in _FRAGMENT_TAGS[level] if t in attributes}, **(made or {})})
-    rest = dumps({t: attributes[t] for t in _REST_TAGS[level] if t in attributes})
+def version_values(instance: StoredInstance) -> tuple[Any, ...]:
+    """The values of a superseded or deleted version's columns, as ``earlier_version`` reads them."""
+    target, blob = instance.target, instance.blob
+    return (
+        *(target.study_uid, target.series_uid, target.sop_uid, instance.sop_class_uid, instance.transfer_syntax_uid),
+        *(blob.key, blob.size_bytes, blob.digest, instance.data_set_offset),
+    )
+
+
+def _bodies(level: Level, attributes: Mapping[str, Any], made: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:
+    """Fragment and rest."""
+    return (
+        dumps({**{t: attributes[t] for t in _FRAGMENT_TAGS[level] if t in attributes}, **(made or {})}),
+        dumps({t: attributes[t] for t in _REST_TAGS[level] if t in attributes}),
+    )
+
+
+def _level_row(level: Level, attributes: Mapping[str, Any], timezone: str, fragment: bytes, rest: bytes) -> LevelRow:
     found: list[Stored] = []
     for tag, kind in _KINDS[level]:
         element = attributes.get(tag)

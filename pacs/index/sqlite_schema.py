@@ -1,14 +1,15 @@
 """Tables of the SQLite index, and how an older file becomes a newer one.
 
 A row of a level holds: one column per indexed attribute in its normal form (see ``sqlite_rows``), ``fragment`` (the
-default answer's attributes as JSON) and ``rest`` (the other attributes that the level keeps). Ids come from one
-counter, so their order is the order of first storage; ``seq`` of an instance is the order of last storage.
+default answer's attributes as JSON) and ``rest`` (the other attributes that the level keeps); those of instances are
+compressed (``sqlite_contents``). Ids come from one counter, so their order is the order of first storage; ``seq`` of an
+instance is the order of last storage.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from pacs.dicom.attributes import ALL, Attribute
 from pacs.dicom.model import Level
@@ -19,8 +20,19 @@ ALIASES = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.IMAGE:
 
 # Counters change with every instance; an index over them would be rewritten as often.
 _UNINDEXED = frozenset(a.tag for a in ALL if a.counted and a.vr == "IS")
+# Of few values, each in a good part of all rows: another key of the same level leads to fewer.
+COMMON = frozenset(
+    {
+        *("00100021", "00100040", "00102160", "00080061", "00080062", "00080201", "00101010", "00080060", "00080070"),
+        *("00080080", "00081010", "00081040", "00081090", "00180015", "00200011", "00200060", "00080008", "00080016"),
+        *("00083002", "00200012", "00200013", "00280008", "00280010", "00280011", "00280100", "0040A491", "0040A493"),
+    }
+)
 # Held by unique indexes already.
 _UNIQUE = frozenset({"0020000D", "0020000E", "00080018"})
+# Held by the index over the series of instances, which is gone through for this key: in one of its own, every instance
+# of a series would lie on another page, and a third of what is written when it is stored would be that.
+_WITHIN = frozenset({"00200013"})
 
 
 def columns(attribute: Attribute) -> tuple[str, ...]:
@@ -33,29 +45,36 @@ def attributes_of(level: Level) -> tuple[Attribute, ...]:
     return tuple(attribute for attribute in ALL if attribute.level is level)
 
 
-def migrate(connection: sqlite3.Connection, backfill: Callable[[sqlite3.Connection], None]) -> None:
-    """Bring the schema up to date in one transaction.
+Step = Callable[[sqlite3.Connection], None]
+SCHEMA_VERSION = 5  # the newest that a step makes, here or among ``more``
 
-    backfill: fills the attribute columns of all rows from metadata; called when the attribute table has grown.
-    Raises Corrupt when the file was made by a newer version of this program.
+
+def migrate(connection: sqlite3.Connection, *, more: Mapping[int, Step], backfill: Step) -> bool:
+    """Bring the schema up to date in one transaction; whether anything of an older file was changed.
+
+    more: further steps by the version that they make. backfill: fills the attribute columns of all rows from metadata;
+    called when the attribute table has grown. Raises Corrupt when the file was made by a newer version of this program.
     """
+    steps = {**_MIGRATIONS, **more}
+    newest = max(steps)
+    assert newest == SCHEMA_VERSION
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(_MIGRATIONS):
-            raise Corrupt(
-                f"the index is newer than this program: it has schema {version}, known are up to {len(_MIGRATIONS)}"
-            )
-        for step in _MIGRATIONS[version:]:
-            step(connection)
+        if version > newest:
+            raise Corrupt(f"the index is newer than this program: it has schema {version}, known are up to {newest}")
+        for number in sorted(steps):
+            if number > version:
+                steps[number](connection)
         if _add_columns(connection):
             backfill(connection)
-        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {newest}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return bool(0 < version < newest)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -85,7 +104,7 @@ def _create(connection: sqlite3.Connection) -> None:
         named = ", ".join(name for attribute in attributes_of(level) for name in columns(attribute))
         connection.execute(f"CREATE TABLE {table} ({common}, {parts[level]}, {named})")
         for attribute in attributes_of(level):
-            _index(connection, attribute)
+            create_index(connection, attribute)
     for statement in (
         "CREATE UNIQUE INDEX study_uid ON studies (c0020000D)",
         "CREATE INDEX study_patient ON studies (patient_id)",
@@ -133,12 +152,13 @@ def _add_columns(connection: sqlite3.Connection) -> bool:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
             if missing:
                 added = True
-                _index(connection, attribute)
+                create_index(connection, attribute)
     return added
 
 
-def _index(connection: sqlite3.Connection, attribute: Attribute) -> None:
-    if attribute.tag in _UNINDEXED | _UNIQUE:
+def create_index(connection: sqlite3.Connection, attribute: Attribute) -> None:
+    """The index of one attribute; none for those that have another, or change too often."""
+    if attribute.tag in _UNINDEXED | _UNIQUE | _WITHIN:
         return
     for name in columns(attribute):
         # Partial: an absent attribute costs nothing.
@@ -162,7 +182,4 @@ def _create_settings(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
 
 
-_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
-    *(_create, _add_deleted, _create_added, _create_settings),
-)
-SCHEMA_VERSION = len(_MIGRATIONS)
+_MIGRATIONS: Mapping[int, Step] = {1: _create, 2: _add_deleted, 3: _create_added, 4: _create_settings}

@@ -7,44 +7,66 @@ study that is asked for by series keys and image keys has a matching image in a 
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from pacs.dicom.attributes import BY_TAG
+import orjson
+
+from pacs.dicom.attributes import BY_TAG, Attribute
 from pacs.dicom.matching import Matcher, TagPath, UidList, is_universal
 from pacs.dicom.model import Level, StoredInstance, Target
 from pacs.errors import Invalid
 from pacs.index import sqlite_added
 from pacs.index.base import Page, Query
-from pacs.index.sqlite_conditions import Condition, Slots, on_columns, on_metadata
+from pacs.index.sqlite_conditions import Condition, Slots, is_led, on_columns, on_metadata
 from pacs.index.sqlite_json import RowReader
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, stored_instance
-from pacs.index.sqlite_schema import ALIASES, TABLES
+from pacs.index.sqlite_schema import ALIASES, COMMON, TABLES
 
+# Rows that are found and sorted sooner than a page of them by going through the table in order.
+_FEW = 5000
+# Rows below that are found sooner than each entity is asked for one.
+_FEW_BELOW = 20_000
 _ORDER = "i.study_id, i.series_id, i.number IS NULL, i.number, i.c00080018"
 
 
 def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
     """One page. Raises Invalid for a bad cursor."""
     level, alias = query.level, ALIASES[query.level]
+    after = _cursor(query.after)
     where = _Where(slots, query.keys, query.within)
     condition, values = where.at(level)
-    reader = RowReader(connection, query.fields, level)
+    source = f"{TABLES[level]} {alias}"
+    total: int | None = None
+    if where.is_led_at(level):
+        # Ids alone are quick to find and to sort, and say how many there are.
+        listed = connection.execute(f"SELECT {alias}.id FROM {source} WHERE {condition} LIMIT {_FEW + 1}", values)
+        ids = [row[0] for row in listed]
+        if len(ids) <= _FEW:
+            ids.sort()
+            total = len(ids)
+            first = 0 if after is None else bisect_right(ids, after)
+            first += max(query.offset, 0)
+            page = ids[first:] if query.limit is None else ids[first : first + query.limit + 1]
+            condition, values = f"{alias}.id IN (SELECT value FROM json_each(?))", [orjson.dumps(page).decode()]
+            query = replace(query, offset=0)
+        else:
+            # So many that in order of ids a page is full sooner than all of them are found and sorted.
+            source += " NOT INDEXED"
+    reader = RowReader(connection, slots.contents, query.fields, level)
     inconsistent = "s.inconsistent" if level is Level.STUDY else "0"
-    after = _cursor(query.after)
-    sql = (
-        f"SELECT {alias}.id, {inconsistent}, {reader.columns} FROM {TABLES[level]} {alias}"
-        f" WHERE {condition}{f' AND {alias}.id > ?' if after is not None else ''}"
-        f" ORDER BY {alias}.id LIMIT ? OFFSET ?"
-    )
     limit = -1 if query.limit is None else query.limit + 1
-    cursor_values = [] if after is None else [after]
-    found = connection.execute(sql, [*values, *cursor_values, limit, max(query.offset, 0)]).fetchall()
+    found = connection.execute(
+        f"SELECT {alias}.id, {inconsistent}, {reader.columns} FROM {source} WHERE {condition}"
+        f" AND {alias}.id > ? ORDER BY {alias}.id LIMIT ? OFFSET ?",
+        [*values, after or 0, limit, max(query.offset, 0)],
+    ).fetchall()
     has_more = query.limit is not None and len(found) > query.limit
     if has_more:
         del found[query.limit :]
-    total = None
-    if query.count:
+    if total is None and query.count:
         total = len(found)
         if has_more or query.offset or after is not None:
             counting = f"SELECT COUNT(*) FROM {TABLES[level]} {alias} WHERE {condition}"
@@ -52,7 +74,7 @@ def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
     return Page(
         rows=[reader.json(row[2:]) for row in found],
         next=str(found[-1][0]) if has_more and found else None,
-        total=total,
+        total=total if query.count else None,
         inconsistent=frozenset(position for position, row in enumerate(found) if row[1]),
     )
 
@@ -83,9 +105,16 @@ class _Where:
     within: Target | None
     by_level: dict[Level, list[Condition]] = field(default_factory=dict)
     has_uids: bool = False
+    led: set[Level] = field(default_factory=set)  # levels where an index leads to the rows
+    listed: set[Level] = field(default_factory=set)  # the same, or an index that is gone through
 
     def __post_init__(self) -> None:
         outside: dict[TagPath, Matcher] = {}
+        leading = {
+            attribute.level
+            for attribute, matcher in self._attributes()
+            if attribute.tag not in COMMON and is_led(attribute, matcher)
+        }
         for path, matcher in self.keys.items():
             if is_universal(matcher):
                 continue
@@ -93,7 +122,13 @@ class _Where:
             if attribute is None:
                 outside[path] = matcher
                 continue
-            self.by_level.setdefault(attribute.level, []).append(on_columns(self.slots, attribute, matcher))
+            level = attribute.level
+            leads = attribute.tag not in COMMON or level not in leading
+            self.by_level.setdefault(level, []).append(on_columns(self.slots, attribute, matcher, leads=leads))
+            if is_led(attribute, matcher):
+                self.led.add(level)
+            if is_led(attribute, matcher, looks_at_all=True):
+                self.listed.add(level)
             self.has_uids |= isinstance(matcher, UidList) and attribute.level > Level.PATIENT
         if self.within is not None:
             for level, name, uid in (
@@ -104,11 +139,23 @@ class _Where:
                 if uid is not None:
                     self.by_level.setdefault(level, []).append((f"{name} = ?", [uid]))
                     self.has_uids = True
+                    self.led.add(level)
         if outside:
             narrowing = list(sqlite_added.conditions(self.slots.connection, outside))
             self.by_level.setdefault(Level.IMAGE, []).extend([*narrowing, on_metadata(self.slots, outside)])
             # The few that an added index names come first, too.
             self.has_uids |= bool(narrowing)
+            if narrowing:
+                self.led.add(Level.IMAGE)
+
+    def _attributes(self) -> Iterator[tuple[Attribute, Matcher]]:
+        for path, matcher in self.keys.items():
+            if len(path) == 1 and path[0] in BY_TAG and not is_universal(matcher):
+                yield BY_TAG[path[0]], matcher
+
+    def is_led_at(self, level: Level) -> bool:
+        """Whether an index leads to this level's rows, from keys of their own or of what they belong to."""
+        return any(at <= level for at in self.led)
 
     def at(self, level: Level) -> Condition:
         """The condition on rows of this level's table."""
@@ -141,14 +188,15 @@ class _Where:
         values = [value for _, listed in inner for value in listed]
         lowest = max(self.by_level)
         own = f"{ALIASES[level]}.id"
-        if self.has_uids:
-            # The few that a UID names are found first, instead of asking every entity in turn.
-            upper = {at for at in Level if Level.STUDY <= at < lowest}
-            parent = {Level.PATIENT: "s.patient_id", Level.STUDY: "s.id", Level.SERIES: "e.id"}[level]
-            if upper <= {level}:
-                parent, upper = f"{ALIASES[lowest]}.{_PARENTS[level]}", set()
-            source = f"{TABLES[lowest]} {ALIASES[lowest]}{_joins(lowest, upper)}"
-            return f"{own} IN (SELECT {parent} FROM {source} WHERE {condition})", values
+        upper = {at for at in Level if Level.STUDY <= at < lowest}
+        parent = {Level.PATIENT: "s.patient_id", Level.STUDY: "s.id", Level.SERIES: "e.id"}[level]
+        if upper <= {level}:
+            parent, upper = f"{ALIASES[lowest]}.{_PARENTS[level]}", set()
+        source = f"{TABLES[lowest]} {ALIASES[lowest]}{_joins(lowest, upper)} WHERE {condition}"
+        if self.has_uids or (any(at > level for at in self.listed) and self._are_few(source, values)):
+            # Found first, instead of asking every entity in turn.
+            self.led.add(level)
+            return f"{own} IN (SELECT {parent} FROM {source})", values
         # From the top down, by the indexes that lead there: the planner would go through all that have the value.
         steps, links, above = [], [], level
         for at in Level:
@@ -162,6 +210,10 @@ class _Where:
             f"EXISTS (SELECT 1 FROM {' CROSS JOIN '.join(steps)} WHERE {' AND '.join(links)} AND {condition})",
             values,
         )
+
+    def _are_few(self, source: str, values: list[Any]) -> bool:
+        counting = f"SELECT COUNT(*) FROM (SELECT 1 FROM {source} LIMIT {_FEW_BELOW + 1})"
+        return bool(self.slots.connection.execute(counting, values).fetchone()[0] <= _FEW_BELOW)
 
 
 _PARENTS = {Level.PATIENT: "patient_id", Level.STUDY: "study_id", Level.SERIES: "series_id"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import orjson
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index import sqlite_added
 from pacs.index.base import Put, PutResult
+from pacs.index.sqlite_contents import Contents, Packer, Reader
 from pacs.index.sqlite_entities import (
     ADD_TO_PATIENT,
     BODY,
@@ -38,14 +40,20 @@ from pacs.index.sqlite_rows import (
     INSTANCE_COLUMNS,
     Prepared,
     Rows,
+    key_hash,
+    stored_digest,
     stored_instance,
+    stored_key,
+    stored_time,
+    version_values,
 )
 from pacs.index.sqlite_schema import TABLES
 
 
 def put_all(connection: sqlite3.Connection, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
     """Add records one after the other."""
-    return [_put(connection, item, replace) for item in items]
+    packer = Packer(connection)
+    return [_put(connection, packer, item, replace) for item in items]
 
 
 def remove_all(connection: sqlite3.Connection, targets: Sequence[Target]) -> list[BlobRef]:
@@ -56,15 +64,24 @@ def remove_all(connection: sqlite3.Connection, targets: Sequence[Target]) -> lis
 
 def holds_key(connection: sqlite3.Connection, key: str) -> bool:
     found = connection.execute(
-        "SELECT 1 FROM instances WHERE blob_key = ?1 UNION ALL SELECT 1 FROM superseded WHERE blob_key = ?1"
-        " UNION ALL SELECT 1 FROM deleted WHERE blob_key = ?1 LIMIT 1",
+        "SELECT 1 FROM superseded WHERE blob_key = ?1 UNION ALL SELECT 1 FROM deleted WHERE blob_key = ?1 LIMIT 1",
         (key,),
     )
-    return found.fetchone() is not None
+    return found.fetchone() is not None or is_current_key(connection, key)
+
+
+def is_current_key(connection: sqlite3.Connection, key: str) -> bool:
+    """Whether an instance, not an earlier version, points at this blob key."""
+    found = connection.execute(
+        f"SELECT {INSTANCE_COLUMNS} FROM instances i JOIN series e ON e.id = i.series_id"
+        " JOIN studies s ON s.id = i.study_id WHERE i.blob_hash = ?",
+        (key_hash(key),),
+    )
+    return any(stored_instance(row).blob.key == key for row in found)
 
 
 def clear(connection: sqlite3.Connection) -> None:
-    for table in (*TABLES.values(), "contents", "study_classes", "superseded", "deleted", "added_values"):
+    for table in (*TABLES.values(), "contents", "templates", "study_classes", "superseded", "deleted", "added_values"):
         connection.execute(f"DELETE FROM {table}")
     # Ids go on counting: a cursor handed out before never points past what comes next.
     connection.execute("UPDATE archive SET size_bytes = 0")
@@ -86,9 +103,15 @@ def remember(connection: sqlite3.Connection, name: str, value: str, instead_of: 
 
 def backfill(connection: sqlite3.Connection) -> None:
     """Make every row's columns and JSON again from the metadata of instances."""
-    for (instance_id,) in connection.execute("SELECT id FROM instances ORDER BY id").fetchall():
-        rows = rows_from_metadata(connection, instance_id)
-        update_row(connection, Level.IMAGE, instance_id, rows.image)
+    contents, packer = Reader(connection), Packer(connection)
+    for instance_id, series_id in connection.execute("SELECT id, series_id FROM instances ORDER BY id").fetchall():
+        rows = rows_from_metadata(connection, instance_id, contents)
+        image = dataclasses.replace(
+            rows.image,
+            fragment=packer.pack_one(series_id, rows.image.fragment),
+            rest=packer.pack_one(series_id, rows.image.rest),
+        )
+        update_row(connection, Level.IMAGE, instance_id, image)
         connection.execute(
             "UPDATE instances SET study_digest = ?, number = ? WHERE id = ?",
             (rows.study_digest, rows.number, instance_id),
@@ -100,7 +123,7 @@ def backfill(connection: sqlite3.Connection) -> None:
             update_row(connection, level, row_id, row_at(rows, level), digest)
 
 
-def _put(connection: sqlite3.Connection, item: Prepared, replace: bool) -> PutResult:
+def _put(connection: sqlite3.Connection, packer: Packer, item: Prepared, replace: bool) -> PutResult:
     header, blob, rows = item.record.header, item.record.blob, item.rows
     study = connection.execute(_FIND_STUDY, (header.target.study_uid,)).fetchone()
     series = study and connection.execute(_FIND_SERIES, (header.target.series_uid, study[0])).fetchone()
@@ -112,14 +135,14 @@ def _put(connection: sqlite3.Connection, item: Prepared, replace: bool) -> PutRe
             return PutResult(Put.SAME, existing)
         if not replace:
             return PutResult(Put.CONFLICT, existing)
-        _supersede(connection, old[1:])
+        _supersede(connection, existing)
     grown = blob.size_bytes - (existing.blob.size_bytes if existing else 0)
     (seq,) = connection.execute(NEXT_ID, (grown,)).fetchone()
     instance_id = old[0] if old else seq
     patient_id = _patient(connection, rows, seq, instance_id)
     study_id = _study(connection, rows, seq, instance_id, patient_id, study)
     series_id = _series(connection, rows, seq, instance_id, study_id, series)
-    _instance(connection, item, seq, instance_id, study_id, series_id, is_new=old is None)
+    _instance(connection, packer, item, seq, instance_id, study_id, series_id, is_new=old is None)
     if existing:
         count_class(connection, study_id, existing.sop_class_uid, -1)
     count_class(connection, study_id, header.sop_class_uid, 1)
@@ -130,11 +153,11 @@ def _put(connection: sqlite3.Connection, item: Prepared, replace: bool) -> PutRe
     return PutResult(Put.STORED)
 
 
-def _supersede(connection: sqlite3.Connection, row: Sequence[Any]) -> None:
+def _supersede(connection: sqlite3.Connection, instance: StoredInstance) -> None:
     connection.execute(
         "INSERT INTO superseded (study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, blob_key,"
         " size_bytes, digest, data_set_offset, superseded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*row, datetime.now(UTC).isoformat()),
+        (*version_values(instance), datetime.now(UTC).isoformat()),
     )
 
 
@@ -184,6 +207,7 @@ def _series(
 
 def _instance(
     connection: sqlite3.Connection,
+    packer: Packer,
     item: Prepared,
     seq: int,
     instance_id: int,
@@ -193,16 +217,21 @@ def _instance(
 ) -> None:
     record, row = item.record, item.rows.image
     header, blob, source = record.header, record.blob, record.source
+    packed = packer.pack(series_id, Contents(row.fragment, row.rest, item.metadata, item.layout))
     values = (
-        *(row.fragment, row.rest, seq, study_id, series_id, item.rows.number, item.rows.study_digest),
-        *(header.sop_class_uid, header.transfer_syntax_uid, blob.key, blob.size_bytes, blob.digest),
-        *(header.data_set_offset, record.received_at.isoformat(), source.name, source.address, source.protocol),
+        *(packed.fragment, packed.rest, seq, study_id, series_id, item.rows.number, item.rows.study_digest),
+        # Nearly always what the column of SOP Class UID says as well.
+        None if header.sop_class_uid == row.columns[_SOP_CLASS] else header.sop_class_uid,
+        *(stored_key(blob.key, header.target), key_hash(blob.key), blob.size_bytes, stored_digest(blob.digest)),
+        *(header.data_set_offset, stored_time(record.received_at), source.name, source.address, source.protocol),
         *row.columns,
         header.transfer_syntax_uid,
         instance_id,
     )
     connection.execute(_INSERT_INSTANCE if is_new else _UPDATE_INSTANCE, values)
-    connection.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", (instance_id, item.metadata, item.layout))
+    connection.execute(
+        "INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", (instance_id, packed.metadata, packed.layout)
+    )
     sqlite_added.note(connection, instance_id, header.attributes, is_new=is_new)
 
 
@@ -276,6 +305,7 @@ def _shrink_series(connection: sqlite3.Connection, series_id: int, study_id: int
     ).fetchone()
     if left == 0:
         connection.execute("DELETE FROM series WHERE id = ?", (series_id,))
+        connection.execute("DELETE FROM templates WHERE series_id = ?", (series_id,))
         note_modalities(connection, study_id)
     elif not is_there(connection, last):
         last = last_of(connection, "series_id", series_id)
@@ -317,10 +347,11 @@ _INSERT_SERIES = insert_sql(
 )
 _INSTANCE_NAMES = (
     *("fragment", "rest", "seq", "study_id", "series_id", "number", "study_digest", "sop_class_uid"),
-    *("transfer_syntax_uid", "blob_key", "size_bytes", "digest", "data_set_offset", "received_at", "source_name"),
+    *("blob_key", "blob_hash", "size_bytes", "digest", "data_set_offset", "received_at", "source_name"),
     *("source_address", "source_protocol", *COLUMNS[Level.IMAGE], "c00083002"),
 )
 _INSERT_INSTANCE = insert_sql("instances", (*_INSTANCE_NAMES, "id"))
+_SOP_CLASS = COLUMNS[Level.IMAGE].index("c00080016")
 _UPDATE_INSTANCE = update_sql("instances", _INSTANCE_NAMES)
 _COUNT_PATIENT = (
     "UPDATE patients SET c00201200 = c00201200 + ?, c00201202 = c00201202 + ?, c00201204 = c00201204 + ?,"
