@@ -143,8 +143,8 @@ def backup_index(settings: Settings, destination: Path, progress: Callable[[int,
 def restoring(settings: Settings, backup: Path) -> Iterator[tuple[BlobStore, Index, Path | None]]:
     """Put an index from a backup in place; the store, the index, and where the one is that was there before.
 
-    Raises OutOfResources when another process has the archive open, Corrupt when the backup is not whole or no index;
-    then nothing has changed.
+    Raises OutOfResources when another process has the archive open, Corrupt when the backup is not whole or no index,
+    Invalid when it is about another store; then nothing has changed.
     """
     _needs_sqlite(settings)
     folder = settings.dicom_store_rootpath

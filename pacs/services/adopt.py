@@ -186,11 +186,11 @@ class Adopt:
         try:
             how = self._link(examined.path, incoming)
             try:
-                self._blobs.adopt(incoming, blob.key)
+                self._blobs.adopt(incoming, blob.key, blob.digest)
             except Corrupt:  # another file has this key
                 path = PurePosixPath(wanted_key)
                 blob = BlobRef(str(path.with_name(f"{path.stem}-{secrets.token_hex(6)}{path.suffix}")), *_rest(blob))
-                self._blobs.adopt(incoming, blob.key)
+                self._blobs.adopt(incoming, blob.key, blob.digest)
         finally:
             incoming.unlink(missing_ok=True)
         return blob, how

@@ -166,11 +166,16 @@ class Integrity:
             # Asked again: a row may have come while the age was looked at.
             if self._index.holds_key(key):
                 continue
-            yield self._orphan(key, state, repair)
+            problem = self._orphan(key, state, repair)
+            if problem is not None:
+                yield problem
 
-    def _orphan(self, key: str, state: BlobState, repair: bool) -> Problem:
+    def _orphan(self, key: str, state: BlobState, repair: bool) -> Problem | None:
+        """None when the file went after it was listed."""
         try:
             record = self._record(key, state)
+        except NotFound:
+            return None
         except OutOfResources as error:  # the store failed: that says nothing about the file
             return Problem(Fault.UNREADABLE, key, "", str(error))
         except (PacsError, OSError) as error:

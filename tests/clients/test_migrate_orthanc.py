@@ -119,8 +119,8 @@ def test_what_arrives_meanwhile_comes_over_too(filled: Filled, tmp_path: Path) -
         intake = asyncio.run(run(archive))
 
         assert intake.summary.failed == []
-        paths = (archive.blobs.local_path(instance.blob) for instance in archive.index.stored())
-        assert builders.data_set_of(late) in {builders.data_set_of(path.read_bytes()) for path in paths if path}
+        files = (archive.blobs.read(instance.blob) for instance in archive.index.stored())
+        assert builders.data_set_of(late) in {builders.data_set_of(data) for data in files}
 
 
 def test_what_is_no_orthanc_is_one_sentence(fresh_archive: Server, tmp_path: Path) -> None:

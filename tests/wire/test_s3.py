@@ -180,16 +180,26 @@ def test_a_command_says_that_s3_is_away_and_shows_no_secret(s3: SeaweedFS, serve
 def test_another_store_than_the_index_s_is_refused_by_every_command(s3: SeaweedFS, server: Server, prefix: str) -> None:
     assert clients.stow(server, [builders.ct()]).status_code == 200
     server.stop()
+    backup = str(server.folder / "backup")
+    assert server.pacs("backup", backup).returncode == 0
     right = server.env["DICOM_STORE_URL"]
     for wrong in (s3.environment()["DICOM_STORE_URL"], ""):
         server.env["DICOM_STORE_URL"] = wrong
-        for command in (["serve"], ["verify", "--repair"], ["verify", "--repair", "--force"], ["reindex"]):
+        commands = (
+            ["serve"],
+            ["verify", "--repair"],
+            ["verify", "--repair", "--force"],
+            ["reindex"],
+            ["restore", backup],
+        )
+        for command in commands:
             done = server.pacs(*command)
             assert done.returncode == 2, (command, done.stdout, done.stderr)
             assert "this is not the store that the index belongs to" in done.stderr
             assert "Nothing was changed" in done.stderr
     server.env["DICOM_STORE_URL"] = right
     assert server.pacs("verify", "--repair").returncode == 0
+    assert json.loads(server.pacs("restore", backup, "--json").stdout)["instances"] == 1
     assert len(s3.objects(prefix)) == 1
     server.env["DICOM_STORE_URL"] = s3.environment()["DICOM_STORE_URL"]
     assert server.pacs("reindex", "--force").returncode == 0
