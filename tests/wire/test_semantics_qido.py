@@ -16,7 +16,7 @@ from pacs.dicom.encode import encode_data_set
 from pacs.dicom.uids import new_uid
 from pacs.dicom.xml_model import from_xml
 from tests import builders
-from tests.conftest import StartArchive
+from tests.conftest import Backend, StartArchive
 from tests.server import Server, dcmtk
 from tests.wire.clients import EXPLICIT_LITTLE, TIMEOUT_S, association, c_find_bytes, find, stow, value
 from tests.wire.metadata_requests import XML, XML_PARTS, parts_of
@@ -59,9 +59,9 @@ DESCRIPTIONS = ("Thorax", "THORAX ap", "Head", "100%", "a_b", "a[b]c", "Knee", "
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
+def full(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[Full]:
     folder = tmp_path_factory.mktemp("qido")
-    with Server(folder / "archive") as server:
+    with Server(folder / "archive", backend()) as server:
         studies = [new_uid() for _ in range(10)]
         files = [
             builders.ct(

@@ -23,6 +23,7 @@ from pacs.dicom.uids import new_uid
 from pacs.imaging.encode import LOSSLESS, LOSSY
 from pacs.imaging.transcode import NATIVE
 from tests import builders
+from tests.conftest import Backend
 from tests.server import Server, dcmtk
 from tests.wire.clients import split_multipart, stow
 
@@ -119,9 +120,9 @@ def stored() -> dict[str, Stored]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, stored: dict[str, Stored]) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, stored: dict[str, Stored], backend: Backend) -> Iterator[Server]:
     limits = {"IMAGING_WORKERS": "1", "IMAGING_QUEUE": "1", "IMAGING_TIMEOUT_S": "2"}
-    with Server(tmp_path_factory.mktemp("semantics"), limits) as running:
+    with Server(tmp_path_factory.mktemp("semantics"), {**backend(), **limits}) as running:
         answer = stow(running, [each.file for each in stored.values()])
         assert answer.status_code in (200, 202), answer.text
         assert "00081198" not in answer.json(), answer.text
