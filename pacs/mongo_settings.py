@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr
 
@@ -141,8 +141,9 @@ def mongo_uri(settings: MongoSettings) -> str:
             "tlsCertificateKeyFilePassword": key_password,
         }
         options |= {name: str(value) for name, value in files.items() if value}
-    given = parse_qsl(settings.mongodb_options, keep_blank_values=True)
+    given = settings.mongodb_options
     # The names of options have no case.
-    named = {name.lower() for name, _ in given}
-    pairs = [*((name, value) for name, value in options.items() if name.lower() not in named), *given]
-    return f"mongodb://{login}{members}/{'?' + urlencode(pairs, quote_via=quote) if pairs else ''}"
+    named = {pair.partition("=")[0].lower() for pair in given.split("&")}
+    ours = [f"{name}={quote(value, safe='')}" for name, value in options.items() if name.lower() not in named]
+    query = "&".join([*ours, given] if given else ours)
+    return f"mongodb://{login}{members}/{f'?{query}' if query else ''}"

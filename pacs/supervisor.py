@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 512
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
-_STEADY_S = 60.0  # a worker that served for so long starts again without a pause when it dies
+_STEADY_S = 10.0  # a worker that served for so long starts again without a pause when it dies
 _KILL_AFTER_S = 45.0  # longer than a worker's own grace
 _STARTS = 5  # of all workers together without one that got ready, before the server gives up
 

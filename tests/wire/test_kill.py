@@ -151,11 +151,11 @@ def test_nothing_acknowledged_is_lost_over_fifty_kills(tmp_path: Path) -> None:
         # A server that is being stopped may say so; nothing else is a reason to refuse.
         assert not load.refusals, Counter(load.refusals).most_common(5)
         assert len(load.acknowledged) > KILLS * 5, f"too little load to prove anything: {progress}"
-        _check_archive(server, load)
+        check_archive(server, load)
         server.stop()
-        _check_verify(server)
+        check_verify(server)
         server.start()
-        _check_archive(server, load)
+        check_archive(server, load)
     finally:
         server.stop()
 
@@ -177,14 +177,14 @@ def test_a_stop_under_load_loses_nothing_and_leaves_nothing_behind(tmp_path: Pat
             server.start()
     try:
         assert len(load.acknowledged) > 100
-        _check_archive(server, load)
+        check_archive(server, load)
         server.stop()
-        assert not _verify(server)["faults"]
+        assert not verify(server)["faults"]
     finally:
         server.stop()
 
 
-def _check_archive(server: Server, load: Load) -> None:
+def check_archive(server: Server, load: Load) -> None:
     rows = clients.qido(server, "/instances")
     uids = [clients.value(row, "00080018") for row in rows]
     repeated = [uid for uid, count in Counter(uids).items() if count > 1]
@@ -196,11 +196,11 @@ def _check_archive(server: Server, load: Load) -> None:
     unknown = set(uids) - set(load.sent)
     assert not unknown, unknown
     # Stored but not acknowledged is allowed: the answer was lost. It must be whole all the same.
-    _check_bytes(server, load, set(uids))
-    _check_counters(server, load, set(uids))
+    check_bytes(server, load, set(uids))
+    check_counters(server, load, set(uids))
 
 
-def _check_bytes(server: Server, load: Load, uids: set[str]) -> None:
+def check_bytes(server: Server, load: Load, uids: set[str]) -> None:
     expected = {uid: _digest(clients.data_set_of(load.template.stamp(load.sent[uid]))) for uid in uids}
     found = {}
     for study_uid in {load.sent[uid].study_uid for uid in uids}:
@@ -215,7 +215,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_counters(server: Server, load: Load, uids: set[str]) -> None:
+def check_counters(server: Server, load: Load, uids: set[str]) -> None:
     by_study = Counter(load.sent[uid].study_uid for uid in uids)
     fields = {"includefield": ["NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "ModalitiesInStudy"]}
     studies = {clients.value(row, "0020000D"): row for row in clients.qido(server, "/studies", fields)}
@@ -229,19 +229,19 @@ def _check_counters(server: Server, load: Load, uids: set[str]) -> None:
         assert len(clients.qido(server, f"/studies/{study_uid}/instances")) == count
 
 
-def _check_verify(server: Server) -> None:
+def check_verify(server: Server) -> None:
     """A crash leaves at worst files that no row points at; repairing takes them in or away."""
-    first = _verify(server)
+    first = verify(server)
     print(f"{first['instances']} instances; {first['faults']} before repair")  # shown by pytest -rP
     assert set(first["faults"]) <= {"orphan", "leftover"}, first
-    repaired = _verify(server, "--repair")
+    repaired = verify(server, "--repair")
     assert repaired["unrepaired"] == 0, repaired
-    second = _verify(server)
+    second = verify(server)
     assert not second["faults"], second
     assert len(server.files()) == second["instances"]
 
 
-def _verify(server: Server, *options: str) -> dict[str, Any]:
+def verify(server: Server, *options: str) -> dict[str, Any]:
     run = server.pacs("verify", "--json", *options, timeout_s=300)
     result: dict[str, Any] = json.loads(run.stdout)
     assert run.returncode == (1 if result["unrepaired"] else 0), run.stdout + run.stderr
