@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ SEED = 20260719
 class Load:
     """Clients that store without end and remember what was acknowledged; the rest they send again, as modalities do.
 
-    acknowledged: SOP Instance UID → its slice; sent: every slice that was ever tried.
+    servers: of one archive; each request goes to the next of them, as behind a balancer. acknowledged: SOP Instance
+    UID → its slice; sent: every slice that was ever tried. refusals: what was answered instead of success.
     """
 
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server = server
+    def __init__(self, servers: Server | Sequence[Server], folder: Path) -> None:
+        self._servers = itertools.cycle([servers] if isinstance(servers, Server) else servers)
         self.template = Template(SIZE)
         self.acknowledged: dict[str, Slice] = {}
         self.sent: dict[str, Slice] = {}
@@ -68,6 +69,10 @@ class Load:
             self.sent.update({slice_.sop_uid: slice_ for slice_ in slices})
         return slices
 
+    def _server(self) -> Server:
+        with self._lock:
+            return next(self._servers)
+
     def _acknowledge(self, slices: list[Slice]) -> None:
         with self._lock:
             self.acknowledged.update({slice_.sop_uid: slice_ for slice_ in slices})
@@ -85,9 +90,10 @@ class Load:
                 path = folder / f"{slice_.number}.dcm"
                 self.template.write(path, slice_)
                 by_name[str(path)] = slice_
-            command = ["/usr/bin/storescu", "-v", "-nh", "-aec", self.server.ae_title, "127.0.0.1"]
+            server = self._server()
+            command = ["/usr/bin/storescu", "-v", "-nh", "-aec", server.ae_title, "127.0.0.1"]
             run = subprocess.run(
-                [*command, str(self.server.dimse_port), *by_name],
+                [*command, str(server.dimse_port), *by_name],
                 env=dcmtk_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -117,15 +123,21 @@ class Load:
         while not self._stopped.is_set():
             slices = {slice_.sop_uid: slice_ for slice_ in self._next(10)}
             try:
-                answer = clients.stow(self.server, [self.template.stamp(slice_) for slice_ in slices.values()])
+                answer = clients.stow(self._server(), [self.template.stamp(slice_) for slice_ in slices.values()])
             except requests.RequestException:
                 self._give_back(slices.values())
                 time.sleep(0.05)
                 continue
-            if answer.status_code == 200:
-                self._acknowledge([slices[uid] for uid in clients.stored_uids(answer.json())])
-            else:
-                self.refusals.append(f"STOW-RS {answer.status_code} {answer.text[:200]}")
+            reasons: list[int] = []
+            if answer.status_code in (200, 202, 409):
+                body = answer.json()
+                self._acknowledge([slices[uid] for uid in clients.stored_uids(body)])
+                reasons = clients.failures(body)
+            self._give_back(slices.values())
+            if answer.status_code != 200:
+                retry_after = answer.headers.get("Retry-After", "")
+                why = " ".join(f"{reason:04X}" for reason in reasons) or answer.text[:200]
+                self.refusals.append(f"STOW-RS {answer.status_code} Retry-After={retry_after} {why}")
 
 
 @pytest.mark.slow
