@@ -78,7 +78,11 @@ class ReplicaSet:
         command = [self._mongod, "--dbpath", data, "--port", str(self.ports[member]), "--bind_ip", "127.0.0.1"]
         command += ["--replSet", SET_NAME, "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
         self._processes[member] = Process(command, self._folder / f"mongod{member + 1}.log")
-        self._until(lambda: self._answers(member), member)
+        deadline = time.monotonic() + _START_S
+        while not self._answers(member):
+            if not self._processes[member].is_running or time.monotonic() > deadline:
+                raise StartFailed("mongod", self._processes[member])
+            time.sleep(0.05)
 
     def kill_member(self, member: int) -> None:
         self._processes[member].kill()
@@ -93,9 +97,13 @@ class ReplicaSet:
         return None
 
     def wait_for_primary(self) -> int:
-        self._until(lambda: self.primary() is not None, 0)
-        found = self.primary()
-        return self.wait_for_primary() if found is None else found
+        """Which member it is. Raises StartFailed when none is elected in time."""
+        deadline = time.monotonic() + _START_S
+        while (found := self.primary()) is None:
+            if time.monotonic() > deadline:
+                raise StartFailed("a primary", next(iter(self._processes.values())))
+            time.sleep(0.05)
+        return found
 
     def client(self, member: int) -> pymongo.MongoClient[dict[str, Any]]:
         """Straight to one member."""
@@ -124,11 +132,3 @@ class ReplicaSet:
             client.admin.command("ping")
             return True
         return False
-
-    def _until(self, condition: Any, member: int) -> None:
-        deadline = time.monotonic() + _START_S
-        process = self._processes[member]
-        while not condition():
-            if not process.is_running or time.monotonic() > deadline:
-                raise StartFailed("mongod", process)
-            time.sleep(0.05)

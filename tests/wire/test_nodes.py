@@ -21,7 +21,6 @@ from tests.wire.test_kill import Load, check_archive, check_verify, verify
 
 NODES = 2
 LEASE_S = 21.0  # how long the index takes a killed node for one at work
-TIMEOUT_S = 5.0
 OUTAGE_S = 30.0
 # All that a client may hear while the database is away: come again later.
 LATER = re.compile(r"I: Received Store Response \(.*(OutOfResources|A700).*\)|STOW-RS (503 Retry-After=\d+|(202|409) .*)")
@@ -41,14 +40,14 @@ def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
         yield running
 
 
-def make_nodes(folder: Path, mongo: ReplicaSet, count: int = NODES) -> list[Server]:
-    """Not started. All use one folder for the files, and one database."""
+def make_nodes(folder: Path, mongo: ReplicaSet, timeout_s: float = 5.0) -> list[Server]:
+    """Not started. All use one folder for the files, and one database. timeout_s: how long they look for a primary."""
     env = {
         "DICOM_STORE_ROOTPATH": str(folder / "files"),
-        "MONGODB_TIMEOUT_S": str(TIMEOUT_S),
+        "MONGODB_TIMEOUT_S": str(timeout_s),
         **mongo.settings(f"pacs-{uuid.uuid4().hex[:12]}"),
     }
-    nodes = [Server(folder / f"node{number}", env) for number in range(1, count + 1)]
+    nodes = [Server(folder / f"node{number}", env) for number in range(1, NODES + 1)]
     for node in nodes:
         node.data = folder / "files"
     return nodes
@@ -181,7 +180,7 @@ def test_nothing_acknowledged_is_lost_when_a_node_is_killed(nodes: list[Server],
 @pytest.mark.timeout(600)
 def test_an_outage_of_mongod_is_told_and_survived(tmp_path: Path) -> None:
     with replica_set(tmp_path / "mongo") as mongo:
-        nodes = make_nodes(tmp_path, mongo)
+        nodes = make_nodes(tmp_path, mongo, timeout_s=2.0)
         for node in nodes:
             node.start()
         load = Load(nodes, tmp_path)
