@@ -128,9 +128,7 @@ def test_a_command_that_wants_the_archive_alone_is_refused_while_a_node_serves(n
     assert "stop" in refused.stderr
 
 
-def test_a_node_with_a_data_folder_of_its_own_is_seen_by_such_a_command_too(
-    mongo: ReplicaSet, tmp_path: Path
-) -> None:
+def test_a_node_with_a_data_folder_of_its_own_is_seen_by_such_a_command_too(mongo: ReplicaSet, tmp_path: Path) -> None:
     """As before an S3 store: the lock of the data folder says nothing about the other node."""
     node, other = make_nodes(tmp_path, mongo)
     other.env["DICOM_STORE_ROOTPATH"] = str(tmp_path / "other")
