@@ -241,8 +241,8 @@ def _table(samples: dict[Subject, Samples], options: argparse.Namespace, load_be
         "# More processes",
         "",
         f"{date}. CPython {sys.version.split()[0]}, {os.cpu_count()} cores, {dcmtk_version()}. C-STORE of "
-        f"{options.files:,} × 0.5 MB CT by eight storescu into an empty archive, with searches (QIDO-RS, one client) at "
-        f"the same time. Medians of {options.runs} interleaved runs; in brackets least and most. "
+        f"{options.files:,} × 0.5 MB CT by eight storescu into an empty archive, with searches (QIDO-RS, one client) "
+        f"at the same time. Medians of {options.runs} interleaved runs; in brackets least and most. "
         f"Load average of the machine: {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.",
         "",
         "| index and processes | C-STORE | against one | QIDO-RS p50 | QIDO-RS p95 | CPU s of pacs | memory |",
