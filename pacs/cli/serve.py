@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacs.cli import console, import_
+from pacs.mongo_settings import mongo_uri
 from pacs.settings import Settings
 from pacs.supervisor import Role, supervise
 
@@ -129,10 +130,16 @@ def _announce(settings: Settings, instances: int, studies: int) -> None:
         f"  DIMSE     {dimse if settings.enable_dimse else 'off (ENABLE_DIMSE=false)'}\n"
         f"  Data      {settings.dicom_store_rootpath}  "
         f"({console.plural(instances, 'instance')}, {console.plural(studies, 'study', 'studies')})\n"
+        + (f"  Index     MongoDB {settings.mongodb_name} at {_members(settings)}\n" if settings.mongodb_hosts else "")
         + (f"  Workers   {settings.server_workers}\n" if settings.server_workers > 1 else "")
         + f"  Stop with Ctrl-C or: kill {os.getpid()}\n",
         flush=True,
     )
+
+
+def _members(settings: Settings) -> str:
+    """The servers of MongoDB as in its connection string, without login and options."""
+    return mongo_uri(settings).rpartition("@")[2].removeprefix("mongodb://").partition("/")[0]
 
 
 def _reachable(host: str) -> str:

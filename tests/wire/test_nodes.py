@@ -14,7 +14,7 @@ import pytest
 
 from bench.corpus import Template
 from scripts.local_cluster.mongod import ReplicaSet, find_mongod
-from tests.server import Server
+from tests.server import Server, free_port
 from tests.wire import clients
 from tests.wire.test_concurrency import CLIENTS, SIZE, check_exact, interleaved, storescu, stow
 from tests.wire.test_kill import Load, check_archive, check_verify, verify
@@ -55,7 +55,9 @@ def make_nodes(folder: Path, mongo: ReplicaSet, timeout_s: float = 5.0) -> list[
 
 @pytest.fixture
 def nodes(tmp_path: Path, mongo: ReplicaSet) -> Iterator[list[Server]]:
+    """Running; the second has two worker processes."""
     made = make_nodes(tmp_path, mongo)
+    made[1].env["SERVER_WORKERS"] = "2"
     for node in made:
         node.start()
     yield made
@@ -117,6 +119,19 @@ def test_what_one_node_deletes_is_gone_from_the_other(nodes: list[Server]) -> No
 
     assert clients.wado(first, path).status_code == 410
     assert not clients.qido(first, "/studies")
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+    nobody = free_port()
+    env = {"MONGODB_HOSTS": "127.0.0.1", "MONGODB_PORTS": str(nobody), "MONGODB_TIMEOUT_S": "1"}
+    login = {"MONGODB_USER": "someone", "MONGODB_PASSWORD": "hunter2"}
+
+    run = Server(tmp_path / "archive", {**env, **login}).pacs("serve")
+
+    assert run.returncode == 3
+    assert re.search(rf"pacs: MongoDB cannot be used: .*127\.0\.0\.1:{nobody}", run.stderr)
+    assert "hunter2" not in run.stderr + run.stdout
+    assert "Traceback" not in run.stderr
 
 
 def test_a_command_that_wants_the_archive_alone_is_refused_while_a_node_serves(nodes: list[Server]) -> None:
