@@ -13,10 +13,15 @@ import orjson
 _QUIET = ("pynetdicom", "pydicom", "aiohttp.access", "asyncio", "PIL")
 
 
-def configure(level: str = "INFO", form: str = "text", stream: TextIO | None = None) -> None:
-    """Send the log to ``stream`` (stderr). level: DEBUG, INFO, WARNING or ERROR; form: text or json."""
+def configure(
+    level: str = "INFO", form: str = "text", stream: TextIO | None = None, *, worker: int | None = None
+) -> None:
+    """Send the log to ``stream`` (stderr). level: DEBUG, INFO, WARNING or ERROR; form: text or json.
+
+    worker: number of this process where several write to the same log; it is in every line.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    handler.setFormatter(JsonLines(worker) if form == "json" else TextLines(worker))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -28,21 +33,33 @@ def configure(level: str = "INFO", form: str = "text", stream: TextIO | None = N
 
 
 class TextLines(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z INFO pacs.services.store stored sop=1.2.3``; a message never breaks its line."""
+    """``2026-01-31T12:00:00.123Z INFO pacs.services.store stored sop=1.2.3``; a message never breaks its line.
+
+    Of worker 2: ``2026-01-31T12:00:00.123Z [2] INFO …``.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = "" if worker is None else f"[{worker}] "
 
     def format(self, record: logging.LogRecord) -> str:
         # A peer's bytes may be in the message: they must not forge a line of their own.
         message = "".join(char if char.isprintable() else _escape(char) for char in record.getMessage())
-        line = f"{_timestamp(record)} {record.levelname} {record.name} {message}"
+        line = f"{_timestamp(record)} {self._worker}{record.levelname} {record.name} {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and, for errors, exception."""
+    """One JSON object a line: time, worker if several, level, logger, message and, for errors, exception."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "time": _timestamp(record),
+            **self._worker,
             "level": record.levelname,
             "logger": record.name,
             "message": _encodable(record.getMessage()),

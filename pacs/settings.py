@@ -15,41 +15,48 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
-    JsonValue,
     SecretStr,
     ValidationError,
 )
 
 from pacs import env_file, qrscp_command, store_options
 from pacs.errors import Invalid
+from pacs.mongo_settings import MongoSettings, check_mongo
 from pacs.services.file_key import FileKeyPattern
+from pacs.setting_kinds import (
+    BOOL,
+    BYTES,
+    BYTES_OR_NONE,
+    COUNT,
+    HOST,
+    PORT,
+    SECONDS,
+    TEXT,
+    Bytes,
+    Lower,
+    Port,
+    Positive,
+    Seconds,
+    SecondsOrNever,
+    Upper,
+    listed,
+    setting,
+)
 
 # Also read under raccoon's misspelt name.
 OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
-
-
-def _setting(default: Any, section: str, description: str, expected: str, example: str) -> Any:
-    extra: dict[str, JsonValue] = {"section": section, "expected": expected, "example": example}
-    return Field(default, description=description, json_schema_extra=extra, validate_default=True)
-
-
-def _listed(value: object) -> object:
-    """A JSON array, or items between commas."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [item.strip() for item in value.split(",") if item.strip()]
+# Relative ones begin at the project folder.
+_PATHS = ("dicom_store_rootpath", "dimse_ae_config", "mongodb_tls_ca_file", "mongodb_tls_certificate_key_file")
+_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Log", "Not in this version yet")
 
 
 def _ae_title(value: str) -> str:
@@ -96,26 +103,7 @@ def _store_options(value: SecretStr) -> SecretStr:
     return value
 
 
-_Port = Annotated[int, Field(ge=1, le=65535)]
-_Positive = Annotated[int, Field(ge=1)]
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_SecondsOrNever = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Bytes = Annotated[ByteSize, Field(ge=0)]
-_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-_Upper = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
-_Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
-
-_PORT = "a port number, 1 to 65535"
-_BOOL = "true or false"
-_TEXT = "text"
-_SECONDS = "seconds, more than 0"
-_BYTES = "a number of bytes, or a size such as 500MiB or 4GiB"
-_BYTES_OR_NONE = f"{_BYTES}; 0: no limit"
-_COUNT = "a whole number, 1 or more"
-_HOST = "a host name or address; 0.0.0.0 for all"
-
-
-class Settings(BaseModel):
+class Settings(MongoSettings):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -124,14 +112,14 @@ class Settings(BaseModel):
     home: Path
 
     # --- where data lie
-    dicom_store_rootpath: Path = _setting(
+    dicom_store_rootpath: Path = setting(
         Path("data"),
         "Data",
         "Folder that holds the archive: files and, without MongoDB, the index.",
         "a path",
         "/dicomFiles",
     )
-    dicom_store_filepath: Annotated[str, AfterValidator(_file_pattern)] = _setting(
+    dicom_store_filepath: Annotated[str, AfterValidator(_file_pattern)] = setting(
         "{now,date,yyyy/MM}/{0020000D}/{0020000E}/{00080018}",
         "Data",
         "Where a new file goes in the store. {0020000D} is an attribute's value, {0020000D,hash} its hash, "
@@ -139,7 +127,7 @@ class Settings(BaseModel):
         "a relative path with {GGGGEEEE}, {GGGGEEEE,hash} and {now,date,yyyy/MM/dd}",
         "DICOM/{0020000D,hash}/{0020000E,hash}/{00080018,hash}.dcm",
     )
-    dicom_store_url: Annotated[str, AfterValidator(_store_url)] = _setting(
+    dicom_store_url: Annotated[str, AfterValidator(_store_url)] = setting(
         "",
         "Data",
         "Object store that the files go to, instead of DICOM_STORE_ROOTPATH; what is being received, and the index "
@@ -147,7 +135,7 @@ class Settings(BaseModel):
         "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
         "s3://hospital/archive",
     )
-    dicom_store_options: Annotated[SecretStr, AfterValidator(_store_options)] = _setting(
+    dicom_store_options: Annotated[SecretStr, AfterValidator(_store_options)] = setting(
         SecretStr(""),
         "Data",
         "How to reach the object store: obstore's options, such as endpoint, region, access_key_id, "
@@ -156,51 +144,51 @@ class Settings(BaseModel):
         "name=value between commas, or a JSON object",
         "endpoint=http://s3:8333,region=us-east-1,allow_http=true",
     )
-    dicom_store_timeout_s: _Seconds = _setting(
+    dicom_store_timeout_s: Seconds = setting(
         20.0,
         "Data",
         "How long to wait for the object store, repetitions included, before a peer is told to come again later "
         "(A700H, 503). Less than what peers wait for an answer; more on a slow line, where 8 MiB take half of it.",
-        _SECONDS,
+        SECONDS,
         "60",
     )
-    dicom_store_cache_bytes: _Bytes = _setting(
+    dicom_store_cache_bytes: Bytes = setting(
         ByteSize(4 << 30),
         "Data",
         "How much of DICOM_STORE_ROOTPATH's disk a server may use for copies of what it stored in, or read from, the "
         "object store last. None is added when less than MIN_FREE_BYTES would be left.",
-        f"{_BYTES}; 0: no copies",
+        f"{BYTES}; 0: no copies",
         "100GiB",
     )
-    duplicates: Annotated[Literal["reject", "replace"], _Lower] = _setting(
+    duplicates: Annotated[Literal["reject", "replace"], Lower] = setting(
         "reject",
         "Data",
         "What becomes of an instance already stored with other bytes: reject it, or replace (the old file is kept).",
         "reject or replace",
         "replace",
     )
-    min_free_bytes: _Bytes = _setting(
-        ByteSize(256 << 20), "Data", "Take nothing more in when less than this is free on the disk.", _BYTES, "10GiB"
+    min_free_bytes: Bytes = setting(
+        ByteSize(256 << 20), "Data", "Take nothing more in when less than this is free on the disk.", BYTES, "10GiB"
     )
-    max_instance_bytes: _Bytes = _setting(
-        ByteSize(0), "Data", "Largest instance that is taken in.", _BYTES_OR_NONE, "8GiB"
+    max_instance_bytes: Bytes = setting(
+        ByteSize(0), "Data", "Largest instance that is taken in.", BYTES_OR_NONE, "8GiB"
     )
-    max_inflated_bytes: _Bytes = _setting(
+    max_inflated_bytes: Bytes = setting(
         ByteSize(1 << 30),
         "Data",
         "Largest size that a deflated data set may have when it is inflated.",
-        _BYTES,
+        BYTES,
         "256MiB",
     )
 
     # --- HTTP server
-    server_host: str = _setting("127.0.0.1", "Server", "Address that the web server listens on.", _HOST, "0.0.0.0")  # noqa: S104
-    server_port: _Port = _setting(8081, "Server", "Port of the web server.", _PORT, "8042")
-    server_session_secret_key: SecretStr = _setting(
-        SecretStr(""), "Server", "Accepted for raccoon's files; this version has no sessions.", _TEXT, "secret-key"
+    server_host: str = setting("127.0.0.1", "Server", "Address that the web server listens on.", HOST, "0.0.0.0")  # noqa: S104
+    server_port: Port = setting(8081, "Server", "Port of the web server.", PORT, "8042")
+    server_session_secret_key: SecretStr = setting(
+        SecretStr(""), "Server", "Accepted for raccoon's files; this version has no sessions.", TEXT, "secret-key"
     )
-    cors_allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_listed)] = (
-        _setting(
+    cors_allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(listed)] = (
+        setting(
             (),
             "Server",
             "Origins of web viewers that may read this archive from a browser.",
@@ -208,125 +196,120 @@ class Settings(BaseModel):
             "http://localhost:3000",
         )
     )
-    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_listed)] = (
-        _setting(
-            (),
-            "Server",
-            "Reverse proxies whose X-Forwarded-Proto, -Host and -Prefix are believed.",
-            "addresses or networks, between commas or as a JSON array",
-            "10.0.0.0/8",
-        )
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)] = setting(
+        (),
+        "Server",
+        "Reverse proxies whose X-Forwarded-Proto, -Host and -Prefix are believed.",
+        "addresses or networks, between commas or as a JSON array",
+        "10.0.0.0/8",
+    )
+
+    server_workers: Positive = setting(
+        1,
+        "Server",
+        "Processes that serve side by side on the same ports, so that all processors are used. IMAGING_WORKERS and "
+        "IMAGING_QUEUE are shared out among them; MAX_ASSOCIATIONS holds for each.",
+        COUNT,
+        "2",
     )
 
     # --- DICOMweb
-    dicomweb_api: Annotated[str, AfterValidator(_route)] = _setting(
+    dicomweb_api: Annotated[str, AfterValidator(_route)] = setting(
         "dicom-web", "DICOMweb", "Root of the DICOMweb routes and URLs.", "a URL path", "rs"
     )
-    dicomweb_host: str = _setting(
+    dicomweb_host: str = setting(
         "{host}",
         "DICOMweb",
         "Host in Retrieve URLs; {host} is the request's Host header.",
         "a host name or {host}",
         "pacs.example",
     )
-    dicomweb_port: _Port | None = _setting(
-        None, "DICOMweb", "Port in Retrieve URLs, when the host carries none.", _PORT, "8081"
+    dicomweb_port: Port | None = setting(
+        None, "DICOMweb", "Port in Retrieve URLs, when the host carries none.", PORT, "8081"
     )
-    dicomweb_ae: str = _setting("RACCOON", "DICOMweb", "Accepted for raccoon's files; not used here.", _TEXT, "RACCOON")
-    allow_delete: bool = _setting(
+    dicomweb_ae: str = setting("RACCOON", "DICOMweb", "Accepted for raccoon's files; not used here.", TEXT, "RACCOON")
+    allow_delete: bool = setting(
         True,
         "DICOMweb",
         "Whether studies, series and instances may be deleted; files stay until a purge.",
-        _BOOL,
+        BOOL,
         "false",
     )
-    stow_max_bytes: _Bytes = _setting(
-        ByteSize(16 << 30), "DICOMweb", "Largest body of one STOW-RS request.", _BYTES_OR_NONE, "64GiB"
+    stow_max_bytes: Bytes = setting(
+        ByteSize(16 << 30), "DICOMweb", "Largest body of one STOW-RS request.", BYTES_OR_NONE, "64GiB"
     )
-    qido_default_limit: _Positive = _setting(
-        100, "DICOMweb", "Rows of a QIDO-RS answer when the client gives no limit.", _COUNT, "50"
+    qido_default_limit: Positive = setting(
+        100, "DICOMweb", "Rows of a QIDO-RS answer when the client gives no limit.", COUNT, "50"
     )
-    qido_max_limit: _Positive = _setting(5000, "DICOMweb", "Most rows of a QIDO-RS answer.", _COUNT, "1000")
+    qido_max_limit: Positive = setting(5000, "DICOMweb", "Most rows of a QIDO-RS answer.", COUNT, "1000")
 
     # --- DIMSE
-    enable_dimse: bool = _setting(True, "DIMSE", "Whether to serve DIMSE.", _BOOL, "false")
-    dimse_ae_title: Annotated[str, AfterValidator(_ae_title)] = _setting(
+    enable_dimse: bool = setting(True, "DIMSE", "Whether to serve DIMSE.", BOOL, "false")
+    dimse_ae_title: Annotated[str, AfterValidator(_ae_title)] = setting(
         "DCMQRSCP", "DIMSE", "AE title of this archive.", "1 to 16 printable ASCII characters without \\", "ARCHIVE"
     )
-    dimse_check_called_ae: bool = _setting(
-        False, "DIMSE", "Refuse associations that call another AE title than this archive's.", _BOOL, "true"
+    dimse_check_called_ae: bool = setting(
+        False, "DIMSE", "Refuse associations that call another AE title than this archive's.", BOOL, "true"
     )
-    dimse_hostname: str = _setting("127.0.0.1", "DIMSE", "Address that DIMSE listens on.", _HOST, "0.0.0.0")  # noqa: S104
-    dimse_port: _Port = _setting(11112, "DIMSE", "Port of DIMSE.", _PORT, "104")
-    dimse_ae_config: Path = _setting(
+    dimse_hostname: str = setting("127.0.0.1", "DIMSE", "Address that DIMSE listens on.", HOST, "0.0.0.0")  # noqa: S104
+    dimse_port: Port = setting(11112, "DIMSE", "Port of DIMSE.", PORT, "104")
+    dimse_ae_config: Path = setting(
         Path("config/ae.properties"),
         "DIMSE",
         "Peers that C-MOVE may send to, one AET=host:port a line; read again when it changes.",
         "a path",
         "/etc/pacs/ae.properties",
     )
-    dcm4che_qrscp_command: str = _setting(
+    dcm4che_qrscp_command: str = setting(
         "",
         "DIMSE",
         "raccoon's way to say AE title, port, peers and file pattern. The settings above win over it.",
         'a JSON array of strings, such as ["-b", "DCMQRSCP:11112"]',
         '`["-b", "DCMQRSCP:11112", "--ae-config", "{project}/config/ae.properties"]`',
     )
-    max_associations: _Positive = _setting(
-        100, "DIMSE", "Associations at once; further ones are rejected as a local limit.", _COUNT, "20"
+    max_associations: Positive = setting(
+        100, "DIMSE", "Associations at once, of each worker; further ones are rejected as a local limit.", COUNT, "20"
     )
-    dimse_max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = _setting(
+    dimse_max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = setting(
         131072, "DIMSE", "Largest PDU that peers may send, in bytes.", "bytes, 4096 to 16777216", "16384"
     )
-    dimse_acse_timeout_s: _Seconds = _setting(
-        30.0, "DIMSE", "How long to wait for a peer's answer when associating or releasing.", _SECONDS, "10"
+    dimse_acse_timeout_s: Seconds = setting(
+        30.0, "DIMSE", "How long to wait for a peer's answer when associating or releasing.", SECONDS, "10"
     )
-    dimse_message_timeout_s: _Seconds = _setting(
-        60.0, "DIMSE", "How long to wait for a peer's answer to a message.", _SECONDS, "120"
+    dimse_message_timeout_s: Seconds = setting(
+        60.0, "DIMSE", "How long to wait for a peer's answer to a message.", SECONDS, "120"
     )
-    dimse_idle_timeout_s: _SecondsOrNever = _setting(
+    dimse_idle_timeout_s: SecondsOrNever = setting(
         0.0, "DIMSE", "How long an association may do nothing before it is aborted.", "seconds; 0: for ever", "3600"
     )
 
     # --- pixels
-    imaging_workers: _Positive = _setting(
-        min(4, os.cpu_count() or 1), "Imaging", "Processes that decode, render and transcode.", _COUNT, "2"
+    imaging_workers: Positive = setting(
+        min(4, os.cpu_count() or 1), "Imaging", "Processes that decode, render and transcode.", COUNT, "2"
     )
-    imaging_queue: _Positive = _setting(
-        64, "Imaging", "Requests that may wait for such a process; further ones are told to come back.", _COUNT, "16"
+    imaging_queue: Positive = setting(
+        64, "Imaging", "Requests that may wait for such a process; further ones are told to come back.", COUNT, "16"
     )
-    imaging_timeout_s: _Seconds = _setting(
-        60.0, "Imaging", "How long one image may take before it is given up.", _SECONDS, "20"
+    imaging_timeout_s: Seconds = setting(
+        60.0, "Imaging", "How long one image may take before it is given up.", SECONDS, "20"
     )
-    imaging_max_pixels: _Positive = _setting(
-        1 << 28, "Imaging", "Rows times columns of a frame that is decoded at all.", _COUNT, "100000000"
+    imaging_max_pixels: Positive = setting(
+        1 << 28, "Imaging", "Rows times columns of a frame that is decoded at all.", COUNT, "100000000"
     )
 
     # --- log
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _Upper] = _setting(
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Upper] = setting(
         "INFO", "Log", "Least severe lines that are logged, to stderr.", "DEBUG, INFO, WARNING or ERROR", "DEBUG"
     )
-    log_format: Annotated[Literal["text", "json"], _Lower] = _setting(
+    log_format: Annotated[Literal["text", "json"], Lower] = setting(
         "text", "Log", "Lines for people, or JSON objects for machines.", "text or json", "json"
     )
 
     # --- raccoon's, for later versions
-    mongodb_hosts: _Names = _setting(
-        (), "Not in this version yet", "MongoDB index: refused when set.", "a JSON array of host names", '["mongodb"]'
+    sync_to_fhir_server: bool = setting(
+        False, "Not in this version yet", "FHIR; raccoon's spelling SYCN_TO_FHIR_SERVER is read too.", BOOL, "true"
     )
-    mongodb_ports: Annotated[tuple[_Port, ...], BeforeValidator(_listed)] = _setting(
-        (), "Not in this version yet", "Not used without MONGODB_HOSTS.", "a JSON array of port numbers", "[27017]"
-    )
-    mongodb_name: str = _setting("raccoon-dicom", "Not in this version yet", "Database.", _TEXT, "raccoon-dicom")
-    mongodb_user: str = _setting("", "Not in this version yet", "User.", _TEXT, "root")
-    mongodb_password: SecretStr = _setting(SecretStr(""), "Not in this version yet", "Password.", _TEXT, "root")
-    mongodb_auth_source: str = _setting("admin", "Not in this version yet", "Authentication database.", _TEXT, "admin")
-    mongodb_is_sharding_mode: bool = _setting(False, "Not in this version yet", "Sharded cluster.", _BOOL, "true")
-    mongodb_options: str = _setting("", "Not in this version yet", "URL query.", _TEXT, "replicaSet=rs0")
-    sync_to_fhir_server: bool = _setting(
-        False, "Not in this version yet", "FHIR; raccoon's spelling SYCN_TO_FHIR_SERVER is read too.", _BOOL, "true"
-    )
-    fhirserver_base_url: str = _setting(
+    fhirserver_base_url: str = setting(
         "", "Not in this version yet", "FHIR server.", "a URL", "http://localhost:8088/fhir"
     )
 
@@ -357,11 +340,7 @@ def load(
     values = {**command.settings, **given}
     values = {name: value.replace("{project}", str(home)) for name, value in values.items()}
     settings = _validated(home, values)
-    if settings.mongodb_hosts:
-        raise Invalid(
-            "the MongoDB index is not in this version yet: unset MONGODB_HOSTS to use the embedded index",
-            "MONGODB_HOSTS",
-        )
+    check_mongo(settings)
     if settings.sync_to_fhir_server:
         warnings.append("SYNC_TO_FHIR_SERVER: forwarding to FHIR is not in this version yet; nothing is sent")
     default_limit, max_limit = settings.qido_default_limit, settings.qido_max_limit
@@ -374,8 +353,9 @@ def load(
 
 
 def names() -> list[str]:
-    """Environment names of all settings, in the table's order."""
-    return [field.upper() for field in Settings.model_fields if field != "home"]
+    """Environment names of all settings, section by section."""
+    fields = [field.upper() for field in Settings.model_fields if field != "home"]
+    return sorted(fields, key=lambda name: _SECTIONS.index(describe(name)[0]))
 
 
 def effective(settings: Settings) -> dict[str, str]:
@@ -443,11 +423,8 @@ def _validated(home: Path, values: Mapping[str, str]) -> Settings:
         lines = [_complaint(name, values.get(name, "")) for name in wrong]
         head = "a setting is wrong" if len(lines) == 1 else f"{len(lines)} settings are wrong"
         raise Invalid("\n  ".join([f"{head}:", *lines]), wrong[0]) from None
-    return settings.model_copy(
-        update={
-            name: home / getattr(settings, name).expanduser() for name in ("dicom_store_rootpath", "dimse_ae_config")
-        }
-    )
+    paths = {name: getattr(settings, name) for name in _PATHS}
+    return settings.model_copy(update={name: home / path.expanduser() for name, path in paths.items() if path})
 
 
 def _complaint(name: str, value: str) -> str:

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
     settings = console.load_settings(overrides, log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import backup_index
+    from pacs.backends import backup_index
     from pacs.index.sqlite_backup import check_index, pack
 
     destination = _file(arguments.destination, packed=arguments.gzip)

@@ -22,14 +22,17 @@ UNAVAILABLE = 3  # the archive cannot be opened or written
 INTERRUPTED = 130
 
 
-def load_settings(overrides: Mapping[str, str] | None = None, *, log_level: str | None = None) -> Settings:
+def load_settings(
+    overrides: Mapping[str, str] | None = None, *, log_level: str | None = None, worker: int | None = None
+) -> Settings:
     """Settings, with the log set up and warnings about them on stderr. Raises Invalid.
 
-    log_level: of commands that show their own progress, where the log's INFO lines would only be noise.
+    log_level: of commands that show their own progress, where the log's INFO lines would only be noise. worker: number
+    of this process among those of one server, of which only the parent warns.
     """
     loaded = settings.load(overrides)
-    logs.configure(log_level or loaded.settings.log_level, loaded.settings.log_format)
-    for warning in loaded.warnings:
+    logs.configure(log_level or loaded.settings.log_level, loaded.settings.log_format, worker=worker)
+    for warning in loaded.warnings if worker is None else ():
         print(f"pacs: warning: {warning}", file=sys.stderr)
     return loaded.settings
 

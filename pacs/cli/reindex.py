@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
     settings = console.load_settings(overrides, log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive, rebuilding
+    from pacs.app import Archive
+    from pacs.backends import rebuilding
 
     with ExitStack() as opened:
         if arguments.missing:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
     settings = console.load_settings(overrides, log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import restoring
+    from pacs.backends import restoring
 
     with restoring(settings, arguments.backup) as (blobs, index, aside):
         restored = index.counts().instances

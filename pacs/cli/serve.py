@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacs.cli import console, import_
+from pacs.mongo_settings import mongo_uri
 from pacs.settings import Settings
+from pacs.supervisor import Role, supervise
 
 if TYPE_CHECKING:
     from pacs.app import Archive
@@ -19,6 +22,7 @@ _EXAMPLES = """\
 examples:
   pacs serve --demo                     start with a few example images
   pacs serve --port 8042 --data /srv/pacs
+  pacs serve --workers 2                use two processors
   SERVER_HOST=0.0.0.0 DIMSE_HOSTNAME=0.0.0.0 pacs serve      reachable from other machines
 
 There is no login in this version: let only machines that you trust reach the ports.
@@ -37,25 +41,59 @@ def add_to(subcommands: Any) -> None:
     parser.add_argument("--port", metavar="N", help="port of the web server (SERVER_PORT)")
     parser.add_argument("--dimse-port", metavar="N", help="port of DIMSE (DIMSE_PORT)")
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    parser.add_argument(
+        "--workers", metavar="N", help="processes that share the work, on the same ports (SERVER_WORKERS)"
+    )
+    parser.add_argument("--worker", metavar="ROLE", help=argparse.SUPPRESS)  # how the parent starts its workers
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.worker:
+        return _run_worker(arguments)
     settings = console.load_settings(_overrides(arguments))
-    # Here, not above: other commands start faster without the servers.
-    from pacs.app import serve
-
     if arguments.demo:
         _import_examples(settings)
-    serve(settings, lambda archive: _announce(settings, archive))
+    if settings.server_workers > 1:
+        supervise(settings, _options(arguments), lambda said: _announce(settings, *json.loads(said)))
+    else:
+        # Here, not above: other commands start faster without the servers.
+        from pacs.app import serve
+
+        serve(settings, lambda archive: _announce(settings, *_totals(archive)))
     print("Stopped.", flush=True)
+    return console.OK
+
+
+def _run_worker(arguments: argparse.Namespace) -> int:
+    from pacs.app import serve
+
+    role = Role.of(arguments.worker)
+    settings = console.load_settings(_overrides(arguments), worker=role.number)
+
+    def say_ready(archive: Archive) -> None:
+        with os.fdopen(role.ready, "w", encoding="ascii") as parent:
+            json.dump(_totals(archive), parent)
+
+    serve(settings, say_ready, role)
     return console.OK
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
     data = str(Path(arguments.data).absolute()) if arguments.data else None
-    given = {"SERVER_PORT": arguments.port, "DIMSE_PORT": arguments.dimse_port, "DICOM_STORE_ROOTPATH": data}
+    given = {
+        "SERVER_PORT": arguments.port,
+        "DIMSE_PORT": arguments.dimse_port,
+        "DICOM_STORE_ROOTPATH": data,
+        "SERVER_WORKERS": arguments.workers,
+    }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """What was given on the command line, for the workers."""
+    given = {name: getattr(arguments, name.replace("-", "_")) for name in ("port", "dimse-port", "data", "workers")}
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 
 def _import_examples(settings: Settings) -> None:
@@ -79,18 +117,29 @@ def _import_examples(settings: Settings) -> None:
     )
 
 
-def _announce(settings: Settings, archive: Archive) -> None:
+def _totals(archive: Archive) -> tuple[int, int]:
     counts = archive.index.counts()
+    return counts.instances, counts.studies
+
+
+def _announce(settings: Settings, instances: int, studies: int) -> None:
     web = f"http://{_reachable(settings.server_host)}:{settings.server_port}/{settings.dicomweb_api}"
     dimse = f"{settings.dimse_ae_title}@{_reachable(settings.dimse_hostname)}:{settings.dimse_port}"
     print(
         f"\n  DICOMweb  {web}\n"
         f"  DIMSE     {dimse if settings.enable_dimse else 'off (ENABLE_DIMSE=false)'}\n"
-        f"  Data      {archive.data_folder}  "
-        f"({console.plural(counts.instances, 'instance')}, {console.plural(counts.studies, 'study', 'studies')})\n"
-        f"  Stop with Ctrl-C or: kill {os.getpid()}\n",
+        f"  Data      {settings.dicom_store_rootpath}  "
+        f"({console.plural(instances, 'instance')}, {console.plural(studies, 'study', 'studies')})\n"
+        + (f"  Index     MongoDB {settings.mongodb_name} at {_members(settings)}\n" if settings.mongodb_hosts else "")
+        + (f"  Workers   {settings.server_workers}\n" if settings.server_workers > 1 else "")
+        + f"  Stop with Ctrl-C or: kill {os.getpid()}\n",
         flush=True,
     )
+
+
+def _members(settings: Settings) -> str:
+    """The servers of MongoDB as in its connection string, without login and options."""
+    return mongo_uri(settings).rpartition("@")[2].removeprefix("mongodb://").partition("/")[0]
 
 
 def _reachable(host: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import itertools
 import logging
-import os
 import socket
 import threading
 import time
@@ -15,13 +13,14 @@ from pacs.dimse.client import Sender
 from pacs.dimse.peers import Peers
 from pacs.dimse.session import Acceptor
 from pacs.dimse.wire import Timeouts, Wire
-from pacs.errors import Invalid
+from pacs.listening import Accepting, listen
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 
 log = logging.getLogger(__name__)
 
+_BACKLOG = 128
 _CUT_OFF_S = 5.0  # for threads to end once their connections are gone
 
 
@@ -30,7 +29,8 @@ class DimseServer:
 
     port 0: any free one; ``port`` says which after ``start``. max_pdu: what peers may send, bytes; 0 for any.
     max_associations: further ones are rejected (transient, local limit exceeded). strict_called: refuse associations
-    that call another AE title than ours.
+    that call another AE title than ours. shared_listener: take what comes there, in turn with other processes, instead
+    of listening on host and port.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class DimseServer:
         max_pdu: int = 131072,
         timeouts: Timeouts | None = None,
         strict_called: bool = False,
+        shared_listener: socket.socket | None = None,
     ) -> None:
         self.ae_title = ae_title
         self.host = host
@@ -65,8 +66,9 @@ class DimseServer:
             admit=self._admit,
             dismiss=self._dismiss,
         )
-        self._listener: socket.socket | None = None
-        self._accepting: threading.Thread | None = None
+        self._shared_listener = shared_listener
+        self._accepting: Accepting | None = None
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, Wire] = {}
         self._associations: set[Association] = set()
@@ -76,19 +78,12 @@ class DimseServer:
         """Returns when peers can connect. Raises Invalid when the address cannot be listened on."""
         # Its decoders log what broken peers make them raise, trace and all; we log one line of our own.
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-        try:
-            family = socket.getaddrinfo(self.host or None, self.port, type=socket.SOCK_STREAM)[0][0]
-            self._listener = socket.create_server((self.host, self.port), family=family, backlog=128)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise Invalid(f"DIMSE port {self.port} of {self.host} is taken", "DIMSE_PORT") from error
-            reason = error.strerror or os.strerror(error.errno or errno.EIO)
-            raise Invalid(f"DIMSE cannot listen on {self.host} port {self.port}: {reason}", "DIMSE_HOSTNAME") from error
-        self.port = self._listener.getsockname()[1]
-        self._accepting = threading.Thread(
-            target=self._accept_all, args=(self._listener,), name="dimse-listener", daemon=True
+        shared = self._shared_listener
+        listener = shared or listen(
+            self.host, self.port, _BACKLOG, what="DIMSE", host_setting="DIMSE_HOSTNAME", port_setting="DIMSE_PORT"
         )
-        self._accepting.start()
+        self.port = listener.getsockname()[1]
+        self._accepting = Accepting(listener, self._serve, name="dimse-listener", shared=shared is not None)
         log.info("dimse listens aet=%s host=%s port=%d", self.ae_title, self.host, self.port)
 
     def stop(self, grace_s: float = 10.0) -> None:
@@ -98,12 +93,8 @@ class DimseServer:
                 return
             self._stopping = True
             associations = list(self._associations)
-        if self._listener is not None and self._accepting is not None:
-            # Closing alone would not wake the thread that is in accept().
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._accepting.join()
-            self._listener.close()
+        if self._accepting is not None:
+            self._accepting.stop()
         for association in associations:
             association.finish()
         cut_off = self._cut_off(grace_s)
@@ -123,21 +114,7 @@ class DimseServer:
             thread.join(max(0.0, deadline - time.monotonic()))
         return len(left)
 
-    def _accept_all(self, listener: socket.socket) -> None:
-        number = 0
-        while not self._stopping:
-            try:
-                connection, address = listener.accept()
-            except OSError as error:
-                if not self._stopping:
-                    # Out of file descriptors, or the peer was gone before we came: the next may succeed.
-                    log.warning("connection not accepted reason=%s", error.strerror)
-                    time.sleep(0.1)
-                continue
-            number += 1
-            self._serve(connection, f"{address[0]}:{address[1]}", number)
-
-    def _serve(self, connection: socket.socket, peer: str, number: int) -> None:
+    def _serve(self, connection: socket.socket, peer: str) -> None:
         # Connections that have not associated yet cost threads too: bounded, with room left for rejecting politely.
         if len(self._connections) >= 2 * self._max_associations + 16:
             log.warning("connection closed address=%s reason=too many connections", peer)
@@ -145,9 +122,8 @@ class DimseServer:
             return
         try:
             wire = Wire(connection, self._timeouts.associating_s)
-            thread = threading.Thread(
-                target=self._serve_connection, args=(wire, peer), name=f"dimse-{number}-{peer}", daemon=True
-            )
+            name = f"dimse-{next(self._numbers)}-{peer}"
+            thread = threading.Thread(target=self._serve_connection, args=(wire, peer), name=name, daemon=True)
             with self._lock:
                 self._connections[thread] = wire
             thread.start()

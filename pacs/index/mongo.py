@@ -19,6 +19,7 @@ from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import mongo_added, mongo_search, mongo_write
 from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
+from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
 from pacs.index.mongo_nodes import occupy
@@ -49,7 +50,7 @@ class MongoIndex:
             socketTimeoutMS=int(timeout_s * 6000),
             retryWrites=True,
             retryReads=True,
-            appname="pacs",
+            appname=APP_NAME,
         )
         try:
             self._tables = Tables(self._client, database, sharded=sharded)

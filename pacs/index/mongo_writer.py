@@ -23,6 +23,7 @@ from pymongo.write_concern import WriteConcern
 
 from pacs.errors import OutOfResources, PacsError, Uncertain
 from pacs.index.base import PutResult
+from pacs.index.mongo_abandoned import Abandoned
 from pacs.index.mongo_documents import Document
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 _GROUP = 128  # records that several calls may share a transaction with
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.25
+_LONG_S = 1.0  # conflicts between nodes that are at work are over sooner
 _TRANSIENT, _UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
 _DUPLICATE_KEY = 11000
 
@@ -48,6 +50,7 @@ class Writer:
         self._client = client
         self._tables = tables
         self.timeout_s = timeout_s
+        self._abandoned = Abandoned(client)
         self._order = Order()
         self._waiting: SimpleQueue[_Put | None] = SimpleQueue()
         self._lock = threading.Lock()  # guards closing against new calls
@@ -83,7 +86,8 @@ class Writer:
         Raises what the function raised (then nothing is kept), OutOfResources, or Uncertain when nobody said whether
         the commit took effect.
         """
-        deadline = time.monotonic() + self.timeout_s
+        begin = time.monotonic()
+        deadline = begin + self.timeout_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -92,6 +96,8 @@ class Writer:
                 if not _is_worth_another_try(error) or time.monotonic() > deadline:
                     raise translated(error, "written") from error
                 log.debug("transaction runs again reason=%s", type(error).__name__)
+            if time.monotonic() - begin > _LONG_S:
+                self._abandoned.end()
             # At random, so that two that met do not meet again.
             time.sleep(pause_s * (0.5 + random.random()))
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)

@@ -22,6 +22,7 @@ from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_packing import pack, reclaim
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, LevelRows, earlier_version, prepare, stored_instance
 from pacs.index.sqlite_schema import migrate
+from pacs.index.sqlite_turn import Turn
 from pacs.index.sqlite_writer import Writer, translated
 
 _METADATA_PAGE = 100
@@ -54,7 +55,7 @@ class SqliteIndex:
             with closing(self._connect()) as connection:
                 if migrate(connection, more={5: pack}, backfill=sqlite_write.backfill):
                     reclaim(connection)
-            self._writer = Writer(self._connect, write_timeout_s)
+            self._writer = Writer(self._connect, write_timeout_s, Turn(path))
 
     def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
         prepared = [prepare(record, self._made) for record in records]

@@ -1,4 +1,7 @@
-"""The one thread that writes to the SQLite index. Calls that arrive while it commits share the next commit."""
+"""The one thread of a process that writes to the SQLite index.
+
+Calls that arrive while it commits, or while another process has its turn, share the next commit.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from pacs.errors import Corrupt, OutOfResources, PacsError
+from pacs.index.sqlite_turn import Turn
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -21,11 +25,13 @@ _GROUP = 64
 class Writer:
     """Runs functions in transactions, each in a savepoint of its own; callers are answered after COMMIT.
 
-    connect: opens a connection. timeout_s: how long a caller waits for the thread before it gives its work up.
+    connect: opens a connection. timeout_s: how long a caller waits for the thread before it gives its work up. turn: to
+    wait for while other processes write.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], timeout_s: float) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], timeout_s: float, turn: Turn) -> None:
         self._connect = connect
+        self._turn = turn
         self._timeout_s = timeout_s
         self._connection: sqlite3.Connection | None = connect()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -56,7 +62,8 @@ class Writer:
                 return
             self._is_closed = True
             self._jobs.put(None)
-        self._thread.join()
+        # Another process that was stopped within its turn must not keep this one from ending; nobody waits any more.
+        self._thread.join(self._timeout_s)
 
     def _wait(self, job: _Job) -> None:
         waited_s = 0.0
@@ -76,31 +83,34 @@ class Writer:
             waited_s = 0.0
 
     def _serve(self) -> None:
-        is_last = False
-        while not is_last:
-            jobs, is_last = self._take()
-            try:
-                self._run_all(jobs)
-            except BaseException as error:
-                log.exception("index writer failed")
-                self._reset()
-                for job in jobs:
-                    job.finish(error=OutOfResources(f"the index could not be written: {type(error).__name__}"))
+        while (first := self._jobs.get()) is not None:
+            with self._turn:
+                jobs, is_last = self._take(first)
+                try:
+                    self._run_all(jobs)
+                except BaseException as error:
+                    log.exception("index writer failed")
+                    self._reset()
+                    for job in jobs:
+                        job.finish(error=OutOfResources(f"the index could not be written: {type(error).__name__}"))
+            if is_last:
+                break
         if self._connection is not None:
             self._connection.close()
+        self._turn.close()
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        first = self._jobs.get()
-        jobs: list[_Job] = []
-        while first is not None:
-            jobs.append(first)
-            if len(jobs) == _GROUP:
-                return jobs, False
+    def _take(self, first: _Job) -> tuple[list[_Job], bool]:
+        """It and what has come in since; whether that was the last."""
+        jobs = [first]
+        while len(jobs) < _GROUP:
             try:
-                first = self._jobs.get_nowait()
+                job = self._jobs.get_nowait()
             except Empty:
-                return jobs, False
-        return jobs, True
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+        return jobs, False
 
     def _run_all(self, jobs: list[_Job]) -> None:
         error = self._commit(jobs)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pacs.errors import OutOfResources
+
+log = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
 
@@ -54,3 +57,17 @@ class ArchiveLock:
     def _release(self) -> None:
         os.close(self._descriptor)
         self._descriptor = -1
+
+
+def remove_leftovers(data: Path) -> None:
+    """Remove what killed processes left half-received: nothing in it was ever acknowledged."""
+    try:
+        # Alone, so that no file is one that another process is writing just now.
+        with ArchiveLock(data, exclusive=True):
+            leftovers = list((data / "incoming").glob("*"))
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+    except OutOfResources:
+        return
+    if leftovers:
+        log.warning("removed %d half-received files of an earlier run", len(leftovers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from pacs.errors import Invalid, PacsError
 from pacs.index.base import Counts
+from pacs.listening import Accepting
 from pacs.services.delete import Delete
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
@@ -72,7 +74,8 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. port 0: any free one; ``port`` tells which after ``start``. Raises Invalid for values that mean
+    empty when ready. port 0: any free one; ``port`` tells which after ``start``. shared_listener: take what comes
+    there, in turn with other processes, instead of listening on host and port. Raises Invalid for values that mean
     nothing.
     """
 
@@ -94,6 +97,7 @@ class WebServer:
         trusted_proxies: Sequence[str] = (),
         retrieve_ae_title: str = "DCMQRSCP",
         delete: Delete | None = None,
+        shared_listener: socket.socket | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -144,6 +148,8 @@ class WebServer:
             self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
+        self._shared_listener = shared_listener
+        self._accepting: Accepting | None = None
         self._under_way: set[asyncio.Task[object]] = set()
 
     async def start(self) -> None:
@@ -161,30 +167,41 @@ class WebServer:
             auto_decompress=False,  # STOW-RS inflates in its threads, under its own limit
         )
         await runner.setup()
-        site = web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG)
-        try:
-            await site.start()
-        except OSError as error:
-            await runner.cleanup()
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise Invalid(f"Cannot listen on {self.host} port {self.port}: {reason}", "SERVER_PORT") from error
-        self._runner, self._site = runner, site
-        self.port = runner.addresses[0][1]
+        self._runner = runner
+        if self._shared_listener is not None:
+            self.port = self._shared_listener.getsockname()[1]
+            serve = _hand_over(asyncio.get_running_loop(), runner)
+            self._accepting = Accepting(self._shared_listener, serve, name="http-listener", shared=True)
+        else:
+            await self._listen(runner)
         log.info("web server listens host=%s port=%d api=%s", self.host, self.port, self._links.api_path)
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Take no more connections, finish the requests under way, at most grace_s; then close. Idempotent."""
-        runner, site = self._runner, self._site
-        if runner is None or site is None:
+        runner, self._runner = self._runner, None
+        if runner is None:
             return
-        self._runner = self._site = None
-        await site.stop()
+        if self._site is not None:
+            await self._site.stop()
+        if self._accepting is not None:
+            await asyncio.to_thread(self._accepting.stop)
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=grace_s)
         left = len(self._under_way)
         await runner.cleanup()
         await asyncio.to_thread(self._bridge.close)
         log.info("web server stopped requests_cut=%d", left)
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        self._site = web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG)
+        try:
+            await self._site.start()
+        except OSError as error:
+            self._runner = self._site = None
+            await runner.cleanup()
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise Invalid(f"Cannot listen on {self.host} port {self.port}: {reason}", "SERVER_PORT") from error
+        self.port = runner.addresses[0][1]
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._every_request], client_max_size=1 << 20)
@@ -264,6 +281,35 @@ class WebServer:
             (time.perf_counter() - began) * 1000,
             self._links.caller(request).address,
         )
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, runner: web.AppRunner) -> Callable[[socket.socket, str], None]:
+    """What the accepting thread does with a connection: the loop takes it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def take(connection: socket.socket) -> None:
+        try:
+            # As create_server's own connections, which have it too.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            assert runner.server is not None
+            await loop.connect_accepted_socket(runner.server, connection)
+        except OSError as error:
+            log.info("connection not taken reason=%s", error)
+            connection.close()
+
+    def begin(connection: socket.socket) -> None:
+        task = loop.create_task(take(connection))
+        tasks.add(task)  # the loop holds it only weakly
+        task.add_done_callback(tasks.discard)
+
+    def serve(connection: socket.socket, peer: str) -> None:
+        connection.setblocking(False)
+        try:
+            loop.call_soon_threadsafe(begin, connection)
+        except RuntimeError:  # the loop has ended
+            connection.close()
+
+    return serve
 
 
 def _wire_log() -> logging.Logger:

@@ -23,6 +23,7 @@ from pacs.dicom.normal import Kind, kind_of
 from pacs.errors import Corrupt, OutOfResources, Uncertain
 from pacs.index.base import Counts, Fields, Index, Put, Query
 from pacs.index.mongo import MongoIndex
+from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_documents import WHOLE_BYTES
 from pacs.index.mongo_tables import Tables, shard_key
 from pacs.services.file_key import FileKeyPattern
@@ -151,6 +152,27 @@ def test_an_index_added_by_one_node_misses_nothing_that_another_stores_meanwhile
     thread.join()
     assert stored > 20
     assert len(uids(adding, {path: Single("2.5")})) == stored
+
+
+def test_what_a_killed_node_was_changing_is_free_again_soon(node: Open, mongod: str, database: str) -> None:
+    index = node()
+    index.put([record("1", "1.1", "1.1.1")])
+    with pymongo.MongoClient[dict[str, Any]](mongod, appname=APP_NAME) as client:
+        studies = next(name for name in client[database].list_collection_names() if "studies" in name)
+        with client.start_session() as session:
+            session.start_transaction()
+            client[database][studies].update_many({}, {"$set": {"changed": 1}}, session=session)
+            # As a node leaves it that is killed here: nobody ends it.
+
+            begin = time.monotonic()
+            results = index.put([record("1", "1.1", "1.1.2")])
+
+            assert [result.outcome for result in results] == [Put.STORED]
+            assert 1 < time.monotonic() - begin < 10  # the server itself would take a minute
+            with pytest.raises(pymongo.errors.PyMongoError):
+                session.commit_transaction()
+    (study,) = rows(index, Level.STUDY)
+    assert value(study, "00201208") == 2
 
 
 def test_who_works_alone_is_alone(node: Open) -> None:

@@ -66,7 +66,7 @@ def test_every_wrong_value_is_named_in_one_message(tmp_path):
     assert "  SERVER_PORT=70000: expected a port number, 1 to 65535 (default: 8081)" in lines
     assert "  ENABLE_DIMSE=perhaps: expected true or false (default: true)" in lines
     assert any(line.startswith("  DIMSE_AE_TITLE=MORE_THAN_SIXTEEN_LETTERS: expected 1 to 16") for line in lines)
-    assert any(line.startswith("  MONGODB_PORTS=[27017: expected a JSON array") for line in lines)
+    assert any(line.startswith("  MONGODB_PORTS=[27017: expected port numbers") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,7 @@ def test_every_wrong_value_is_named_in_one_message(tmp_path):
         ("IMAGING_TIMEOUT_S", "inf"),
         ("IMAGING_TIMEOUT_S", "0"),
         ("IMAGING_WORKERS", "0"),
+        ("SERVER_WORKERS", "0"),
         ("DIMSE_IDLE_TIMEOUT_S", "-1"),
         ("DIMSE_MAX_PDU", "100"),
         ("LOG_LEVEL", "LOUD"),
@@ -149,14 +150,13 @@ def test_secrets_are_never_shown(tmp_path):
     assert settings.effective(loaded.settings)["MONGODB_PASSWORD"].strip("*") == ""
 
 
-def test_mongodb_is_refused_in_this_version(tmp_path):
-    with pytest.raises(Invalid, match="unset MONGODB_HOSTS to use the embedded index"):
-        load(tmp_path, env=RACCOON)
+def test_raccoons_file_is_taken(tmp_path):
+    loaded = load(tmp_path, env=RACCOON)
 
-
-def test_raccoons_file_without_mongodb_hosts_is_taken(tmp_path):
-    loaded = load(tmp_path, env=RACCOON.replace('MONGODB_HOSTS=["mongodb"]\n', ""))
-
+    assert loaded.settings.mongodb_hosts == ("mongodb",)
+    assert loaded.settings.mongodb_ports == (27017,)
+    assert loaded.settings.mongodb_name == "raccoon-dicom"
+    assert not loaded.settings.mongodb_is_sharding_mode
     assert loaded.settings.dicomweb_port == 8081
     assert loaded.settings.dimse_ae_title == "DCMQRSCP"
     assert loaded.settings.dimse_check_called_ae
@@ -246,8 +246,8 @@ def test_every_example_in_the_template_is_a_valid_value(tmp_path):
 
     assert list(examples) == settings.names()
     for name, example in examples.items():
-        if name != "MONGODB_HOSTS":
-            load(tmp_path, env=f"{name}={example}\n")
+        # Files of TLS are refused without it.
+        load(tmp_path, env=f"{name}={example}\nMONGODB_TLS=true\n")
 
 
 def test_template_is_loadable_as_it_is(tmp_path):

@@ -18,13 +18,13 @@ EACH = 40  # instances a client
 SIZE = 64
 
 
-def _interleaved(client: int) -> list[Slice]:
+def interleaved(client: int) -> list[Slice]:
     """Every client goes through all studies in turn, so that all are open in all clients at once."""
     first = client * EACH + 1
     return [Slice(1 + n % STUDIES, n, n) for n in range(first, first + EACH)]
 
 
-def _store(server: Server, template: Template, folder: Path, slices: list[Slice]) -> list[str]:
+def storescu(server: Server, template: Template, folder: Path, slices: list[Slice]) -> list[str]:
     folder.mkdir()
     for slice_ in slices:
         template.write(folder / f"{slice_.number:05d}.dcm", slice_)
@@ -34,7 +34,7 @@ def _store(server: Server, template: Template, folder: Path, slices: list[Slice]
     return [] if good else [run.stdout[-1000:]]
 
 
-def _stow(server: Server, template: Template, slices: list[Slice]) -> list[str]:
+def stow(server: Server, template: Template, slices: list[Slice]) -> list[str]:
     problems = []
     for begin in range(0, len(slices), 5):
         some = slices[begin : begin + 5]
@@ -44,7 +44,7 @@ def _stow(server: Server, template: Template, slices: list[Slice]) -> list[str]:
     return problems
 
 
-def _check_exact(server: Server, slices: list[Slice]) -> None:
+def check_exact(server: Server, slices: list[Slice]) -> None:
     expected = Counter(slice_.study_uid for slice_ in slices)
     wanted = {"includefield": ["NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "ModalitiesInStudy"]}
     studies = clients.qido(server, "/studies", wanted)
@@ -66,16 +66,16 @@ def _check_exact(server: Server, slices: list[Slice]) -> None:
 @pytest.mark.slow
 def test_eight_associations_and_eight_stow_clients_fill_the_same_studies(fresh_archive: Server, tmp_path: Path) -> None:
     template = Template(SIZE)
-    work = [_interleaved(client) for client in range(2 * CLIENTS)]
+    work = [interleaved(client) for client in range(2 * CLIENTS)]
     with ThreadPoolExecutor(2 * CLIENTS) as pool:
         running = [
-            pool.submit(_store, fresh_archive, template, tmp_path / f"sender{client}", work[client])
+            pool.submit(storescu, fresh_archive, template, tmp_path / f"sender{client}", work[client])
             for client in range(CLIENTS)
         ]
-        running += [pool.submit(_stow, fresh_archive, template, work[client]) for client in range(CLIENTS, 2 * CLIENTS)]
+        running += [pool.submit(stow, fresh_archive, template, work[client]) for client in range(CLIENTS, 2 * CLIENTS)]
         problems = [problem for future in running for problem in future.result()]
     assert not problems, problems[:3]
-    _check_exact(fresh_archive, [slice_ for slices in work for slice_ in slices])
+    check_exact(fresh_archive, [slice_ for slices in work for slice_ in slices])
     keys = ("StudyInstanceUID", "NumberOfStudyRelatedInstances", "NumberOfPatientRelatedInstances")
     for row in clients.find(fresh_archive, "-P", "STUDY", tmp_path / "find", "PatientID", *keys):
         assert int(row.NumberOfStudyRelatedInstances) == 2 * CLIENTS * EACH // STUDIES
@@ -91,13 +91,13 @@ def test_the_same_instance_from_eight_clients_at_once_is_stored_once(fresh_archi
     slices = [Slice(7, number, number) for number in range(1, 21)]
     with ThreadPoolExecutor(2 * CLIENTS) as pool:
         running = [
-            pool.submit(_store, fresh_archive, template, tmp_path / f"sender{client}", slices)
+            pool.submit(storescu, fresh_archive, template, tmp_path / f"sender{client}", slices)
             for client in range(CLIENTS)
         ]
-        running += [pool.submit(_stow, fresh_archive, template, slices) for _ in range(CLIENTS)]
+        running += [pool.submit(stow, fresh_archive, template, slices) for _ in range(CLIENTS)]
         problems = [problem for future in running for problem in future.result()]
     assert not problems, problems[:3]
-    _check_exact(fresh_archive, slices)
+    check_exact(fresh_archive, slices)
 
 
 def test_different_bytes_under_one_uid_from_eight_clients_at_once_leave_one_of_them(fresh_archive: Server) -> None:

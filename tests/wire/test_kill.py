@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ SEED = 20260719
 class Load:
     """Clients that store without end and remember what was acknowledged; the rest they send again, as modalities do.
 
-    acknowledged: SOP Instance UID → its slice; sent: every slice that was ever tried.
+    servers: of one archive; each request goes to the next of them, as behind a balancer. acknowledged: SOP Instance
+    UID → its slice; sent: every slice that was ever tried. refusals: what was answered instead of success.
     """
 
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server = server
+    def __init__(self, servers: Server | Sequence[Server], folder: Path) -> None:
+        self._servers = itertools.cycle([servers] if isinstance(servers, Server) else servers)
         self.template = Template(SIZE)
         self.acknowledged: dict[str, Slice] = {}
         self.sent: dict[str, Slice] = {}
@@ -68,6 +69,10 @@ class Load:
             self.sent.update({slice_.sop_uid: slice_ for slice_ in slices})
         return slices
 
+    def _server(self) -> Server:
+        with self._lock:
+            return next(self._servers)
+
     def _acknowledge(self, slices: list[Slice]) -> None:
         with self._lock:
             self.acknowledged.update({slice_.sop_uid: slice_ for slice_ in slices})
@@ -85,9 +90,10 @@ class Load:
                 path = folder / f"{slice_.number}.dcm"
                 self.template.write(path, slice_)
                 by_name[str(path)] = slice_
-            command = ["/usr/bin/storescu", "-v", "-nh", "-aec", self.server.ae_title, "127.0.0.1"]
+            server = self._server()
+            command = ["/usr/bin/storescu", "-v", "-nh", "-aec", server.ae_title, "127.0.0.1"]
             run = subprocess.run(
-                [*command, str(self.server.dimse_port), *by_name],
+                [*command, str(server.dimse_port), *by_name],
                 env=dcmtk_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -117,15 +123,21 @@ class Load:
         while not self._stopped.is_set():
             slices = {slice_.sop_uid: slice_ for slice_ in self._next(10)}
             try:
-                answer = clients.stow(self.server, [self.template.stamp(slice_) for slice_ in slices.values()])
+                answer = clients.stow(self._server(), [self.template.stamp(slice_) for slice_ in slices.values()])
             except requests.RequestException:
                 self._give_back(slices.values())
                 time.sleep(0.05)
                 continue
-            if answer.status_code == 200:
-                self._acknowledge([slices[uid] for uid in clients.stored_uids(answer.json())])
-            else:
-                self.refusals.append(f"STOW-RS {answer.status_code} {answer.text[:200]}")
+            reasons: list[int] = []
+            if answer.status_code in (200, 202, 409):
+                body = answer.json()
+                self._acknowledge([slices[uid] for uid in clients.stored_uids(body)])
+                reasons = clients.failures(body)
+            self._give_back(slices.values())
+            if answer.status_code != 200:
+                retry_after = answer.headers.get("Retry-After", "")
+                why = " ".join(f"{reason:04X}" for reason in reasons) or answer.text[:200]
+                self.refusals.append(f"STOW-RS {answer.status_code} Retry-After={retry_after} {why}")
 
 
 @pytest.mark.slow
@@ -151,11 +163,11 @@ def test_nothing_acknowledged_is_lost_over_fifty_kills(tmp_path: Path) -> None:
         # A server that is being stopped may say so; nothing else is a reason to refuse.
         assert not load.refusals, Counter(load.refusals).most_common(5)
         assert len(load.acknowledged) > KILLS * 5, f"too little load to prove anything: {progress}"
-        _check_archive(server, load)
+        check_archive(server, load)
         server.stop()
-        _check_verify(server)
+        check_verify(server)
         server.start()
-        _check_archive(server, load)
+        check_archive(server, load)
     finally:
         server.stop()
 
@@ -177,14 +189,14 @@ def test_a_stop_under_load_loses_nothing_and_leaves_nothing_behind(tmp_path: Pat
             server.start()
     try:
         assert len(load.acknowledged) > 100
-        _check_archive(server, load)
+        check_archive(server, load)
         server.stop()
-        assert not _verify(server)["faults"]
+        assert not verify(server)["faults"]
     finally:
         server.stop()
 
 
-def _check_archive(server: Server, load: Load) -> None:
+def check_archive(server: Server, load: Load) -> None:
     rows = clients.qido(server, "/instances")
     uids = [clients.value(row, "00080018") for row in rows]
     repeated = [uid for uid, count in Counter(uids).items() if count > 1]
@@ -196,11 +208,11 @@ def _check_archive(server: Server, load: Load) -> None:
     unknown = set(uids) - set(load.sent)
     assert not unknown, unknown
     # Stored but not acknowledged is allowed: the answer was lost. It must be whole all the same.
-    _check_bytes(server, load, set(uids))
-    _check_counters(server, load, set(uids))
+    check_bytes(server, load, set(uids))
+    check_counters(server, load, set(uids))
 
 
-def _check_bytes(server: Server, load: Load, uids: set[str]) -> None:
+def check_bytes(server: Server, load: Load, uids: set[str]) -> None:
     expected = {uid: _digest(clients.data_set_of(load.template.stamp(load.sent[uid]))) for uid in uids}
     found = {}
     for study_uid in {load.sent[uid].study_uid for uid in uids}:
@@ -215,7 +227,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_counters(server: Server, load: Load, uids: set[str]) -> None:
+def check_counters(server: Server, load: Load, uids: set[str]) -> None:
     by_study = Counter(load.sent[uid].study_uid for uid in uids)
     fields = {"includefield": ["NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "ModalitiesInStudy"]}
     studies = {clients.value(row, "0020000D"): row for row in clients.qido(server, "/studies", fields)}
@@ -229,19 +241,19 @@ def _check_counters(server: Server, load: Load, uids: set[str]) -> None:
         assert len(clients.qido(server, f"/studies/{study_uid}/instances")) == count
 
 
-def _check_verify(server: Server) -> None:
+def check_verify(server: Server) -> None:
     """A crash leaves at worst files that no row points at; repairing takes them in or away."""
-    first = _verify(server)
+    first = verify(server)
     print(f"{first['instances']} instances; {first['faults']} before repair")  # shown by pytest -rP
     assert set(first["faults"]) <= {"orphan", "leftover"}, first
-    repaired = _verify(server, "--repair")
+    repaired = verify(server, "--repair")
     assert repaired["unrepaired"] == 0, repaired
-    second = _verify(server)
+    second = verify(server)
     assert not second["faults"], second
     assert len(server.files()) == second["instances"]
 
 
-def _verify(server: Server, *options: str) -> dict[str, Any]:
+def verify(server: Server, *options: str) -> dict[str, Any]:
     run = server.pacs("verify", "--json", *options, timeout_s=300)
     result: dict[str, Any] = json.loads(run.stdout)
     assert run.returncode == (1 if result["unrepaired"] else 0), run.stdout + run.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pacs.errors import OutOfResources
+from pacs.index.sqlite_turn import Turn
 from pacs.index.sqlite_writer import Writer
 
 Add = Callable[[sqlite3.Connection], int]
@@ -27,7 +28,7 @@ class Bench:
             connection.execute("CREATE TABLE numbers (number INTEGER, filler BLOB)")
         connection.close()
         self.commits: list[str] = []
-        self.writer = Writer(self._connect, timeout_s)
+        self.writer = Writer(self._connect, timeout_s, Turn(path))
         self.entered, self.released = threading.Event(), threading.Event()
 
     def _connect(self) -> sqlite3.Connection:

@@ -1,0 +1,1 @@
+"""Several nodes on one machine without Docker: ``scripts/cluster``. The tests start theirs from the same parts."""
