@@ -19,6 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import obstore
+from obstore.store import from_url
+
+from pacs import store_options
+
 PROJECT = Path(__file__).resolve().parent.parent
 READY_MARK = "Stop with"  # last line of what `pacs serve` prints when it is ready
 START_TIMEOUT_S = 60.0
@@ -155,9 +160,20 @@ class Server:
         )
 
     def files(self) -> list[Path]:
-        """DICOM files that lie in the store now; those being received, moved aside or copied are left out."""
+        """DICOM files that lie in the store now; those being received, moved aside or copied are left out.
+
+        Of an object store their keys.
+        """
+        if "DICOM_STORE_URL" in self.env:
+            return sorted(Path(key) for key in self._objects() if key.endswith(".dcm"))
         paths = (path for path in self.data.rglob("*") if path.is_file())
         return sorted(path for path in paths if is_part10(path) and not self._is_set_aside(path))
+
+    def _objects(self) -> list[str]:
+        options = store_options.parse(self.env["DICOM_STORE_OPTIONS"])
+        is_http = {"allow_http": options.pop("allow_http", "false") == "true"}
+        store = from_url(self.env["DICOM_STORE_URL"], config=options, client_options=is_http)  # type: ignore[call-overload]
+        return [entry["path"] for batch in obstore.list(store) for entry in batch]
 
     def _is_set_aside(self, path: Path) -> bool:
         return bool({"incoming", "orphans", "cache"} & set(path.relative_to(self.data).parts[:-1]))

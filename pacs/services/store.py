@@ -143,7 +143,7 @@ class Store:
                 log.error("the data folder failed: %s", error)
                 return OutOfResources("the data folder cannot be read or written")
 
-        if self._blobs.is_local or len(spools) == 1:
+        if self._blobs.is_local or len(spools) < 2:
             return [prepare(spool) for spool in spools]
         # A store that is far away takes several files as fast as one.
         with ThreadPoolExecutor(min(len(spools), _AT_ONCE), "store") as threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ class Study:
     def row(self) -> dict[str, Any]:
         (row,) = qido(self.server, "/studies", {"StudyInstanceUID": self.uid, "includefield": "all"})
         return row
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Server]:
+    """For tests that do something to the index's file."""
+    with Server(tmp_path / "archive") as server:
+        yield server
 
 
 def delete(server: Server, path: str) -> requests.Response:
@@ -210,30 +218,30 @@ def test_reindex_does_not_bring_back_what_was_deleted(start_archive: StartArchiv
     assert report(server, "purge")["deleted"] == (0 if is_purged else 4)
 
 
-def test_verify_does_not_take_the_deleted_for_orphans_of_a_lost_index(fresh_archive: Server) -> None:
-    study = Study(fresh_archive)
-    delete(fresh_archive, study.first_path)
-    fresh_archive.stop()
-    for path in fresh_archive.data.glob("index.sqlite*"):
+def test_verify_does_not_take_the_deleted_for_orphans_of_a_lost_index(embedded: Server) -> None:
+    study = Study(embedded)
+    delete(embedded, study.first_path)
+    embedded.stop()
+    for path in embedded.data.glob("index.sqlite*"):
         path.unlink()
-    done = fresh_archive.pacs("verify", "--repair", "--json")
+    done = embedded.pacs("verify", "--repair", "--json")
     assert json.loads(done.stdout)["faults"] == {"orphan": 2}
-    fresh_archive.start()
-    assert sorted(retrieve_files(fresh_archive, study.path)) == sorted(study.files[1:])
+    embedded.start()
+    assert sorted(retrieve_files(embedded, study.path)) == sorted(study.files[1:])
 
 
-def test_a_deletion_that_is_on_record_but_was_cut_short_is_completed_by_reindex(fresh_archive: Server) -> None:
-    study = Study(fresh_archive)
-    fresh_archive.stop()
-    index = fresh_archive.data / "index.sqlite"
+def test_a_deletion_that_is_on_record_but_was_cut_short_is_completed_by_reindex(embedded: Server) -> None:
+    study = Study(embedded)
+    embedded.stop()
+    index = embedded.data / "index.sqlite"
     before = index.read_bytes()
-    fresh_archive.start()
-    delete(fresh_archive, study.first_path)
-    fresh_archive.stop()
+    embedded.start()
+    delete(embedded, study.first_path)
+    embedded.stop()
     index.write_bytes(before)
-    for path in fresh_archive.data.glob("index.sqlite-*"):
+    for path in embedded.data.glob("index.sqlite-*"):
         path.unlink()
-    assert report(fresh_archive, "reindex")["instances"] == 2
+    assert report(embedded, "reindex")["instances"] == 2
 
 
 def test_a_deletion_that_was_answered_outlives_a_crash(fresh_archive: Server) -> None:
