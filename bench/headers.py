@@ -34,7 +34,7 @@ _CLASSES = {
 }
 # Instances of a study: their logarithms are spread normally; means come out near MEAN_INSTANCES over all.
 _MODALITIES = (("CT", 0.5, 70.0, 1.0), ("MR", 0.22, 60.0, 0.7), ("US", 0.28, 10.0, 0.6))
-_SURNAMES = (
+_SURNAME_WORDS = (
     "SMITH JOHNSON WILLIAMS BROWN JONES GARCIA MILLER DAVIS RODRIGUEZ MARTINEZ HERNANDEZ LOPEZ GONZALEZ WILSON ANDERSON"
     " THOMAS TAYLOR MOORE JACKSON MARTIN LEE PEREZ THOMPSON WHITE HARRIS SANCHEZ CLARK RAMIREZ LEWIS ROBINSON WALKER"
     " YOUNG ALLEN KING WRIGHT SCOTT TORRES NGUYEN HILL FLORES GREEN ADAMS NELSON BAKER HALL RIVERA CAMPBELL MITCHELL"
@@ -43,15 +43,16 @@ _SURNAMES = (
     " COLOMBO RICCI MARINO GRECO DUBOIS DURAND LEROY MOREAU LAURENT LEFÈVRE ROUX GIRARD DUPONT BONNET KOWALSKI NOWAK"
     " WIŚNIEWSKI JANSEN BAKKER VISSER SMIT NIELSEN HANSEN ANDERSSON JOHANSSON KORHONEN VIRTANEN SILVA SANTOS FERREIRA"
     " PEREIRA COSTA CHEN WANG LI ZHANG LIU YANG HUANG WU KIM PARK CHOI TANAKA SUZUKI SATO YAMADA WATANABE"
-).split()
-_GIVEN = (
-    "JAMES MARY ROBERT PATRICIA JOHN JENNIFER MICHAEL LINDA DAVID ELIZABETH WILLIAM BARBARA RICHARD SUSAN JOSEPH JESSICA"
-    " THOMAS SARAH CHARLES KAREN ANNA PETER HANS GRETA LUCA GIULIA MARIE PIERRE CLAIRE JEAN SOFIA MATEO LUCIA HUGO EMMA"
-    " LIAM NOAH OLIVIA AVA MIA PIOTR KATARZYNA JAN EVA LARS INGRID YUKI HIROSHI MEI WEI MIN JUN SEO HANA"
-).split()
-_SYLLABLES = (
-    "BA BE BO CA CE DA DE FA GO HA JO KA KO LA LE LI MA ME MO NA NE NO PA PE RA RE RI RO SA SE SI TA TE VA".split()
 )
+_GIVEN_WORDS = (
+    "JAMES MARY ROBERT PATRICIA JOHN JENNIFER MICHAEL LINDA DAVID ELIZABETH WILLIAM BARBARA RICHARD SUSAN JOSEPH"
+    " JESSICA THOMAS SARAH CHARLES KAREN ANNA PETER HANS GRETA LUCA GIULIA MARIE PIERRE CLAIRE JEAN SOFIA MATEO LUCIA"
+    " HUGO EMMA LIAM NOAH OLIVIA AVA MIA PIOTR KATARZYNA JAN EVA LARS INGRID YUKI HIROSHI MEI WEI MIN JUN SEO HANA"
+)
+_SYLLABLE_WORDS = (
+    "BA BE BO CA CE DA DE FA GO HA JO KA KO LA LE LI MA ME MO NA NE NO PA PE RA RE RI RO SA SE SI TA TE VA"
+)
+_SURNAMES, _GIVEN, _SYLLABLES = _SURNAME_WORDS.split(), _GIVEN_WORDS.split(), _SYLLABLE_WORDS.split()
 _DESCRIPTIONS = {
     "CT": ("CT THORAX W CONTRAST", "CT ABDOMEN PELVIS", "CT HEAD WO CONTRAST", "CT ANGIO PULM", "CT C-SPINE"),
     "MR": ("MRI BRAIN W/WO", "MR KNEE LEFT", "MR LUMBAR SPINE", "MR ABDOMEN MRCP", "MRI SHOULDER RIGHT"),
@@ -113,11 +114,7 @@ class Population:
     def plan(self, number: int) -> Plan:
         """Study ``number``, from 0. The sizes of the first studies do not depend on how many there are."""
         random = Random(f"{self.seed}/study/{number}")
-        draw = random.random()
-        for modality, share, mean, spread in _MODALITIES:
-            draw -= share
-            if draw < 0:
-                break
+        modality, mean, spread = _modality(random.random())
         instances = max(1, min(2000, round(mean * math.exp(random.gauss(0, spread) - spread * spread / 2))))
         # New patients come as fast as the archive grows, and some come again.
         patient = (
@@ -145,6 +142,16 @@ class Population:
         yield from _Study(self, self.plan(number)).series(received_at)
 
 
+def _modality(draw: float) -> tuple[str, float, float]:
+    """Modality, mean and spread of the number of instances; draw: from 0 to 1."""
+    for modality, share, mean, spread in _MODALITIES[:-1]:
+        if draw < share:
+            return modality, mean, spread
+        draw -= share
+    modality, _, mean, spread = _MODALITIES[-1]
+    return modality, mean, spread
+
+
 def _name(random: Random) -> str:
     surname = _SURNAMES[min(int(random.paretovariate(0.7)) - 1, 10**6) % len(_SURNAMES)]
     if random.random() < 0.5:
@@ -163,7 +170,9 @@ def _uid(random: Random, vendor: int, day: date, kind: int, serial: int) -> str:
     if vendor == 0:
         return f"1.3.12.2.1107.5.1.4.{73000 + serial % 40}.3000000{moment[2:8]}{random.randrange(10**14):014d}"
     if vendor == 1:
-        return f"1.2.840.113619.2.{416}.{kind}.{2831868420 + serial % 30}.{random.randrange(1000)}.{moment[4:]}{random.randrange(10**6):06d}"
+        device = 2831868420 + serial % 30
+        number = f"{moment[4:]}{random.randrange(10**6):06d}"
+        return f"1.2.840.113619.2.416.{kind}.{device}.{random.randrange(1000)}.{number}"
     return f"1.3.46.670589.33.{kind}.{random.getrandbits(63)}.{random.getrandbits(63)}"
 
 
@@ -389,7 +398,8 @@ class _Series:
     def _time(self, position: int) -> str:
         second = self._start + position * 0.49
         whole = int(second)
-        return f"{int(self._hour[:2]) + whole // 3600:02d}{whole // 60 % 60:02d}{whole % 60:02d}.{int(second % 1 * 1e6):06d}"
+        hour = int(self._hour[:2]) + whole // 3600
+        return f"{hour:02d}{whole // 60 % 60:02d}{whole % 60:02d}.{int(second % 1 * 1e6):06d}"
 
 
 def _elements(values: dict[str, Any]) -> dict[str, Any]:
@@ -443,37 +453,46 @@ def _private(group: str, creator: str, first: int, rows: list[tuple[str, Any]]) 
     found: dict[str, Any] = {f"{group}0010": {"vr": "LO", "Value": [creator]}}
     for position, (vr, value) in enumerate(rows):
         element = {"vr": vr, "Value": value if isinstance(value, list) else [value]}
-        if vr == "BULK":
-            element = {"vr": "OB", "BulkDataURI": f"{group}10{first + position:02X}"}
         found[f"{group}10{first + position:02X}"] = element
     return found
 
 
-_PRIVATE = (
-    # SIEMENS
-    _private("0019", "SIEMENS CT VA0  COAD", 0x90, [("LO", "(1.0,0.0)"), ("DS", 0), ("DS", 180.5), ("SH", "STD"), ("IS", 4)])
+_SIEMENS = (
+    _private("0019", "SIEMENS CT VA0  COAD", 0x90, [("LO", "(1.0,0.0)"), ("DS", 0), ("DS", 180.5), ("SH", "STD")])
     | _private("0021", "SIEMENS MED", 0x10, [("LO", "v1"), ("US", [0, 3, 7]), ("DS", 0.75)])
     | _private("0029", "SIEMENS CSA HEADER", 0x08, [("CS", "IMAGE NUM 4"), ("LO", "20050723")])
     | {"00291010": {"vr": "OB", "BulkDataURI": "00291010"}, "00291020": {"vr": "OB", "BulkDataURI": "00291020"}}
-    | {"00291140": {"vr": "SQ", "Value": [{"00290010": {"vr": "LO", "Value": ["SIEMENS MEDCOM HEADER"]},
-                                          "00291041": {"vr": "CS", "Value": ["SOM 5 TPOS"]},
-                                          "00291043": {"vr": "LO", "Value": ["VA10A 971201"]}}]}},
-    # GE
-    _private("0009", "GEMS_IDEN_01", 0x01, [("LO", "CT_LIGHTSPEED"), ("SH", "CT01"), ("SH", "CT"), ("SH", "Revolution CT")])
+    | {
+        "00291140": {
+            "vr": "SQ",
+            "Value": [
+                {
+                    "00290010": {"vr": "LO", "Value": ["SIEMENS MEDCOM HEADER"]},
+                    "00291041": {"vr": "CS", "Value": ["SOM 5 TPOS"]},
+                    "00291043": {"vr": "LO", "Value": ["VA10A 971201"]},
+                }
+            ],
+        }
+    }
+)
+_GE = (
+    _private("0009", "GEMS_IDEN_01", 0x01, [("LO", "CT_LIGHTSPEED"), ("SH", "CT01"), ("SH", "CT"), ("SH", "Rev CT")])
     | _private("0019", "GEMS_ACQU_01", 0x02, [("SL", 912), ("DS", 373.75), ("DS", 1.0166), ("SL", 0), ("DS", 955.8)])
     | _private("0021", "GEMS_RELA_01", 0x03, [("SS", 2), ("SH", "05"), ("UL", 1605775145), ("SS", 16)])
     | _private("0023", "GEMS_STDY_01", 0x70, [("FD", 1233142361.111079), ("SL", 1), ("SS", 0)])
     | _private("0025", "GEMS_SERS_01", 0x06, [("SS", 0), ("SL", 44), ("SL", 0), ("SL", 4), ("SH", "x")])
     | _private("0027", "GEMS_IMAG_01", 0x1C, [("SL", 150), ("SS", 1), ("SL", 24), ("SL", 129), ("SS", 1)])
-    | _private("0043", "GEMS_PARM_01", 0x10, [("US", 400), ("US", 10431), ("SS", [14, 2, 3]), ("SS", [107, 21, 4, 2, 20]),
-                                             ("SS", [4, 4, 5]), ("DS", [0.085, 1.102, 0.095]), ("SS", [0, 0, 0, 0, 0])])
-    | _private("0045", "GEMS_HELIOS_01", 0x01, [("SS", 64), ("FL", 0.625), ("SS", 1), ("FL", 40.0), ("FL", 0.984375)]),
-    # Philips
+    | _private("0043", "GEMS_PARM_01", 0x10, [("US", 400), ("US", 10431), ("SS", [14, 2, 3]), ("SS", [4, 4, 5])])
+    | _private("0043", "GEMS_PARM_01", 0x14, [("SS", [107, 21, 4, 2, 20]), ("DS", [0.085, 1.102, 0.095])])
+    | _private("0045", "GEMS_HELIOS_01", 0x01, [("SS", 64), ("FL", 0.625), ("SS", 1), ("FL", 40.0), ("FL", 0.984375)])
+)
+_PHILIPS = (
     _private("00E1", "ELSCINT1", 0x18, [("OB", []), ("CS", "YES"), ("LO", "Resp"), ("IS", 12)])
     | _private("01F1", "ELSCINT1", 0x26, [("DS", 0.914), ("DS", 97.65), ("CS", "NO"), ("SH", "64x0.625")])
     | _private("2001", "Philips Imaging DD 001", 0x01, [("FL", 0.0), ("IS", 1), ("FL", 0.0), ("CS", "T"), ("SL", 24)])
-    | _private("2005", "Philips MR Imaging DD 001", 0x0D, [("FL", 2.31), ("FL", 1.0), ("SS", 3), ("SL", 0), ("CS", "N")]),
-)  # fmt: skip
+    | _private("2005", "Philips MR Imaging DD 001", 0x0D, [("FL", 2.31), ("FL", 1.0), ("SS", 3), ("SL", 0)])
+)
+_PRIVATE = (_SIEMENS, _GE, _PHILIPS)
 
 
 def received_at(number: int) -> datetime:

@@ -415,7 +415,8 @@ def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) ->
             with Server(folder, engine.environment) as server:
                 size.seconds = _measure(server, searches)
             print(
-                f"{size.instances:,} instances: {size.rate:,.0f}/s, {size.cpu_us:.0f} us of CPU, {size.bytes_each:,.0f} bytes each,"
+                f"{size.instances:,} instances: {size.rate:,.0f}/s, {size.cpu_us:.0f} us of CPU,"
+                f" {size.bytes_each:,.0f} bytes each,"
                 f" filled in {time.perf_counter() - began:.0f} s; "
                 + ", ".join(
                     f"{key} {_p95(first) * 1e3:.1f}/{_p95(second) * 1e3:.1f}"
@@ -441,8 +442,8 @@ def _markdown(engine: str, sizes: list[_Size], options: argparse.Namespace) -> s
         f"# An index of {last.instances:,} instances: {engine}",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}. {last.studies:,} studies over {YEARS} years, CT, MR and US of three vendors; "
-        f"{options.threads} senders, {options.group} instances a put. Searches through the real server, {options.queries} "
-        "different parameters each: median / 95th percentile in ms, the first time and once more.",
+        f"{options.threads} senders, {options.group} instances a put. Searches through the real server, "
+        f"{options.queries} different parameters each: median / 95th percentile in ms, the first time and once more.",
         "",
         "| | " + " | ".join(f"{size.instances:,}" for size in sizes) + " | last : first |",
         "|---|" + "---|" * (len(sizes) + 1),

@@ -52,7 +52,10 @@ class SqliteIndex:
         self._is_closed = False
         self._made = LevelRows()
         with _translating():
-            with closing(self._connect()) as connection:
+            # Processes that start together wait until the first has migrated the file, however long that takes.
+            with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
+                # Some builds overwrite what is deleted: tables that go as a whole would be written once more.
+                connection.execute("PRAGMA secure_delete = FAST")
                 if migrate(connection, more={5: pack}, backfill=sqlite_write.backfill):
                     reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))

@@ -33,6 +33,8 @@ _OWN = (
 )
 _TABLES = (
     "CREATE TABLE templates (id INTEGER PRIMARY KEY AUTOINCREMENT, series_id INTEGER NOT NULL, content BLOB NOT NULL)",
+    # Looked up for every series while it is rewritten.
+    "CREATE INDEX template_series ON templates (series_id)",
     "CREATE TABLE packed_contents (id INTEGER PRIMARY KEY, metadata BLOB NOT NULL, layout BLOB NOT NULL)",
     # sop_class_uid: NULL when it is what c00080016 holds. digest: no type, so that bytes and text keep theirs.
     "CREATE TABLE packed_instances (id INTEGER PRIMARY KEY, fragment BLOB NOT NULL, rest BLOB NOT NULL,"
@@ -46,7 +48,6 @@ _RENAMED = (
     "DROP TABLE contents",
     "ALTER TABLE packed_instances RENAME TO instances",
     "ALTER TABLE packed_contents RENAME TO contents",
-    "CREATE INDEX template_series ON templates (series_id)",
     "CREATE UNIQUE INDEX instance_uid ON instances (c00080018, series_id)",
     "CREATE INDEX instance_series ON instances (series_id, number, c00200013, study_id)",
     "CREATE INDEX instance_study ON instances (study_id, seq)",
@@ -95,6 +96,8 @@ def reclaim(connection: sqlite3.Connection) -> None:
         return
     log.info("shrinking the index file: bytes=%d unused=%d", pages * page_size, free * page_size)
     try:
+        # The copy is as large as what is left: not for memory.
+        connection.execute("PRAGMA temp_store = FILE")
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import logging
 import sqlite3
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,28 @@ def test_steps_are_made_in_the_order_of_their_versions_whatever_numbers_are_miss
         assert made == [7, 9, 11]
         with pytest.raises(Corrupt, match="newer"):
             migrate(connection, more={}, backfill=lambda connection: None)
+
+
+def test_processes_that_start_together_wait_for_the_one_that_migrates(
+    old: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = sqlite_packing._packed
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.01)
+        return packed(*args)
+
+    monkeypatch.setattr(sqlite_packing, "_packed", slow)
+    found: list[Any] = []
+
+    def start() -> None:
+        # None of them would wait that long for SQLite's own lock.
+        with closing(SqliteIndex(old, busy_timeout_s=0.05)) as index:
+            found.append(answers(index))
+
+    threads = [threading.Thread(target=start) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 3
