@@ -23,6 +23,7 @@ from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
 from pacs.index.mongo_nodes import occupy
+from pacs.index.mongo_outage import HEARTBEAT_MS, Outage
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import totals
 from pacs.index.mongo_write import contents, deleted_document
@@ -50,6 +51,7 @@ class MongoIndex:
             socketTimeoutMS=int(timeout_s * 6000),
             retryWrites=True,
             retryReads=True,
+            heartbeatFrequencyMS=HEARTBEAT_MS,
             appname=APP_NAME,
         )
         try:
@@ -61,7 +63,8 @@ class MongoIndex:
         except BaseException:
             self._client.close()
             raise
-        self._writer = Writer(self._client, lambda: self._tables, 2 * timeout_s)
+        self._outage = Outage(self._client)
+        self._writer = Writer(self._client, lambda: self._tables, self._outage, 2 * timeout_s)
 
     def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
         if not records:
@@ -204,7 +207,8 @@ class MongoIndex:
         new = MongoIndex.__new__(MongoIndex)
         new._client = self._client
         new._tables = old.at(old.generation + 1)
-        new._writer = Writer(self._client, lambda: new._tables, self._writer.timeout_s)
+        new._outage = self._outage
+        new._writer = Writer(self._client, lambda: new._tables, self._outage, self._writer.timeout_s)
         self._change(lambda _: new._tables.drop())
         self._change(lambda _: new._tables.create())
         for one in self.added_indexes():
@@ -230,16 +234,20 @@ class MongoIndex:
             yield page
 
     def _read(self, function: Callable[[Tables], T]) -> T:
+        self._outage.check()
         try:
             return function(self._tables)
         except PyMongoError as error:
+            self._outage.note(error)
             raise translated(error, "read") from error
 
     def _change(self, function: Callable[[Tables], Any]) -> None:
         """A change that is whole without a transaction, or may be made again."""
+        self._outage.check()
         try:
             function(self._tables)
         except PyMongoError as error:
+            self._outage.note(error)
             raise translated(error, "written") from error
 
 

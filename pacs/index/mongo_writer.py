@@ -25,6 +25,7 @@ from pacs.errors import OutOfResources, PacsError, Uncertain
 from pacs.index.base import PutResult
 from pacs.index.mongo_abandoned import Abandoned
 from pacs.index.mongo_documents import Document
+from pacs.index.mongo_outage import Outage
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
 from pacs.index.mongo_write import put_all
@@ -46,9 +47,12 @@ class Writer:
     One thread, begun by the first ``put``, puts what all threads of the process ask for.
     """
 
-    def __init__(self, client: MongoClient[Document], tables: Callable[[], Tables], timeout_s: float) -> None:
+    def __init__(
+        self, client: MongoClient[Document], tables: Callable[[], Tables], outage: Outage, timeout_s: float
+    ) -> None:
         self._client = client
         self._tables = tables
+        self._outage = outage
         self.timeout_s = timeout_s
         self._abandoned = Abandoned(client)
         self._order = Order()
@@ -90,9 +94,11 @@ class Writer:
         deadline = begin + self.timeout_s
         pause_s = _FIRST_PAUSE_S
         while True:
+            self._outage.check()
             try:
                 return self._attempt(function, deadline)
             except PyMongoError as error:
+                self._outage.note(error)
                 if not _is_worth_another_try(error) or time.monotonic() > deadline:
                     raise translated(error, "written") from error
                 log.debug("transaction runs again reason=%s", type(error).__name__)
