@@ -24,10 +24,6 @@ _BATCH = 200
 Definition = tuple[str, TagPath]
 
 
-def definitions(unit: Unit) -> list[Definition]:
-    return [(one["_id"], path_of(one["path"])) for one in unit.find("added", {})]
-
-
 def values_of_all(added: Sequence[Definition], attributes: Attributes) -> list[Document]:
     """What an instance holds for all indexes; a long value as None."""
     timezone = timezone_of(attributes)
@@ -49,6 +45,7 @@ def add(unit: Unit, path: TagPath) -> None:
     for group in range(GROUPS):
         # Whoever stores writes to one of these (``Unit.flush``).
         unit.tables["totals"].update_one({"_id": group}, {"$inc": {"added": 1}}, upsert=True, session=unit.session)
+    unit.added = None
 
 
 def fill(unit: Unit, path: TagPath) -> bool:

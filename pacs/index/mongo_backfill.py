@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from typing import Any
 
@@ -81,7 +82,7 @@ def _backfill_level(tables: Tables, level: Level, name: str) -> None:
             where = {"_id": one["_id"]}
             if level is Level.SERIES:
                 where["study_uid"] = one["study_uid"]
-            writes.append(UpdateOne(where, {"$set": fields}))
+            writes.append(UpdateOne(where, {"$set": {**fields, "rev": random.getrandbits(62)}}))
         if writes:
             tables[name].bulk_write(writes)
 

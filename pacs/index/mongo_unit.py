@@ -8,10 +8,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import orjson
 from bson.timestamp import Timestamp
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 
+from pacs.dicom.matching import TagPath
 from pacs.index.mongo_documents import STORED, Document, study_of
+from pacs.index.mongo_recent import REVISED, Added, Key, Recent, Stale
 from pacs.index.mongo_tables import GROUPS, Tables
 
 _TOTALS = ("patients", "studies", "series", "instances", "size_bytes")
@@ -45,24 +48,29 @@ class Order:
 class Unit:
     """Reads and changes of one transaction attempt. ``flush`` writes them; the caller commits.
 
-    Documents that ``get`` hands out may have their values replaced; ``flush`` finds out which were.
+    Documents that ``get`` hands out may have their values replaced; ``flush`` finds out which were. recent: what need
+    not be read; instances then count as new. What of that is not so any more, ``flush`` notices: it raises Stale, or
+    the server says that a key is there twice.
     """
 
-    def __init__(self, tables: Tables, session: Any, order: Order) -> None:
+    def __init__(self, tables: Tables, session: Any, order: Order, recent: Recent | None = None) -> None:
         self.tables = tables
         self.session = session
         self._order = order
+        self._recent = recent
+        self.added: Added | None = None
         self._places: Iterator[int] = iter(())
         self._known: dict[tuple[str, str], Document | None] = {}
         self._before: dict[tuple[str, str], Document | None] = {}
         self._inserts: dict[str, list[Document]] = {}
         self._totals = dict.fromkeys(_TOTALS, 0)
         self._is_change = False
+        self._group = random.randrange(GROUPS)
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> None:
         """Read documents that will be asked for, by the names of their collections."""
         for name, ids in wanted.items():
-            missing = sorted({one for one in ids if (name, one) not in self._known})
+            missing = sorted({one for one in ids if (name, one) not in self._known and not self._assume(name, one)})
             for begin in range(0, len(missing), _MANY):
                 part = missing[begin : begin + _MANY]
                 for one in part:
@@ -72,6 +80,36 @@ class Unit:
                     where["study_uid"] = {"$in": sorted(set(map(study_of, part)))}
                 for document in self.find(name, where, STORED if name == "instances" else None):
                     self._remember(name, document)
+
+    def _assume(self, name: str, document_id: str) -> bool:
+        """Take what is known of a document without reading it; whether that was possible."""
+        if self._recent is None:
+            return False
+        if name == "instances":
+            self._known[name, document_id] = self._before[name, document_id] = None
+            return True
+        document = self._recent.get((name, document_id))
+        if document is None:
+            return False
+        self._remember(name, document)
+        return True
+
+    def definitions(self) -> list[tuple[str, TagPath]]:
+        """Ids and paths of the added indexes."""
+        if self.added is None:
+            group = self.tables["totals"].find_one({"_id": self._group}, session=self.session) or {}
+            changes = group.get("added", 0)
+            known = self._recent.added if self._recent is not None else None
+            if known is not None and known[0] == changes:
+                self.added = known
+            else:
+                found = [(one["_id"], tuple(orjson.loads(one["path"]))) for one in self.find("added", {})]
+                self.added = changes, found
+        return self.added[1]
+
+    def documents(self) -> dict[Key, Document | None]:
+        """What is known now of documents that carry a revision, once it is committed."""
+        return {key: document for key, document in self._known.items() if key[0] in REVISED}
 
     def get(self, name: str, document_id: str) -> Document | None:
         self.load({name: (document_id,)})
@@ -132,7 +170,7 @@ class Unit:
             self._totals[name] += number
 
     def reserve(self, count: int) -> None:
-        """Places for that many records, in a row."""
+        """Places for that many records, in a row; after something was read, which tells the time."""
         first = self._order.take(self.session.operation_time, count)
         self._places = iter(range(first, first + count))
 
@@ -146,11 +184,11 @@ class Unit:
     def settle(self) -> None:
         """Write what has changed so far, so that ``find`` sees it."""
         writes: dict[str, list[Any]] = {}
-        for (name, document_id), document in self._known.items():
-            write = _write(name, document_id, self._before[name, document_id], document)
+        for key, document in self._known.items():
+            write = _write(key, self._before[key], document)
             if write is not None:
-                writes.setdefault(name, []).append(write)
-                self._before[name, document_id] = dict(document) if document is not None else None
+                writes.setdefault(key[0], []).append(write)
+                self._before[key] = dict(document) if document is not None else None
         inserts = {name: documents for name, documents in self._inserts.items() if documents}
         self._inserts = {}
         self._is_change |= bool(writes or inserts)
@@ -159,15 +197,18 @@ class Unit:
         # What transactions may meet at comes last, so that they wait as short as can be for one another's end.
         for name in ("instances", "series", "studies", "patients"):
             if name in writes:
-                self.tables[name].bulk_write(writes[name], session=self.session)
+                done = self.tables[name].bulk_write(writes[name], session=self.session)
+                if done.inserted_count + done.matched_count + done.deleted_count != len(writes[name]):
+                    raise Stale
 
     def flush(self) -> None:
-        """Write what has changed, if anything has, and the totals."""
+        """Write what has changed, if anything has, and the totals. Raises Stale."""
         self.settle()
         if self._is_change:
-            # Always, so that ``mongo_added`` can tell who may not have known of a new index.
-            group = random.randrange(GROUPS)
-            self.tables["totals"].update_one({"_id": group}, {"$inc": self._totals}, upsert=True, session=self.session)
+            # Always: whoever adds an index changes all groups, and so meets who may not know of it (``mongo_added``).
+            self.tables["totals"].update_one(
+                {"_id": self._group}, {"$inc": self._totals}, upsert=True, session=self.session
+            )
 
     def _remember(self, name: str, document: Document) -> None:
         key = (name, document["_id"])
@@ -175,26 +216,30 @@ class Unit:
         self._known[key] = dict(document)
 
 
-def _write(name: str, document_id: str, before: Document | None, document: Document | None) -> Any:
+def _write(key: Key, before: Document | None, document: Document | None) -> Any:
     if document is before is None:
         return None
+    name, document_id = key
     where: Document = {"_id": document_id}
     if name in ("series", "instances"):
         where["study_uid"] = study_of(document_id)
-    if document is None:
-        return DeleteOne(where)
-    if before is None:
-        return InsertOne(document)
-    if name == "instances":
+    if name == "instances" and before is not None and document is not None:
         # Read in part only, and replaced as a whole.
         return ReplaceOne(where, document) if document["seq"] != before["seq"] else None
-    changed = {field: value for field, value in document.items() if field not in before or before[field] != value}
-    gone = {field: "" for field in before if field not in document}
-    if not (changed or gone):
-        return None
-    change: Document = {}
-    if changed:
-        change["$set"] = changed
+    if before is not None and name in REVISED:
+        where["rev"] = before["rev"]
+    if document is None:
+        return DeleteOne(where)
+    if before is not None:
+        changed = {field: value for field, value in document.items() if field not in before or before[field] != value}
+        gone = {field: "" for field in before if field not in document and field != "rev"}
+        if not (changed or gone):
+            return None
+    if name in REVISED:
+        document["rev"] = random.getrandbits(62)
+    if before is None:
+        return InsertOne(document)
+    change: Document = {"$set": {**changed, "rev": document["rev"]}}
     if gone:
         change["$unset"] = gone
     return UpdateOne(where, change)

@@ -50,7 +50,7 @@ def put_all(unit: Unit, items: Sequence[Prepared], *, replace: bool) -> list[Put
             "patients": [item.rows.identity for item in items],
         }
     )
-    added = mongo_added.definitions(unit)
+    added = unit.definitions()
     unit.reserve(len(items))
     return [_put(unit, item, replace, added) for item in items]
 

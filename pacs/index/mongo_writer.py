@@ -26,6 +26,7 @@ from pacs.index.base import PutResult
 from pacs.index.mongo_abandoned import Abandoned
 from pacs.index.mongo_documents import Document
 from pacs.index.mongo_outage import Outage
+from pacs.index.mongo_recent import Recent, Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
 from pacs.index.mongo_write import put_all
@@ -56,6 +57,7 @@ class Writer:
         self.timeout_s = timeout_s
         self._abandoned = Abandoned(client)
         self._order = Order()
+        self._recent = Recent()
         self._waiting: SimpleQueue[_Put | None] = SimpleQueue()
         self._lock = threading.Lock()  # guards closing against new calls
         self._thread: threading.Thread | None = None
@@ -84,11 +86,11 @@ class Writer:
         if self._thread is not None:
             self._thread.join()
 
-    def run(self, function: Callable[[Unit], T]) -> T:
+    def run(self, function: Callable[[Unit], T], *, by_memory: bool = False) -> T:
         """The function's value, once it is committed with majority and in the journal; it may run several times.
 
-        Raises what the function raised (then nothing is kept), OutOfResources, or Uncertain when nobody said whether
-        the commit took effect.
+        by_memory: first by what this process knows from its last transactions. Raises what the function raised (then
+        nothing is kept), OutOfResources, or Uncertain when nobody said whether the commit took effect.
         """
         begin = time.monotonic()
         deadline = begin + self.timeout_s
@@ -96,11 +98,18 @@ class Writer:
         while True:
             self._outage.check()
             try:
-                return self._attempt(function, deadline)
+                return self._attempt(function, deadline, self._recent if by_memory else None)
+            except Stale:
+                by_memory = False
+                continue
             except PyMongoError as error:
                 self._outage.note(error)
+                if by_memory and _is_duplicate(error):
+                    by_memory = False
+                    continue
                 if not _is_worth_another_try(error) or time.monotonic() > deadline:
                     raise translated(error, "written") from error
+                by_memory = False
                 log.debug("transaction runs again reason=%s", type(error).__name__)
             if time.monotonic() - begin > _LONG_S:
                 self._abandoned.end()
@@ -108,20 +117,24 @@ class Writer:
             time.sleep(pause_s * (0.5 + random.random()))
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
-    def _attempt(self, function: Callable[[Unit], T], deadline: float) -> T:
+    def _attempt(self, function: Callable[[Unit], T], deadline: float, recent: Recent | None) -> T:
         with self._client.start_session() as session:
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
             )
+            unit = Unit(self._tables(), session, self._order, recent)
             try:
-                unit = Unit(self._tables(), session, self._order)
                 value = function(unit)
                 unit.flush()
+                _commit(session, deadline)
             except BaseException:
-                with suppress(PyMongoError):
-                    session.abort_transaction()
+                self._recent.forget(unit.documents())
+                if session.in_transaction:
+                    with suppress(PyMongoError):
+                        session.abort_transaction()
                 raise
-            _commit(session, deadline)
+            self._recent.learn(unit.documents())
+            self._recent.added = unit.added
             return value
 
     def _serve(self) -> None:
@@ -148,7 +161,7 @@ class Writer:
     def _run_group(self, group: list[_Put]) -> None:
         items = [item for one in group for item in one.items]
         try:
-            results = iter(self.run(lambda unit: put_all(unit, items, replace=group[0].replace)))
+            results = iter(self.run(lambda unit: put_all(unit, items, replace=group[0].replace), by_memory=True))
         except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
             # A server that is away stays so for the next one, and what may have been committed must not be again.
             if len(group) == 1 or isinstance(error, PacsError):
@@ -202,12 +215,14 @@ def _commit(session: ClientSession, deadline: float) -> None:
 
 
 def _is_worth_another_try(error: PyMongoError) -> bool:
-    if error.has_error_label(_TRANSIENT) or isinstance(error, DuplicateKeyError):
-        return True
-    # Another node stored the same entity a moment before.
-    return isinstance(error, BulkWriteError) and any(
-        one.get("code") == _DUPLICATE_KEY for one in (error.details or {}).get("writeErrors", ())
-    )
+    # Twice the same key: another node stored the same entity a moment before.
+    return error.has_error_label(_TRANSIENT) or _is_duplicate(error)
+
+
+def _is_duplicate(error: PyMongoError) -> bool:
+    if isinstance(error, BulkWriteError):
+        return any(one.get("code") == _DUPLICATE_KEY for one in (error.details or {}).get("writeErrors", ()))
+    return isinstance(error, DuplicateKeyError)
 
 
 def translated(error: PyMongoError, done: str) -> OutOfResources:

@@ -107,6 +107,27 @@ def test_two_nodes_with_the_same_series_interleaved_count_exactly(node: Open) ->
         assert [value(row, "00201209") for row in rows(index, Level.SERIES)] == [40, 40]
 
 
+def test_a_node_that_remembers_what_another_changed_goes_by_what_is_there(node: Open) -> None:
+    one, other = node(), node()
+    one.put([record(sop="1.1.1")])
+    other.put([record(sop="1.1.2", PatientName="Second^Name")])
+    one.put([record(sop="1.1.3")])
+    assert one.put([record(sop="1.1.2", PatientName="Second^Name")])[0].outcome is Put.SAME
+    other.remove([Target("1", "1.1", "1.1.1")])
+    one.put([record(sop="1.1.4")])
+    other.remove([Target("1")])
+    assert one.put([record(sop="1.1.5")])[0].outcome is Put.STORED
+    other.add_index(("00180050",))
+    one.put([record(sop="1.1.6", SliceThickness=7)])
+    while not other.fill_index(("00180050",)):
+        pass
+    assert uids(other, {("00180050",): Single("7")}) == ["1.1.6"]
+    (study,) = rows(other, Level.STUDY)
+    assert (value(study, "00201206"), value(study, "00201208")) == (1, 2)
+    assert other.counts() == one.counts()
+    assert (one.counts().patients, one.counts().studies, one.counts().series, one.counts().instances) == (1, 1, 1, 2)
+
+
 def test_nodes_that_start_at_once_on_nothing_agree(mongod: str, database: str) -> None:
     found: list[MongoIndex | BaseException] = []
 
