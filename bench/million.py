@@ -114,7 +114,7 @@ class _Mongo:
         if uri is None:
             from tests.mongod import replica_set
 
-            uri = stack.enter_context(replica_set())
+            uri = stack.enter_context(replica_set(cache_gb=4))
         self._uri = uri
         parts = urlsplit(uri)
         self.environment = {

@@ -27,7 +27,7 @@ def binary() -> Path | None:
 
 
 @contextmanager
-def replica_set(*options: str) -> Iterator[str]:
+def replica_set(*options: str, cache_gb: float = 0.25) -> Iterator[str]:
     """The URL of a fresh one; skips the test, saying so, where mongod cannot run. options: more for the server."""
     path = binary()
     if path is None:
@@ -37,7 +37,7 @@ def replica_set(*options: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         command = [str(path), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "rs0"]
-        command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--logpath", f"{folder}/mongod.log"]
+        command += ["--nounixsocket", "--wiredTigerCacheSizeGB", str(cache_gb), "--logpath", f"{folder}/mongod.log"]
         command += options
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
