@@ -18,7 +18,7 @@ from pacs.dicom.model import Level, Target
 from pacs.errors import Corrupt
 from pacs.index.sqlite_contents import Contents, Packer
 from pacs.index.sqlite_rows import key_hash, stored_digest, stored_key, stored_time
-from pacs.index.sqlite_schema import attributes_of, columns, create_index
+from pacs.index.sqlite_schema import PAIRED, attributes_of, columns, create_index
 
 log = logging.getLogger(__name__)
 _BATCH = 500
@@ -82,9 +82,14 @@ def pack(connection: sqlite3.Connection) -> None:
             log.info("rewriting the index: instances=%d of=%d", done, total)
     for statement in _RENAMED:
         connection.execute(statement)
-    for attribute in attributes_of(Level.IMAGE):
-        if all(name in attributes for name in columns(attribute)):
-            create_index(connection, attribute)
+    for tag in (*PAIRED, *PAIRED.values()):
+        connection.execute(f"DROP INDEX IF EXISTS ic{tag}")
+    series = {row[1] for row in connection.execute("PRAGMA table_info(series)")}
+    for level, there in ((Level.SERIES, series), (Level.IMAGE, set(attributes))):
+        for attribute in attributes_of(level):
+            needed = {*columns(attribute), *(f"c{tag}" for tag in [PAIRED.get(attribute.tag)] if tag)}
+            if needed <= there:
+                create_index(connection, attribute)
 
 
 def reclaim(connection: sqlite3.Connection) -> None:

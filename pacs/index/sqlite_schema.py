@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 
-from pacs.dicom.attributes import ALL, Attribute
+from pacs.dicom.attributes import ALL, BY_TAG, DATE_TIME_PAIRS, Attribute
 from pacs.dicom.model import Level
 from pacs.errors import Corrupt
 
@@ -24,15 +24,31 @@ _UNINDEXED = frozenset(a.tag for a in ALL if a.counted and a.vr == "IS")
 COMMON = frozenset(
     {
         *("00100021", "00100040", "00102160", "00080061", "00080062", "00080201", "00101010", "00080060", "00080070"),
-        *("00080080", "00081010", "00081040", "00081090", "00180015", "00200011", "00200060", "00080008", "00080016"),
+        *(
+            "00080031",
+            "00400245",
+            "00080032",
+            "00080033",
+            "00080080",
+            "00081010",
+            "00081040",
+            "00081090",
+            "00180015",
+            "00200011",
+            "00200060",
+            "00080008",
+            "00080016",
+        ),
         *("00083002", "00200012", "00200013", "00280008", "00280010", "00280011", "00280100", "0040A491", "0040A493"),
     }
 )
 # Held by unique indexes already.
 _UNIQUE = frozenset({"0020000D", "0020000E", "00080018"})
-# Held by the index over the series of instances, which is gone through for this key: in one of its own, every instance
-# of a series would lie on another page, and a third of what is written when it is stored would be that.
-_WITHIN = frozenset({"00200013"})
+# Dates and times of the large tables share an index, which is gone through for a time without a date. (An index of
+# their own would scatter a series' instances over its pages, and those pages are most of what storing one writes.)
+PAIRED = {day: time for day, time in DATE_TIME_PAIRS.items() if BY_TAG[day].level >= Level.SERIES}
+# The same for Instance Number, in the index over the series of instances.
+GONE_THROUGH = frozenset({*PAIRED.values(), "00200013"})
 
 
 def columns(attribute: Attribute) -> tuple[str, ...]:
@@ -149,19 +165,26 @@ def _add_columns(connection: sqlite3.Connection) -> bool:
             missing = [name for name in columns(attribute) if name not in present]
             for name in missing:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
-            if missing:
                 added = True
-                create_index(connection, attribute)
+    for attribute in ALL if added else ():
+        create_index(connection, attribute)
     return added
 
 
 def create_index(connection: sqlite3.Connection, attribute: Attribute) -> None:
-    """The index of one attribute; none for those that have another, or change too often."""
-    if attribute.tag in _UNINDEXED | _UNIQUE | _WITHIN:
+    """The index of one attribute, if it is not there; none for those that have another, or change too often."""
+    if attribute.tag in _UNINDEXED | _UNIQUE | GONE_THROUGH:
+        return
+    if attribute.tag in PAIRED:
+        day, time = f"c{attribute.tag}", f"c{PAIRED[attribute.tag]}"
+        # What searches of the levels above ask for as well.
+        parents = "study_id, series_id" if attribute.level is Level.IMAGE else "study_id"
+        connection.execute(f"CREATE INDEX IF NOT EXISTS i{day} ON {TABLES[attribute.level]} ({day}, {time}, {parents})")
         return
     for name in columns(attribute):
         # Partial: an absent attribute costs nothing.
-        connection.execute(f"CREATE INDEX i{name} ON {TABLES[attribute.level]} ({name}) WHERE {name} IS NOT NULL")
+        table = TABLES[attribute.level]
+        connection.execute(f"CREATE INDEX IF NOT EXISTS i{name} ON {table} ({name}) WHERE {name} IS NOT NULL")
 
 
 def _add_deleted(connection: sqlite3.Connection) -> None:

@@ -188,10 +188,11 @@ class _Where:
         values = [value for _, listed in inner for value in listed]
         lowest = max(self.by_level)
         own = f"{ALIASES[level]}.id"
-        upper = {at for at in Level if Level.STUDY <= at < lowest}
-        parent = {Level.PATIENT: "s.patient_id", Level.STUDY: "s.id", Level.SERIES: "e.id"}[level]
-        if upper <= {level}:
-            parent, upper = f"{ALIASES[lowest]}.{_PARENTS[level]}", set()
+        # Only those in between that have keys; a series or instance knows its study, and only that knows the patient.
+        upper = {at for at in self.by_level if level < at < lowest}
+        if level is Level.PATIENT and lowest > Level.STUDY:
+            upper.add(Level.STUDY)
+        parent = f"{'s' if level is Level.PATIENT else ALIASES[lowest]}.{_PARENTS[level]}"
         source = f"{TABLES[lowest]} {ALIASES[lowest]}{_joins(lowest, upper)} WHERE {condition}"
         if self.has_uids or (any(at > level for at in self.listed) and self._are_few(source, values)):
             # Found first, instead of asking every entity in turn.
