@@ -406,7 +406,9 @@ def watched(mongod: str) -> Iterator[tuple[MongoIndex, _Commands]]:
     index.close()
 
 
-_SEARCHED = [one for one in ALL if not (one.counted and one.vr == "IS")]
+# The named exceptions: instance number and times of instances, asked for alone.
+_WITHIN = {"00200013", "00080032", "00080033"}
+_SEARCHED = [one for one in ALL if not (one.counted and one.vr == "IS") and one.tag not in _WITHIN]
 
 
 def _matchers(vr: str) -> list[Matcher]:
@@ -434,6 +436,18 @@ def test_no_standard_key_reads_a_whole_collection(
     for matcher in _matchers(attribute.vr):
         query = Query(level, {(attribute.tag,): matcher}, fields=Fields(frozenset(Level)), limit=100, count=True)
         _check_plans(index, commands, lambda query=query: index.search(query))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("tag", sorted(_WITHIN))
+def test_keys_without_an_index_are_led_to_by_series_study_or_date(
+    watched: tuple[MongoIndex, _Commands], tag: str
+) -> None:
+    index, commands = watched
+    for within in (Target("1.7"), Target("1.7", "1.7.28")):
+        query = Query(Level.IMAGE, {(tag,): Single("100000")}, within=within, limit=100, count=True)
+        _check_plans(index, commands, lambda query=query: index.search(query))  # type: ignore[misc]
+    query = Query(Level.IMAGE, {(tag,): Single("100000"), ("00080022",): Single("20200105")}, limit=100, count=True)
+    _check_plans(index, commands, lambda: index.search(query))
 
 
 @pytest.mark.parametrize("level", list(Level), ids=[one.name for one in Level])
