@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 SCHEMA = 1
 GROUPS = 32  # documents that the archive's totals are spread over
 _ARCHIVE = "archive"
-# Scattered over the whole index by every instance of a series, and asked for only together with something that leads
-# there sooner: a quarter of what is written would be these. Alone they go through all instances.
+# Every instance of a series would go to another place of these indexes, and nobody asks for them without a series, a
+# study or a date, which lead there sooner. Alone they go through all instances.
 _WITHIN = frozenset({"00200013", "00080032", "00080033"})
 _KEYS_WITH_ORDER = ("00100010", "00100020", "00080020", "00080050")
 _COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
