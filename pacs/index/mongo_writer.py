@@ -26,7 +26,7 @@ from pacs.index.base import PutResult
 from pacs.index.mongo_abandoned import Abandoned
 from pacs.index.mongo_documents import Document
 from pacs.index.mongo_outage import Outage
-from pacs.index.mongo_recent import Recent, Stale
+from pacs.index.mongo_recent import Recent
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
 from pacs.index.mongo_write import put_all
@@ -99,9 +99,6 @@ class Writer:
             self._outage.check()
             try:
                 return self._attempt(function, deadline, self._recent if by_memory else None)
-            except Stale:
-                by_memory = False
-                continue
             except PyMongoError as error:
                 self._outage.note(error)
                 if by_memory and _is_duplicate(error):
@@ -111,6 +108,14 @@ class Writer:
                     raise translated(error, "written") from error
                 by_memory = False
                 log.debug("transaction runs again reason=%s", type(error).__name__)
+            except PacsError:
+                raise
+            except Exception:
+                # Stale, or what came of something that is no longer so.
+                if not by_memory:
+                    raise
+                by_memory = False
+                continue
             if time.monotonic() - begin > _LONG_S:
                 self._abandoned.end()
             # At random, so that two that met do not meet again.
