@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import uuid
@@ -428,12 +429,11 @@ def _matchers(vr: str) -> list[Matcher]:
 
 
 @pytest.mark.parametrize("attribute", _SEARCHED, ids=[one.keyword for one in _SEARCHED])
-@pytest.mark.parametrize("level", list(Level), ids=[one.name for one in Level])
-def test_no_standard_key_reads_a_whole_collection(
-    watched: tuple[MongoIndex, _Commands], level: Level, attribute: Any
-) -> None:
+def test_no_standard_key_reads_a_whole_collection(watched: tuple[MongoIndex, _Commands], attribute: Any) -> None:
+    """At its own level, at studies, and at instances."""
     index, commands = watched
-    for matcher in _matchers(attribute.vr):
+    levels = sorted({attribute.level, Level.STUDY, Level.IMAGE})
+    for level, matcher in itertools.product(levels, _matchers(attribute.vr)):
         query = Query(level, {(attribute.tag,): matcher}, fields=Fields(frozenset(Level)), limit=100, count=True)
         _check_plans(index, commands, lambda query=query: index.search(query))  # type: ignore[misc]
 
