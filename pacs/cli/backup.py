@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,14 +37,12 @@ def add_to(subcommands: Any) -> None:
     parser.add_argument("destination", metavar="FILE_OR_FOLDER", type=Path, help="a new file, or a folder for it")
     parser.add_argument("--gzip", action="store_true", help="compress it (a name that ends in .gz does so, too)")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    console.add_common_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.backends import backup_index
     from pacs.index.sqlite_backup import check_index, pack
@@ -91,7 +88,9 @@ def _file(destination: Path, *, packed: bool) -> Path:
 
 def _put_in_place(copy: Path, destination: Path, *, replace: bool) -> None:
     """Durable, and all at once; never over another file, unless asked to."""
-    _fsync(copy)
+    from pacs.index.sqlite_backup import fsync
+
+    fsync(copy)
     if replace:
         copy.replace(destination)
     else:
@@ -104,16 +103,8 @@ def _put_in_place(copy: Path, destination: Path, *, replace: bool) -> None:
                 raise
             copy.rename(destination)
     with suppress(OSError):  # not every network filesystem can
-        _fsync(destination.parent)
+        fsync(destination.parent)
 
 
 def _exists(destination: Path) -> Invalid:
     return Invalid(f"{destination} exists; --force replaces it", "FILE_OR_FOLDER")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

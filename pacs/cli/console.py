@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -35,6 +36,21 @@ def load_settings(
     for warning in loaded.warnings if worker is None else ():
         print(f"pacs: warning: {warning}", file=sys.stderr)
     return loaded.settings
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """``--data`` and ``--json``."""
+    add_data_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+
+
+def data_overrides(arguments: argparse.Namespace) -> dict[str, str]:
+    """What ``--data`` says, as a setting."""
+    return {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
 
 
 @contextmanager

@@ -67,14 +67,12 @@ def add_to(subcommands: Any) -> None:
     what.add_argument("--all", action="store_true", help="everything")
     parser.add_argument("destination", metavar="DEST", type=Path, help="folder, or with --zip the file to write")
     parser.add_argument("--zip", action="store_true", help="write one ZIP file")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    console.add_common_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive
 

@@ -69,15 +69,13 @@ def add_to(subcommands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file, folder, DICOMDIR or ZIP file")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    console.add_common_options(parser)
     parser.add_argument("--threads", metavar="N", type=console.positive, default=min(8, 2 * (os.cpu_count() or 1)))
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     from pacs.app import Archive
 
     with Archive.open(settings) as archive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 from pydicom import datadict
@@ -42,8 +41,7 @@ def add_to(subcommands: Any) -> None:
         action = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         if name != "list":
             action.add_argument("tag", metavar="TAG", help="keyword, tag, path or private tag with its creator")
-        action.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-        action.add_argument("--json", action="store_true", help="print the result as JSON, and no progress")
+        console.add_common_options(action)
         action.set_defaults(run=run)
 
 
@@ -106,8 +104,7 @@ def run_drop(arguments: argparse.Namespace) -> int:
 
 
 def _archive(arguments: argparse.Namespace) -> Any:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive
 

@@ -90,7 +90,7 @@ class _Raccoon:
 
 
 def run_raccoon(arguments: argparse.Namespace) -> int:
-    settings = console.load_settings(migrate_http.overrides(arguments), log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     source = _raccoon(arguments, settings)
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive

@@ -65,8 +65,7 @@ def add_to(sources: Any) -> None:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="look, and say what would be done")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie here (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    console.add_common_options(parser)
 
 
 def _add_http(parser: argparse.ArgumentParser, example: str) -> None:
@@ -78,10 +77,6 @@ def _add_http(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument("--parallel", metavar="N", type=console.positive, default=4, help="how much at once")
     parser.add_argument("--attempts", metavar="N", type=console.positive, default=7, help="of each request")
     add_common(parser)
-
-
-def overrides(arguments: argparse.Namespace) -> dict[str, str]:
-    return {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
 
 
 def run_orthanc(arguments: argparse.Namespace) -> int:
@@ -113,7 +108,7 @@ def _run(
     count: Callable[[Remote], Awaitable[int | None]],
     work: Callable[[Remote, Intake], Awaitable[None]],
 ) -> int:
-    settings = console.load_settings(overrides(arguments), log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive
     from pacs.migrate.intake import Intake

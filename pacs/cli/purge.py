@@ -6,7 +6,6 @@ import argparse
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from pacs.cli import console
@@ -40,14 +39,12 @@ def add_to(subcommands: Any) -> None:
         help="only what was deleted or replaced so long ago: 30d, 12h, 2w, 45m, 10s; a plain number is days",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    console.add_common_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive
 

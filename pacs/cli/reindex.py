@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from pacs.cli import console
-from pacs.services.integrity import Integrity
+from pacs.cli import console, taking_in
 
 _NOTES = """\
 The server has to be stopped. The old index stays in place, untouched, until the new one is complete; then the
@@ -30,16 +27,14 @@ def add_to(subcommands: Any) -> None:
         epilog=_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    console.add_common_options(parser)
     parser.add_argument("--force", action="store_true", help="even if the old index was about another store")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
     parser.add_argument("--missing", action="store_true", help="only add files that the index does not know")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.app import Archive
     from pacs.backends import rebuilding
@@ -50,20 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
             blobs, index = archive.blobs, archive.index
         else:
             blobs, index = opened.enter_context(rebuilding(settings, force=arguments.force))
-        integrity = Integrity(
-            index,
-            blobs,
-            settings.dicom_store_rootpath / "orphans",
-            alone=True,
-            max_inflated_bytes=settings.max_inflated_bytes,
+        rebuilt = taking_in.take_in(
+            settings, index, blobs, "Reindexing", only_missing=arguments.missing, show_progress=not arguments.json
         )
-        with console.progress("Reindexing", None, show=not arguments.json) as bar:
-            work = integrity.catch_up if arguments.missing else integrity.rebuild
-            rebuilt = work(
-                replace=settings.duplicates == "replace",
-                progress=lambda done: bar.advance(bar.task_ids[0], done),
-                on_listed=lambda files: bar.update(bar.task_ids[0], total=files),
-            )
         counts = index.counts()
     if arguments.json:
         console.print_json(
@@ -72,12 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "instances": counts.instances,
                 "studies": counts.studies,
                 "deleted": rebuilt.deleted,
-                "problems": [{"key": problem.key, "detail": problem.detail} for problem in rebuilt.problems],
+                "problems": taking_in.problems_of(rebuilt),
             }
         )
     else:
-        for problem in rebuilt.problems:
-            print(f"{problem.key}: {problem.detail}", file=sys.stderr)
+        taking_in.print_problems(rebuilt)
         print(
             f"Read {console.plural(rebuilt.files, 'file')}: {console.plural(counts.instances, 'instance')} "
             f"in {console.plural(counts.studies, 'study', 'studies')}, "

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from pacs.cli import console
-from pacs.services.integrity import Integrity
+from pacs.cli import console, taking_in
 
 _NOTES = """\
 The server has to be stopped. The backup is checked first; a damaged one changes nothing. The index that was there
@@ -29,14 +27,12 @@ def add_to(subcommands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("backup", metavar="FILE", type=Path, help="what `pacs backup` made")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    console.add_common_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
     from pacs.backends import restoring
 
@@ -46,19 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"The backup is in place, with {console.plural(restored, 'instance')}.")
             if aside is not None:
                 print(f"What was there before is {aside}")
-        integrity = Integrity(
-            index,
-            blobs,
-            settings.dicom_store_rootpath / "orphans",
-            alone=True,
-            max_inflated_bytes=settings.max_inflated_bytes,
+        added = taking_in.take_in(
+            settings, index, blobs, "Looking at the files", only_missing=True, show_progress=not arguments.json
         )
-        with console.progress("Looking at the files", None, show=not arguments.json) as bar:
-            added = integrity.catch_up(
-                replace=settings.duplicates == "replace",
-                progress=lambda done: bar.advance(bar.task_ids[0], done),
-                on_listed=lambda files: bar.update(bar.task_ids[0], total=files),
-            )
         counts = index.counts()
     if arguments.json:
         console.print_json(
@@ -69,12 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "instances": counts.instances,
                 "studies": counts.studies,
                 "replaced_index": str(aside or ""),
-                "problems": [{"key": problem.key, "detail": problem.detail} for problem in added.problems],
+                "problems": taking_in.problems_of(added),
             }
         )
     else:
-        for problem in added.problems:
-            print(f"{problem.key}: {problem.detail}", file=sys.stderr)
+        taking_in.print_problems(added)
         print(
             f"Since then: {added.indexed:,} stored, {added.deleted:,} deleted. Now there are "
             f"{console.plural(counts.instances, 'instance')} in {console.plural(counts.studies, 'study', 'studies')}, "

@@ -40,7 +40,7 @@ def add_to(subcommands: Any) -> None:
     parser.add_argument("--demo", action="store_true", help="first import the example files that pydicom brings along")
     parser.add_argument("--port", metavar="N", help="port of the web server (SERVER_PORT)")
     parser.add_argument("--dimse-port", metavar="N", help="port of DIMSE (DIMSE_PORT)")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
+    console.add_data_option(parser)
     parser.add_argument(
         "--workers", metavar="N", help="processes that share the work, on the same ports (SERVER_WORKERS)"
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacs.cli import console
-from pacs.services.integrity import Integrity, Problem, count
+from pacs.cli import console, taking_in
+from pacs.services.integrity import Problem, count
 from pacs.services.lock import InUse
 
 if TYPE_CHECKING:
@@ -48,23 +47,15 @@ def add_to(subcommands: Any) -> None:
     depth.add_argument("--quick", action="store_true", help="only whether files are there, and their sizes")
     parser.add_argument("--repair", action="store_true", help="mend what can be mended, as listed below")
     parser.add_argument("--force", action="store_true", help="repair even when more than half of all files are missing")
-    parser.add_argument("--data", metavar="FOLDER", help="where data lie (DICOM_STORE_ROOTPATH)")
-    parser.add_argument("--json", action="store_true", help="print the result as a JSON object, and no progress")
+    console.add_common_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides = {"DICOM_STORE_ROOTPATH": str(Path(arguments.data).absolute())} if arguments.data else {}
-    settings = console.load_settings(overrides, log_level="ERROR")
+    settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     archive, alone = _open(settings)
     with archive:
-        integrity = Integrity(
-            archive.index,
-            archive.blobs,
-            archive.data_folder / "orphans",
-            alone=alone,
-            max_inflated_bytes=settings.max_inflated_bytes,
-        )
+        integrity = taking_in.integrity_of(settings, archive.index, archive.blobs, alone=alone)
         total = 2 * archive.index.counts().instances  # each as a row, and as a file
         problems: list[Problem] = []
         with console.progress("Verifying", total, show=not arguments.json) as bar:

@@ -31,6 +31,7 @@ from pacs.index.mongo_documents import (
     with_lists,
     within_uids,
 )
+from pacs.index.mongo_recent import Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit
 from pacs.index.sqlite_rows import Prepared, Rows, rows_of
@@ -201,13 +202,17 @@ def _count(patient: Document, by: tuple[int, int, int]) -> None:
 def _leave_patient(unit: Unit, identity: str, by: tuple[int, int, int]) -> None:
     """Count a patient down; it takes the attributes of the last stored instance that is left, or goes."""
     patient = unit.get("patients", identity)
-    assert patient is not None
+    if patient is None:
+        raise Stale
     _count(patient, (-by[0], -by[1], -by[2]))
     if patient["n"]["00201200"] == 0:
         unit.drop("patients", identity)
         unit.count(patients=-1)
         return
-    last = max(unit.studies_of(identity), key=lambda study: int(study["last_seq"]))["last"]
+    studies = unit.studies_of(identity)
+    if not studies:
+        raise Stale
+    last = max(studies, key=lambda study: int(study["last_seq"]))["last"]
     if patient["last"] != last:
         patient["last"] = last
         _use_patient(unit, patient, _rows_at(unit, last))
@@ -263,7 +268,9 @@ def contents(tables: Tables, ids: Sequence[str], name: str, session: object = No
 def _rows_at(unit: Unit, own_id: str) -> Rows:
     """What a stored instance's attributes make of the levels."""
     unit.settle()
-    (document,) = unit.find("instances", {"_id": own_id, "study_uid": study_of(own_id)}, STORED)
+    document = next(iter(unit.find("instances", {"_id": own_id, "study_uid": study_of(own_id)}, STORED)), None)
+    if document is None:
+        raise Stale
     one = stored_instance(document)
     metadata = contents(unit.tables, [own_id], "m", unit.session)[own_id]
     return rows_of(orjson.loads(metadata), one.target, one.sop_class_uid, one.transfer_syntax_uid)

@@ -21,12 +21,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from pacs.errors import OutOfResources, PacsError, Uncertain
+from pacs.errors import Corrupt, OutOfResources, PacsError, Uncertain
 from pacs.index.base import PutResult
 from pacs.index.mongo_abandoned import Abandoned
 from pacs.index.mongo_documents import Document
 from pacs.index.mongo_outage import Outage
-from pacs.index.mongo_recent import Recent
+from pacs.index.mongo_recent import Recent, Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
 from pacs.index.mongo_write import put_all
@@ -108,12 +108,9 @@ class Writer:
                     raise translated(error, "written") from error
                 by_memory = False
                 log.debug("transaction runs again reason=%s", type(error).__name__)
-            except PacsError:
-                raise
-            except Exception:
-                # Stale, or what came of something that is no longer so.
+            except Stale as error:
                 if not by_memory:
-                    raise
+                    raise Corrupt("documents of the index contradict one another") from error
                 by_memory = False
                 continue
             if time.monotonic() - begin > _LONG_S:

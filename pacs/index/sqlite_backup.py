@@ -112,9 +112,9 @@ def put_in_place(new: Path, old: Path) -> None:
     _fold_log(old)
     for log_file in log_files(old):
         log_file.unlink(missing_ok=True)
-    _fsync(new)
+    fsync(new)
     new.replace(old)
-    _fsync(old.parent)
+    fsync(old.parent)
 
 
 def set_aside(index: Path) -> Path | None:
@@ -144,7 +144,8 @@ def _fold_log(index: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,11 +36,14 @@ def find_mongod() -> Path | None:
 class ReplicaSet:
     """members: how many mongod; one is enough for transactions, three stand the loss of one.
 
-    folder holds their data, kept over ``start`` and ``kill`` of members; ports are kept too.
+    folder holds their data, kept over ``start`` and ``kill`` of members; ports are kept too. options: more for mongod.
     """
 
-    def __init__(self, mongod: Path, folder: Path, members: int = 1) -> None:
+    def __init__(
+        self, mongod: Path, folder: Path, members: int = 1, *, options: Sequence[str] = (), cache_gb: float = 0.25
+    ) -> None:
         self._mongod = mongod
+        self._options = ["--wiredTigerCacheSizeGB", str(cache_gb), *options]
         self._folder = folder
         self.ports = [free_port() for _ in range(members)]
         self._processes: dict[int, Process] = {}
@@ -76,7 +80,7 @@ class ReplicaSet:
         data = self._folder / f"mongod{member + 1}"
         data.mkdir(parents=True, exist_ok=True)
         command = [self._mongod, "--dbpath", data, "--port", str(self.ports[member]), "--bind_ip", "127.0.0.1"]
-        command += ["--replSet", SET_NAME, "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
+        command += ["--replSet", SET_NAME, "--nounixsocket", *self._options]
         self._processes[member] = Process(command, self._folder / f"mongod{member + 1}.log")
         deadline = time.monotonic() + _START_S
         while not self._answers(member):

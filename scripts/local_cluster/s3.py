@@ -32,17 +32,18 @@ class Weed:
         self._weed = weed
         self._folder = folder
         self.port = free_port()
-        self._process: Process | None = None
-
-    def settings(self, prefix: str = "archive") -> dict[str, str]:
-        """DICOM_STORE_* of a node that uses it."""
-        options = {
+        self.options = {
             "endpoint": f"http://127.0.0.1:{self.port}",
             "access_key_id": "access",
             "secret_access_key": "secret",
             "region": "us-east-1",
             "allow_http": "true",
         }
+        self._process: Process | None = None
+
+    def settings(self, prefix: str = "archive", endpoint: str = "") -> dict[str, str]:
+        """DICOM_STORE_* of a node that uses it. endpoint: of a proxy before it."""
+        options = {**self.options, "endpoint": endpoint or self.options["endpoint"]}
         return {
             "DICOM_STORE_URL": f"s3://{BUCKET}/{prefix}",
             "DICOM_STORE_OPTIONS": ",".join(f"{key}={value}" for key, value in options.items()),
@@ -56,6 +57,7 @@ class Weed:
         options += [f"-{name}={free_port()}" for name in ("master.port", "master.port.grpc", "volume.port")]
         options += [f"-{name}={free_port()}" for name in ("volume.port.grpc", "filer.port", "filer.port.grpc")]
         options += [f"-s3.port.grpc={free_port()}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.config=s3.json"]
+        # Small volumes, or it would want 30 GB a piece of the disk; no statistics leave the machine.
         options += ["-master.volumeSizeLimitMB=64", "-volume.max=200", "-volume.minFreeSpace=50MiB"]
         options += ["-master.telemetry=false", "-s3.iam=false"]
         self._process = process = Process(
@@ -71,6 +73,11 @@ class Weed:
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop(10.0)
+
+    def kill(self) -> None:
+        """Without its orderly stop, which takes ten seconds."""
+        if self._process is not None:
+            self._process.kill()
 
     def _put(self, path: str) -> bool:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", data=b"", method="PUT")

