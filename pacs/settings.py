@@ -8,17 +8,13 @@ checkout that pacs runs from, if it runs from one; else the working directory. R
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ByteSize,
     ConfigDict,
@@ -27,10 +23,9 @@ from pydantic import (
     ValidationError,
 )
 
-from pacs import env_file, qrscp_command, store_options
+from pacs import env_file, qrscp_command
 from pacs.errors import Invalid
 from pacs.mongo_settings import MongoSettings, check_mongo
-from pacs.services.file_key import FileKeyPattern
 from pacs.setting_kinds import (
     BOOL,
     BYTES,
@@ -40,15 +35,23 @@ from pacs.setting_kinds import (
     PORT,
     SECONDS,
     TEXT,
+    AETitle,
     Bytes,
+    FilePattern,
     Lower,
+    Network,
+    Origin,
     Port,
     Positive,
+    Route,
     Seconds,
     SecondsOrNever,
+    StoreOptions,
+    StoreURL,
     Upper,
     listed,
     setting,
+    shown,
 )
 
 # Also read under raccoon's misspelt name.
@@ -57,50 +60,6 @@ _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = ("dicom_store_rootpath", "dimse_ae_config", "mongodb_tls_ca_file", "mongodb_tls_certificate_key_file")
 _SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Log", "Not in this version yet")
-
-
-def _ae_title(value: str) -> str:
-    value = value.strip()
-    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", value):
-        raise ValueError
-    return value
-
-
-def _route(value: str) -> str:
-    value = value.strip("/")
-    if not re.fullmatch(r"[\w.~-]+(/[\w.~-]+)*", value, re.ASCII):
-        raise ValueError
-    return value
-
-
-def _origin(value: str) -> str:
-    if value != "*" and not re.fullmatch(r"https?://[^/\s]+", value):
-        raise ValueError
-    return value
-
-
-def _network(value: str) -> str:
-    ipaddress.ip_network(value, strict=False)
-    return value
-
-
-def _file_pattern(value: str) -> str:
-    try:
-        FileKeyPattern(value)
-    except Invalid as error:
-        raise ValueError from error
-    return value
-
-
-def _store_url(value: str) -> str:
-    if value and not re.fullmatch(r"(s3|gs|az|abfss?)://[^/\s?#@]+(/[^\s?#]*)?", value):
-        raise ValueError
-    return value.rstrip("/")
-
-
-def _store_options(value: SecretStr) -> SecretStr:
-    store_options.parse(value.get_secret_value())
-    return value
 
 
 class Settings(MongoSettings):
@@ -119,7 +78,7 @@ class Settings(MongoSettings):
         "a path",
         "/dicomFiles",
     )
-    dicom_store_filepath: Annotated[str, AfterValidator(_file_pattern)] = setting(
+    dicom_store_filepath: FilePattern = setting(
         "{now,date,yyyy/MM}/{0020000D}/{0020000E}/{00080018}",
         "Data",
         "Where a new file goes in the store. {0020000D} is an attribute's value, {0020000D,hash} its hash, "
@@ -127,7 +86,7 @@ class Settings(MongoSettings):
         "a relative path with {GGGGEEEE}, {GGGGEEEE,hash} and {now,date,yyyy/MM/dd}",
         "DICOM/{0020000D,hash}/{0020000E,hash}/{00080018,hash}.dcm",
     )
-    dicom_store_url: Annotated[str, AfterValidator(_store_url)] = setting(
+    dicom_store_url: StoreURL = setting(
         "",
         "Data",
         "Object store that the files go to, instead of DICOM_STORE_ROOTPATH; what is being received, and the index "
@@ -135,7 +94,7 @@ class Settings(MongoSettings):
         "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
         "s3://hospital/archive",
     )
-    dicom_store_options: Annotated[SecretStr, AfterValidator(_store_options)] = setting(
+    dicom_store_options: StoreOptions = setting(
         SecretStr(""),
         "Data",
         "How to reach the object store: obstore's options, such as endpoint, region, access_key_id, "
@@ -187,16 +146,14 @@ class Settings(MongoSettings):
     server_session_secret_key: SecretStr = setting(
         SecretStr(""), "Server", "Accepted for raccoon's files; this version has no sessions.", TEXT, "secret-key"
     )
-    cors_allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(listed)] = (
-        setting(
-            (),
-            "Server",
-            "Origins of web viewers that may read this archive from a browser.",
-            "origins such as http://localhost:3000, between commas or as a JSON array; * for any",
-            "http://localhost:3000",
-        )
+    cors_allowed_origins: Annotated[tuple[Origin, ...], BeforeValidator(listed)] = setting(
+        (),
+        "Server",
+        "Origins of web viewers that may read this archive from a browser.",
+        "origins such as http://localhost:3000, between commas or as a JSON array; * for any",
+        "http://localhost:3000",
     )
-    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)] = setting(
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(listed)] = setting(
         (),
         "Server",
         "Reverse proxies whose X-Forwarded-Proto, -Host and -Prefix are believed.",
@@ -214,9 +171,7 @@ class Settings(MongoSettings):
     )
 
     # --- DICOMweb
-    dicomweb_api: Annotated[str, AfterValidator(_route)] = setting(
-        "dicom-web", "DICOMweb", "Root of the DICOMweb routes and URLs.", "a URL path", "rs"
-    )
+    dicomweb_api: Route = setting("dicom-web", "DICOMweb", "Root of the DICOMweb routes and URLs.", "a URL path", "rs")
     dicomweb_host: str = setting(
         "{host}",
         "DICOMweb",
@@ -245,7 +200,7 @@ class Settings(MongoSettings):
 
     # --- DIMSE
     enable_dimse: bool = setting(True, "DIMSE", "Whether to serve DIMSE.", BOOL, "false")
-    dimse_ae_title: Annotated[str, AfterValidator(_ae_title)] = setting(
+    dimse_ae_title: AETitle = setting(
         "DCMQRSCP", "DIMSE", "AE title of this archive.", "1 to 16 printable ASCII characters without \\", "ARCHIVE"
     )
     dimse_check_called_ae: bool = setting(
@@ -360,7 +315,7 @@ def names() -> list[str]:
 
 def effective(settings: Settings) -> dict[str, str]:
     """Environment names to values, as text that ``load`` reads back; secrets masked."""
-    return {name: _text(getattr(settings, name.lower())) for name in names()}
+    return {name: shown(getattr(settings, name.lower())) for name in names()}
 
 
 def describe(name: str) -> tuple[str, str, str, str, str]:
@@ -369,7 +324,7 @@ def describe(name: str) -> tuple[str, str, str, str, str]:
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     section, expected, example = (str(extra[key]) for key in ("section", "expected", "example"))
-    return section, field.description or "", expected, example, _text(field.default)
+    return section, field.description or "", expected, example, shown(field.default)
 
 
 def _home(environment: Mapping[str, str], working_directory: Path) -> Path:
@@ -431,24 +386,3 @@ def _complaint(name: str, value: str) -> str:
     _, _, expected, _, default = describe(name)
     shown = _MASK if isinstance(Settings.model_fields[name.lower()].default, SecretStr) else value
     return f"{name}={shown}: expected {expected} (default: {default or 'none'})"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return _MASK if value.get_secret_value() else ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return json.dumps(list(value)) if value else ""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, ByteSize):
-        return _size(value)
-    return "" if value is None else str(value)
-
-
-def _size(size_bytes: int) -> str:
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size_bytes and size_bytes % (1 << shift) == 0:
-            return f"{size_bytes >> shift}{unit}"
-    return str(int(size_bytes))

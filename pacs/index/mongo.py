@@ -28,7 +28,7 @@ from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import totals
 from pacs.index.mongo_write import contents, deleted_document
 from pacs.index.mongo_writer import Writer, translated
-from pacs.index.sqlite_rows import prepare
+from pacs.index.rows import prepare
 
 T = TypeVar("T")
 _PAGE = 500

@@ -11,11 +11,11 @@ from pacs.dicom.matching import Matcher, TagPath, timezone_of
 from pacs.dicom.model import Attributes
 from pacs.errors import NotFound
 from pacs.index import mongo_write
+from pacs.index.added import check, leaves, path_of, text_of, values_of
 from pacs.index.base import AddedIndex
 from pacs.index.mongo_conditions import Filter, on_added
 from pacs.index.mongo_documents import Document, study_of
 from pacs.index.mongo_tables import GROUPS, Tables
-from pacs.index.sqlite_added import check, leaves, path_of, text_of, values_of
 
 if TYPE_CHECKING:
     from pacs.index.mongo_unit import Unit

@@ -22,7 +22,7 @@ from pacs.index.mongo_documents import (
 )
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_write import contents
-from pacs.index.sqlite_rows import Rows, rows_of
+from pacs.index.rows import Rows, rows_of
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pacs.dicom.criteria import Between, Glob, Name, Never, OneOf
 from pacs.dicom.matchers import CombinedRange, Empty, Matcher, Sequence, TagPath, Universal, ValueList
 from pacs.dicom.matching import is_universal
 from pacs.dicom.normal import Kind, kind_of
+from pacs.index.added import criteria_of, kinds_of, needs_a_value
 from pacs.index.mongo_documents import fit
-from pacs.index.sqlite_added import kinds_of, needs_a_value
 
 Filter = dict[str, Any]
 NEVER: Filter = {"_id": {"$in": []}}
@@ -50,12 +50,14 @@ def on_added(index_id: int, path: TagPath, matcher: Matcher) -> Filter | None:
         return None
     found: list[Filter] = []
     for kind in kinds_of(path[-1]):
-        asked = _asked(matcher, kind)
+        asked = criteria_of(matcher, kind)
         base = {"p": index_id, "k": kind.value}
         if asked is None:
             return {"x": {"$elemMatch": {"p": index_id}}}
         # Long values are kept as None.
-        found += [{"x": {"$elemMatch": {**base, "v": one}}} for one in (*asked, {"$eq": None})]
+        found += [
+            {"x": {"$elemMatch": {**base, "v": one}}} for one in (*(plain(kind, one) for one in asked), {"$eq": None})
+        ]
     return _either(found)
 
 
@@ -95,24 +97,6 @@ def plain(kind: Kind, asked: OneOf | Glob | Between) -> Filter:
                 # The offset that follows a date and time's 21 characters sorts before DEL.
                 found["$lte"] = f"{high}\x7f" if kind is Kind.DATE_TIME else fit(high)
             return found
-
-
-def _asked(matcher: Matcher, kind: Kind) -> list[Filter] | None:
-    if isinstance(matcher, ValueList):
-        each = [_asked(one, kind) for one in matcher.any_of]
-        return None if any(one is None for one in each) else [one for some in each for one in some or ()]
-    match criteria.criterion(matcher, kind):
-        case Never():
-            return []
-        case OneOf() | Glob() | Between() as asked:
-            return [plain(kind, asked)]
-        case Name(groups, _):
-            for wanted in groups:
-                if wanted is not None and not any(criteria.meets(one, "") for one in wanted):
-                    return [plain(kind, one) for one in wanted]
-            return None
-        case _:
-            return None
 
 
 def _expression(pattern: str) -> Regex[str]:

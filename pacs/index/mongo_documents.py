@@ -24,9 +24,8 @@ from pacs.dicom.matching import timezone_of
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.dicom.normal import Kind, kind_of, normal_values
 from pacs.index.base import Fields
-from pacs.index.sqlite_json import COUNTED, IDENTITY, outside, take, wanted
-from pacs.index.sqlite_rows import KEPT, LevelRow, Prepared, Rows
-from pacs.index.sqlite_schema import columns
+from pacs.index.fields import COUNTED, IDENTITY, outside, take, wanted
+from pacs.index.rows import KEPT, LevelRow, Prepared, Rows, columns
 
 Document = dict[str, Any]
 COLLECTIONS = {Level.PATIENT: "patients", Level.STUDY: "studies", Level.SERIES: "series", Level.IMAGE: "instances"}

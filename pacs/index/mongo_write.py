@@ -34,7 +34,7 @@ from pacs.index.mongo_documents import (
 from pacs.index.mongo_recent import Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit
-from pacs.index.sqlite_rows import Prepared, Rows, rows_of
+from pacs.index.rows import Prepared, Rows, rows_of
 
 _PATIENT_COUNTERS = ("00201200", "00201202", "00201204")
 _VERSIONS_PAGE = 1000

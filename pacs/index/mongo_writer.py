@@ -30,7 +30,7 @@ from pacs.index.mongo_recent import Recent, Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
 from pacs.index.mongo_write import put_all
-from pacs.index.sqlite_rows import Prepared
+from pacs.index.rows import Prepared
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -18,9 +18,10 @@ from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
 from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
+from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_packing import pack, reclaim
-from pacs.index.sqlite_rows import INSTANCE_COLUMNS, LevelRows, earlier_version, prepare, stored_instance
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, stored_instance
 from pacs.index.sqlite_schema import migrate
 from pacs.index.sqlite_turn import Turn
 from pacs.index.sqlite_writer import Writer, translated

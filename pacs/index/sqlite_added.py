@@ -9,29 +9,22 @@ mark that every key finds.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from pacs.dicom import criteria, normal
-from pacs.dicom.attributes import BY_TAG
-from pacs.dicom.criteria import Between, Glob, Name, Never, OneOf
-from pacs.dicom.dictionary import AMBIGUOUS, public_vr
-from pacs.dicom.matchers import CombinedRange, Empty, Matcher, TagPath, Universal, ValueList
-from pacs.dicom.matchers import Sequence as Items
-from pacs.dicom.matching import element_at, is_universal, items_of, kind_at, timezone_of
+from pacs.dicom.matchers import Matcher, TagPath
+from pacs.dicom.matching import timezone_of
 from pacs.dicom.model import Attributes
-from pacs.dicom.normal import Kind
-from pacs.errors import Invalid, NotFound
+from pacs.errors import NotFound
+from pacs.index.added import check, criteria_of, kinds_of, leaves, needs_a_value, path_of, text_of, values_of
 from pacs.index.base import AddedIndex
 from pacs.index.sqlite_conditions import Condition, plain
 from pacs.index.sqlite_contents import Reader
 
-_LONGEST = 256
 _BATCH = 200
-_KINDS = tuple(kind for kind in Kind if kind is not Kind.OPAQUE)
 _Definition = tuple[int, TagPath]
 
 
@@ -44,18 +37,6 @@ def add(connection: sqlite3.Connection, path: TagPath) -> None:
     connection.execute(
         "INSERT OR IGNORE INTO added_indexes (path, filled_to, complete) VALUES (?, 0, 0)", (text_of(path),)
     )
-
-
-def check(path: TagPath) -> None:
-    """Raises Invalid for an attribute that is indexed anyway, or has no values that could be compared."""
-    if len(path) == 1 and path[0] in BY_TAG:
-        raise Invalid(f"{BY_TAG[path[0]].keyword} always has an index", "tag")
-    tag = path[-1]
-    vr = None if "@" in tag else public_vr(int(tag, 16))
-    if vr == "SQ":
-        raise Invalid("A sequence has no values of its own: name an attribute within it (A.B)", "tag")
-    if vr == "OB or OW" or (vr is not None and vr not in AMBIGUOUS and normal.kind_of(vr) is Kind.OPAQUE):
-        raise Invalid(f"Attributes of VR {vr} cannot be searched by value", "tag")
 
 
 def drop(connection: sqlite3.Connection, path: TagPath) -> None:
@@ -171,14 +152,6 @@ def conditions(connection: sqlite3.Connection, keys: Mapping[TagPath, Matcher]) 
             yield condition
 
 
-def leaves(keys: Mapping[TagPath, Matcher], within: TagPath = ()) -> Iterator[tuple[TagPath, Matcher]]:
-    for path, matcher in keys.items():
-        if isinstance(matcher, Items):
-            yield from leaves(matcher.keys, within + path)
-        else:
-            yield within + path, matcher
-
-
 def _condition(index_id: int, path: TagPath, matcher: Matcher) -> Condition | None:
     """None when the index cannot help: it does not know where a value is missing."""
     every = "SELECT instance_id FROM added_values WHERE index_id = ?"
@@ -187,48 +160,16 @@ def _condition(index_id: int, path: TagPath, matcher: Matcher) -> Condition | No
     sources: list[str] = []
     values: list[Any] = []
     for kind in kinds_of(path[-1]):
-        asked = _asked(matcher, kind)
+        asked = criteria_of(matcher, kind)
         if asked is None:
             return f"i.id IN ({every})", [index_id]
-        for sql, more in asked:
+        for sql, more in (plain("value", kind, one) for one in asked):
             sources.append(f"{every} AND kind = ? AND ({sql})")
             values += [index_id, kind.value, *more]
         # Long values.
         sources.append(f"{every} AND kind = ? AND value = x''")
         values += [index_id, kind.value]
     return f"i.id IN ({' UNION ALL '.join(sources)})", values
-
-
-def needs_a_value(matcher: Matcher) -> bool:
-    if isinstance(matcher, ValueList):
-        return all(map(needs_a_value, matcher.any_of))
-    return not is_universal(matcher) and not isinstance(matcher, Empty | Universal | Items | CombinedRange)
-
-
-def kinds_of(tag: str) -> tuple[Kind, ...]:
-    """How values of an attribute may compare: in one way when the data dictionary knows its VR."""
-    vr = None if "@" in tag else public_vr(int(tag, 16))
-    return _KINDS if vr is None or vr in AMBIGUOUS else (normal.kind_of(vr),)
-
-
-def _asked(matcher: Matcher, kind: Kind) -> list[Condition] | None:
-    """Conditions on a value of which a match meets one. None: any value may be one."""
-    if isinstance(matcher, ValueList):
-        each = [_asked(one, kind) for one in matcher.any_of]
-        return None if any(one is None for one in each) else [sql for one in each for sql in one or ()]
-    match criteria.criterion(matcher, kind):
-        case Never():
-            return []
-        case OneOf() | Glob() | Between() as asked:
-            return [plain("value", kind, asked)]
-        case Name(groups, _):
-            for wanted in groups:
-                # A group that may be empty tells nothing: empty groups are not kept.
-                if wanted is not None and not any(criteria.meets(one, "") for one in wanted):
-                    return [plain("value", kind, one) for one in wanted]
-            return None
-        case _:
-            return None
 
 
 def _insert(connection: sqlite3.Connection, definition: _Definition, instance_id: int, attributes: Attributes) -> None:
@@ -238,26 +179,3 @@ def _insert(connection: sqlite3.Connection, definition: _Definition, instance_id
         "INSERT OR IGNORE INTO added_values VALUES (?, ?, ?, ?)",
         [(index_id, kind, value, instance_id) for kind, value in found],
     )
-
-
-def values_of(attributes: Attributes, path: TagPath, timezone: str) -> Iterator[tuple[str, str | int | float | bytes]]:
-    """(kind, value as it is kept) of all values at a path, of all items on the way."""
-    data_sets: Sequence[Attributes] = [attributes]
-    for tag in path[:-1]:
-        data_sets = [item for data_set in data_sets for item in items_of(element_at(data_set, tag))]
-    for data_set in data_sets:
-        element = element_at(data_set, path[-1])
-        kind = kind_at(path[-1], element)
-        for value in normal.normal_values(element, kind, timezone) or ():
-            # A name's groups are values of their own.
-            for one in value if isinstance(value, tuple) else (value,):
-                if one != "":
-                    yield kind.value, b"" if isinstance(one, str) and len(one) > _LONGEST else one
-
-
-def text_of(path: TagPath) -> str:
-    return orjson.dumps(path).decode()
-
-
-def path_of(text: str) -> TagPath:
-    return tuple(orjson.loads(text))

@@ -30,8 +30,9 @@ from pacs.dicom.matching import (
 )
 from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind, kind_of
+from pacs.index.rows import columns
 from pacs.index.sqlite_contents import Reader
-from pacs.index.sqlite_schema import ALIASES, TABLES, columns
+from pacs.index.sqlite_schema import ALIASES, TABLES
 
 Condition = tuple[str, list[Any]]
 Slot = Callable[..., bool]

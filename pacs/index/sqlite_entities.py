@@ -13,17 +13,9 @@ import orjson
 from pacs.dicom import normal
 from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind
+from pacs.index.rows import COLUMNS, LevelRow, Rows, Stored, rows_of, stored_form
 from pacs.index.sqlite_contents import Reader
-from pacs.index.sqlite_rows import (
-    COLUMNS,
-    INSTANCE_COLUMNS,
-    LevelRow,
-    Rows,
-    Stored,
-    rows_of,
-    stored_form,
-    stored_instance,
-)
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, stored_instance
 from pacs.index.sqlite_schema import TABLES
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from pacs.dicom.model import Level, Target
 from pacs.errors import Corrupt
+from pacs.index.rows import attributes_of, columns
 from pacs.index.sqlite_contents import Contents, Packer
 from pacs.index.sqlite_rows import key_hash, stored_digest, stored_key, stored_time
-from pacs.index.sqlite_schema import PAIRED, attributes_of, columns, create_index
+from pacs.index.sqlite_schema import PAIRED, create_index
 
 log = logging.getLogger(__name__)
 _BATCH = 500

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pacs.dicom.attributes import ALL, BY_TAG, DATE_TIME_PAIRS, Attribute
 from pacs.dicom.model import Level
 from pacs.errors import Corrupt
+from pacs.index.rows import attributes_of, columns
 
 TABLES = {Level.PATIENT: "patients", Level.STUDY: "studies", Level.SERIES: "series", Level.IMAGE: "instances"}
 ALIASES = {Level.PATIENT: "p", Level.STUDY: "s", Level.SERIES: "e", Level.IMAGE: "i"}
@@ -49,16 +50,6 @@ _UNIQUE = frozenset({"0020000D", "0020000E", "00080018"})
 PAIRED = {day: time for day, time in DATE_TIME_PAIRS.items() if BY_TAG[day].level >= Level.SERIES}
 # The same for Instance Number, in the index over the series of instances.
 GONE_THROUGH = frozenset({*PAIRED.values(), "00200013"})
-
-
-def columns(attribute: Attribute) -> tuple[str, ...]:
-    """Columns of one attribute; a person name has one per component group."""
-    name = f"c{attribute.tag}"
-    return (name, name + "i", name + "p") if attribute.vr == "PN" else (name,)
-
-
-def attributes_of(level: Level) -> tuple[Attribute, ...]:
-    return tuple(attribute for attribute in ALL if attribute.level is level)
 
 
 Step = Callable[[sqlite3.Connection], None]

@@ -14,6 +14,7 @@ import orjson
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index import sqlite_added
 from pacs.index.base import Put, PutResult
+from pacs.index.rows import COLUMNS, Prepared, Rows
 from pacs.index.sqlite_contents import Contents, Packer, Reader
 from pacs.index.sqlite_entities import (
     ADD_TO_PATIENT,
@@ -36,10 +37,7 @@ from pacs.index.sqlite_entities import (
     update_sql,
 )
 from pacs.index.sqlite_rows import (
-    COLUMNS,
     INSTANCE_COLUMNS,
-    Prepared,
-    Rows,
     key_hash,
     stored_digest,
     stored_instance,

@@ -15,8 +15,9 @@ from pacs.dicom.matching import Single, Wildcard
 from pacs.dicom.model import Level, Target
 from pacs.errors import Corrupt, OutOfResources
 from pacs.index.base import Fields, Put, Query
+from pacs.index.rows import columns
 from pacs.index.sqlite import SqliteIndex
-from pacs.index.sqlite_schema import GONE_THROUGH, TABLES, columns
+from pacs.index.sqlite_schema import GONE_THROUGH, TABLES
 from tests.contracts.index_records import record
 
 
