@@ -13,7 +13,6 @@ from pacs import store_options
 from pacs.errors import Invalid
 from pacs.services.file_key import FileKeyPattern
 
-
 _MASK = "********"
 
 
