@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +50,12 @@ class BlobStore(Protocol):
         digest: of its data set, noted with the file where the store can. Never overwrites: raises Corrupt when the key
         exists, and leaves both files as they are.
         """
+
+    def place(self, path: Path, key: str, digest: str = "") -> None:
+        """As ``adopt``, but durable only after ``settle``: after a power cut part of the file may be missing."""
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """Make files that were placed durable. Raises OutOfResources; the files stay, and nothing is known of them."""
 
     def read(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of the range; shorter only at the end of the file."""

@@ -11,7 +11,7 @@ import mmap
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,11 +56,18 @@ class CachedBlobs:
         return self._store.incoming()
 
     def adopt(self, path: Path, key: str, digest: str = "") -> None:
+        self.place(path, key, digest)
+        self.settle([key])
+
+    def settle(self, keys: Sequence[str]) -> None:
+        self._store.settle(keys)
+
+    def place(self, path: Path, key: str, digest: str = "") -> None:
         """As the store does; a second name of the file makes the copy, at no cost."""
         size_bytes = path.stat().st_size if path.exists() else 0
         part = self._space.reserve(size_bytes, path) if digest and 0 < size_bytes <= self._largest else None
         try:
-            self._store.adopt(path, key, digest)
+            self._store.place(path, key, digest)
             if part is not None:
                 self._keep(part, key, size_bytes)
                 part = None

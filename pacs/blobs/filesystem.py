@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -42,9 +42,16 @@ class FilesystemBlobs:
         return self._incoming
 
     def adopt(self, path: Path, key: str, digest: str = "") -> None:
+        with _translated("the file could not be stored"):
+            # Whole before it has its name: of a single file nothing is gained by the other order.
+            _fsync(path)
+        self.place(path, key)
+        with _translated("the file could not be stored"):
+            _fsync(self._path(key).parent)
+
+    def place(self, path: Path, key: str, digest: str = "") -> None:
         destination = self._path(key)
         with _translated("the file could not be stored"):
-            _fsync(path)
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     # Under the lock, so that delete() cannot remove the emptied folder between the two steps.
@@ -52,7 +59,7 @@ class FilesystemBlobs:
                         self._make_durable_folder(destination.parent)
                         if destination.exists():
                             raise Corrupt("a stored file would have been overwritten")
-                        # Atomic: the key names either nothing or the whole, synced file.
+                        # Atomic: the key names either nothing or the whole file.
                         path.rename(destination)
                     break
                 except FileNotFoundError:
@@ -60,7 +67,15 @@ class FilesystemBlobs:
                     self._durable_folders.clear()
                     if attempt == _ATTEMPTS:
                         raise
-            _fsync(destination.parent)
+
+    def settle(self, keys: Sequence[str]) -> None:
+        paths = [self._path(key) for key in keys]
+        with _translated("the file could not be stored"):
+            # After the rename: the journal of most filesystems then takes bytes and name in one turn.
+            for path in paths:
+                _fsync(path)
+            for folder in dict.fromkeys(path.parent for path in paths):
+                _fsync(folder)
 
     def read(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> bytes:
         wanted = ref.size_bytes - offset if length is None else length

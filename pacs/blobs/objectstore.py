@@ -100,6 +100,12 @@ class ObjectStoreBlobs:
         except OSError as error:
             raise OutOfResources(f"the file could not be stored: {error.strerror or type(error).__name__}") from error
 
+    def place(self, path: Path, key: str, digest: str = "") -> None:
+        self.adopt(path, key, digest)
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """What the store has said yes to is durable."""
+
     def _create(self, key: str, content: bytes, noted: dict[str, str]) -> None:
         """One object, in one request. Raises Corrupt when the key has another one."""
         with self._asking("the object could not be stored"):

@@ -7,7 +7,7 @@ Patient ID never share a patient.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -16,6 +16,10 @@ from typing import Protocol
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, Level, StoredInstance, Target
+
+
+def nothing() -> None:
+    """For files that are durable already."""
 
 
 class Put(Enum):
@@ -131,10 +135,14 @@ class AddedIndex:
 class Index(Protocol):
     """Safe to call from any thread. Raises OutOfResources when it cannot write (full disk, locked, read-only)."""
 
-    def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
+    def put(
+        self, records: Sequence[InstanceRecord], *, replace: bool = False, durable: Callable[[], None] = nothing
+    ) -> list[PutResult]:
         """Add instances, with counters, in one durable transaction; returns when it is on disk.
 
-        Calls from several threads at once share a commit. One result a record, in order.
+        Calls from several threads at once share a commit. One result a record, in order. durable: makes the records'
+        files durable; called once, by this thread, and nothing is committed before it returns. What it raises is
+        raised, and no row is kept.
         """
 
     def search(self, query: Query) -> Page:

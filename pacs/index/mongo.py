@@ -18,7 +18,7 @@ from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import mongo_added, mongo_search, mongo_write
-from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
+from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
@@ -66,7 +66,10 @@ class MongoIndex:
         self._outage = Outage(self._client)
         self._writer = Writer(self._client, lambda: self._tables, self._outage, 2 * timeout_s)
 
-    def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
+    def put(
+        self, records: Sequence[InstanceRecord], *, replace: bool = False, durable: Callable[[], None] = nothing
+    ) -> list[PutResult]:
+        durable()
         if not records:
             return []
         return self._writer.put([prepare(record) for record in records], replace=replace)

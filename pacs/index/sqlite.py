@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
-from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query
+from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.rows import LevelRows, prepare
+from pacs.index.sqlite_append import Appending
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_packing import pack, reclaim
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, stored_instance
@@ -52,6 +53,7 @@ class SqliteIndex:
         self._lock = threading.Lock()  # guards the list of idle readers
         self._is_closed = False
         self._made = LevelRows()
+        self._appending = Appending()
         with _translating():
             # Processes that start together wait until the first has migrated the file, however long that takes.
             with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
@@ -61,9 +63,14 @@ class SqliteIndex:
                     reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))
 
-    def put(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> list[PutResult]:
+    def put(
+        self, records: Sequence[InstanceRecord], *, replace: bool = False, durable: Callable[[], None] = nothing
+    ) -> list[PutResult]:
         prepared = [prepare(record, self._made) for record in records]
-        return self._writer.run(lambda connection: sqlite_write.put_all(connection, prepared, replace=replace))
+        return self._writer.run(
+            lambda connection: sqlite_write.put_all(connection, self._appending, prepared, replace=replace),
+            before_commit=durable,
+        )
 
     def search(self, query: Query) -> Page:
         with self._reading() as reader:

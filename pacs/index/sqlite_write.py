@@ -15,7 +15,16 @@ from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index import sqlite_added
 from pacs.index.base import Put, PutResult
 from pacs.index.rows import COLUMNS, Prepared, Rows
-from pacs.index.sqlite_contents import Contents, Packer, Reader
+from pacs.index.sqlite_append import (
+    COUNT_PATIENT,
+    COUNT_SERIES,
+    COUNT_STUDY,
+    INSTANCE_NAMES,
+    Appending,
+    contents_of,
+    instance_values,
+)
+from pacs.index.sqlite_contents import Packer, Reader
 from pacs.index.sqlite_entities import (
     ADD_TO_PATIENT,
     BODY,
@@ -39,19 +48,18 @@ from pacs.index.sqlite_entities import (
 from pacs.index.sqlite_rows import (
     INSTANCE_COLUMNS,
     key_hash,
-    stored_digest,
     stored_instance,
-    stored_key,
-    stored_time,
     version_values,
 )
 from pacs.index.sqlite_schema import TABLES
 
 
-def put_all(connection: sqlite3.Connection, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
-    """Add records one after the other."""
-    packer = Packer(connection)
-    return [_put(connection, packer, item, replace) for item in items]
+def put_all(
+    connection: sqlite3.Connection, appending: Appending, items: Sequence[Prepared], *, replace: bool
+) -> list[PutResult]:
+    """Add records one after the other. appending: the caller's, from one call to the next."""
+    with appending.using(connection) as packer:
+        return [appending.append(connection, packer, item) or _put(connection, packer, item, replace) for item in items]
 
 
 def remove_all(connection: sqlite3.Connection, targets: Sequence[Target]) -> list[BlobRef]:
@@ -213,24 +221,13 @@ def _instance(
     series_id: int,
     is_new: bool,
 ) -> None:
-    record, row = item.record, item.rows.image
-    header, blob, source = record.header, record.blob, record.source
-    packed = packer.pack(series_id, Contents(row.fragment, row.rest, item.metadata, item.layout))
-    values = (
-        *(packed.fragment, packed.rest, seq, study_id, series_id, item.rows.number, item.rows.study_digest),
-        # Nearly always what the column of SOP Class UID says as well.
-        None if header.sop_class_uid == row.columns[_SOP_CLASS] else header.sop_class_uid,
-        *(stored_key(blob.key, header.target), key_hash(blob.key), blob.size_bytes, stored_digest(blob.digest)),
-        *(header.data_set_offset, stored_time(record.received_at), source.name, source.address, source.protocol),
-        *row.columns,
-        header.transfer_syntax_uid,
-        instance_id,
-    )
+    packed = packer.pack(series_id, contents_of(item))
+    values = (*instance_values(item, packed, seq, study_id, series_id), instance_id)
     connection.execute(_INSERT_INSTANCE if is_new else _UPDATE_INSTANCE, values)
     connection.execute(
         "INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", (instance_id, packed.metadata, packed.layout)
     )
-    sqlite_added.note(connection, instance_id, header.attributes, is_new=is_new)
+    sqlite_added.note(connection, instance_id, item.record.header.attributes, is_new=is_new)
 
 
 def _count(
@@ -242,9 +239,9 @@ def _count(
     is_new: tuple[bool, bool, bool],
 ) -> None:
     studies, series, instances = is_new
-    connection.execute(_COUNT_PATIENT, (studies, series, instances, instance_id, patient_id))
-    connection.execute(_COUNT_STUDY, (series, instances, instance_id, study_id))
-    connection.execute(_COUNT_SERIES, (instances, instance_id, series_id))
+    connection.execute(COUNT_PATIENT, (studies, series, instances, instance_id, patient_id))
+    connection.execute(COUNT_STUDY, (series, instances, instance_id, study_id))
+    connection.execute(COUNT_SERIES, (instances, instance_id, series_id))
 
 
 def _remove(connection: sqlite3.Connection, target: Target) -> list[BlobRef]:
@@ -343,17 +340,5 @@ _INSERT_STUDY = insert_sql(
 _INSERT_SERIES = insert_sql(
     "series", (*BODY, "study_id", "last_instance", "digest", "modality", *COLUMNS[Level.SERIES]), ("c00201209",)
 )
-_INSTANCE_NAMES = (
-    *("fragment", "rest", "seq", "study_id", "series_id", "number", "study_digest", "sop_class_uid"),
-    *("blob_key", "blob_hash", "size_bytes", "digest", "data_set_offset", "received_at", "source_name"),
-    *("source_address", "source_protocol", *COLUMNS[Level.IMAGE], "c00083002"),
-)
-_INSERT_INSTANCE = insert_sql("instances", (*_INSTANCE_NAMES, "id"))
-_SOP_CLASS = COLUMNS[Level.IMAGE].index("c00080016")
-_UPDATE_INSTANCE = update_sql("instances", _INSTANCE_NAMES)
-_COUNT_PATIENT = (
-    "UPDATE patients SET c00201200 = c00201200 + ?, c00201202 = c00201202 + ?, c00201204 = c00201204 + ?,"
-    " last_instance = ? WHERE id = ?"
-)
-_COUNT_STUDY = "UPDATE studies SET c00201206 = c00201206 + ?, c00201208 = c00201208 + ?, last_instance = ? WHERE id = ?"
-_COUNT_SERIES = "UPDATE series SET c00201209 = c00201209 + ?, last_instance = ? WHERE id = ?"
+_INSERT_INSTANCE = insert_sql("instances", (*INSTANCE_NAMES, "id"))
+_UPDATE_INSTANCE = update_sql("instances", INSTANCE_NAMES)

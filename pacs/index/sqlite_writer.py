@@ -40,16 +40,29 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="index-writer", daemon=True)
         self._thread.start()
 
-    def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    def run(self, function: Callable[[sqlite3.Connection], T], *, before_commit: Callable[[], None] | None = None) -> T:
         """The function's value, once it is committed. It may run again when a commit fails.
 
-        Raises what the function raised (then nothing of it is kept), OutOfResources or Corrupt.
+        before_commit: called by this thread while the writer's runs the function; there is no commit before it has
+        returned. Raises what it or the function raised (then nothing of it is kept), OutOfResources or Corrupt.
         """
         job = _Job(function)
         with self._lock:
             if self._is_closed:
                 raise OutOfResources("the index is closed")
+            if before_commit is not None:
+                job.may_commit = threading.Event()
             self._jobs.put(job)
+        if job.may_commit is not None and before_commit is not None:
+            try:
+                before_commit()
+            except BaseException:
+                with self._lock:
+                    # The writer waits for the event, so that it cannot be further than this.
+                    job.state = _State.ABANDONED
+                raise
+            finally:
+                job.may_commit.set()
         self._wait(job)
         if job.error is not None:
             raise job.error
@@ -128,6 +141,9 @@ class Writer:
             connection = self._begin()
             for job in jobs:
                 self._run(connection, job)
+            for job in jobs:
+                if job.may_commit is not None:
+                    job.may_commit.wait()
             with self._lock:
                 is_given_up = any(job.state is _State.ABANDONED and not job.is_skipped for job in jobs)
                 for job in jobs if not is_given_up else ():
@@ -227,6 +243,7 @@ class _Job:
         self.state = _State.QUEUED
         self.is_skipped = False
         self.done = threading.Event()
+        self.may_commit: threading.Event | None = None
         self.value: Any = None
         self.error: BaseException | None = None
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 # While others may be storing: a file younger than this may be about to get its row, a half-received one may go on.
 ORPHAN_AGE_S = 60.0
 LEFTOVER_AGE_S = 3600.0
+# A file whose storing was cut off may not be on the disk yet; the system writes what is older by itself.
+_SETTLED_AGE_S = 600.0
 _BATCH = 64
 # A store that is far away answers many at once as fast as one.
 _THREADS, _THREADS_AFAR = 4, 16
@@ -184,7 +187,7 @@ class Integrity:
         subject = record.header.target.sop_uid or ""
         if not repair:
             return Problem(Fault.ORPHAN, key, subject)
-        (result,) = self._index.put([record])
+        (result,) = self._index.put([record], durable=lambda: self._settle(key, state))
         if result.outcome is Put.STORED:
             return Problem(Fault.ORPHAN, key, subject, "", "indexed")
         same = result.outcome is Put.SAME
@@ -268,9 +271,10 @@ class Integrity:
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
             for start in range(0, len(files), _BATCH):
                 records = []
-                for result in threads.map(
-                    lambda file: self._record_or_problem(*file[1:]), files[start : start + _BATCH]
-                ):
+                batch = files[start : start + _BATCH]
+                for _, key, state in batch:
+                    self._settle(key, state)
+                for result in threads.map(lambda file: self._record_or_problem(*file[1:]), batch):
                     progress(1)
                     if isinstance(result, Problem):
                         rebuilt.problems.append(result)
@@ -298,6 +302,11 @@ class Integrity:
             return self._record(key, state)
         except (PacsError, OSError) as error:
             return Problem(Fault.FOREIGN, key, "", str(error))
+
+    def _settle(self, key: str, state: BlobState) -> None:
+        if time.time() - state.changed_s < _SETTLED_AGE_S:
+            with suppress(NotFound):  # removed meanwhile
+                self._blobs.settle([key])
 
     def _record(self, key: str, state: BlobState) -> InstanceRecord:
         return record_of(self._blobs, key, state, max_inflated_bytes=self._max_inflated_bytes)

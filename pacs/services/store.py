@@ -150,7 +150,7 @@ class Store:
             return list(threads.map(prepare, spools))
 
     def _prepare(self, spool: Spool, caller: Caller, study_uid: str | None, derive_uids: bool) -> _Prepared | Stored:
-        """Read, check and make durable one object; Stored when it is there already."""
+        """Read, check and place one object; Stored when it is there already."""
         spool.finish()
         header = read_header(
             spool.path, fallback=spool.meta, derive_uids=derive_uids, max_inflated_bytes=self._max_inflated_bytes
@@ -177,7 +177,7 @@ class Store:
                     raise _conflict(header)
             received_at = datetime.now(UTC)
             blob = BlobRef(self._file_key.key(header, received_at), spool.size_bytes, digest)
-            self._blobs.adopt(spool.path, blob.key, digest)
+            self._blobs.place(spool.path, blob.key, digest)
         finally:
             spool.discard()
         return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings), mismatches)
@@ -187,7 +187,14 @@ class Store:
             return {}
         records = [each.record for each in prepared.values()]
         try:
-            outcomes: list[PutResult | PacsError] = list(self._index.put(records, replace=self._replace))
+            # While the disk takes the files, the index makes itself ready to commit.
+            outcomes: list[PutResult | PacsError] = list(
+                self._index.put(
+                    records,
+                    replace=self._replace,
+                    durable=lambda: self._blobs.settle([record.blob.key for record in records]),
+                )
+            )
         except PacsError as error:
             outcomes = [error] * len(records)
         results: dict[int, Stored | PacsError] = {}

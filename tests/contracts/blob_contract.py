@@ -34,6 +34,17 @@ class BlobContract:
         assert raw("2026/11/study/a.dcm") == b"abc" * 1000
         assert list(blobs.incoming().iterdir()) == []
 
+    def test_placed_files_are_there_before_and_after_they_are_settled(self, blobs: BlobStore, raw: Raw) -> None:
+        keys = ["a/1.dcm", "a/2.dcm", "b/3.dcm"]
+        for key in keys:
+            path = blobs.incoming() / "x.part"
+            path.write_bytes(key.encode())
+            blobs.place(path, key)
+            assert not path.exists()
+            assert raw(key) == key.encode()
+        blobs.settle(keys)
+        assert [raw(key) for key in keys] == [key.encode() for key in keys]
+
     def test_a_key_is_never_overwritten(self, blobs: BlobStore, raw: Raw) -> None:
         self.put(blobs, "a/b.dcm", b"first")
         second = blobs.incoming() / "second.part"

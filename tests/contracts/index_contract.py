@@ -18,8 +18,8 @@ import pytest
 from pacs.dicom.layout import Span
 from pacs.dicom.matching import Matcher, Single, TagPath, UidList, Wildcard
 from pacs.dicom.model import Level, Target
-from pacs.errors import Invalid, NotFound
-from pacs.index.base import Counts, Fields, Index, Put, Query
+from pacs.errors import Invalid, NotFound, OutOfResources
+from pacs.index.base import Counts, Fields, Index, Put, Query, nothing
 from tests.contracts.index_model import ModelIndex
 from tests.contracts.index_records import CT, IMPLICIT, LEVELS, NAMED_TAGS, SR, random_keys, random_record, record
 
@@ -60,6 +60,37 @@ class IndexContract:
         index = reopen()
         yield index
         index.close()
+
+    # Files that become durable meanwhile
+
+    def test_no_row_is_there_before_its_file_is_durable(self, index: Index, reopen: Reopen) -> None:
+        other = reopen()
+        seen = []
+        index.put([record("1", "1.1", "1.1.1")], durable=lambda: seen.append(other.counts().instances))
+        assert seen == [0]
+        assert other.counts().instances == 1
+        other.close()
+
+    def test_a_file_that_does_not_become_durable_gets_no_row_and_spoils_no_other(self, index: Index) -> None:
+        def fail() -> None:
+            raise OutOfResources("the disk is full")
+
+        with ThreadPoolExecutor(8) as threads:
+            calls = [
+                threads.submit(
+                    index.put, [record("1", "1.1", f"1.1.{number}")], durable=fail if number % 3 == 0 else nothing
+                )
+                for number in range(30)
+            ]
+        failed = {number for number, call in enumerate(calls) if call.exception() is not None}
+        assert failed == set(range(0, 30, 3))
+        assert all(isinstance(calls[number].exception(), OutOfResources) for number in failed)
+        assert set(uids(index, {})) == {f"1.1.{number}" for number in range(30) if number % 3}
+        (study,) = rows(index, Level.STUDY)
+        assert value(study, "00201208") == 20
+        # What the failed ones would have left behind is not taken for theirs.
+        index.put([record("1", "1.1", "1.1.0")])
+        assert len(list(index.metadata(Target("1")))) == 21
 
     # Added indexes
 

@@ -194,19 +194,25 @@ def test_missing_study_uid_is_refused_or_derived_as_asked(room: Room) -> None:
     assert room.send(data, derive_uids=True).outcome is Put.SAME
 
 
-def test_a_device_that_fails_leaves_nothing_half_stored(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, key: str, digest: str) -> None:
+@pytest.mark.parametrize("step", ["place", "settle"])
+def test_a_device_that_fails_leaves_nothing_half_stored(
+    room: Room, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*arguments: object) -> None:
         raise OutOfResources("the disk is full")
 
-    monkeypatch.setattr(room.blobs, "adopt", fail)
+    monkeypatch.setattr(room.blobs, step, fail)
     with pytest.raises(OutOfResources):
         room.send(builders.ct())
     assert room.index.counts().instances == 0
     assert room.is_clean()
+    assert room.files() == []
+    monkeypatch.undo()
+    assert room.send(builders.ct()).outcome is Put.STORED
 
 
 def test_an_index_that_cannot_write_takes_the_file_back(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(records: object, *, replace: bool = False) -> list[object]:
+    def fail(records: object, **options: object) -> list[object]:
         raise OutOfResources("the disk is full")
 
     monkeypatch.setattr(room.index, "put", fail)
