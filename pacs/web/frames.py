@@ -128,6 +128,8 @@ def frame_offer(
     Raises NotAcceptable, naming what can be made.
     """
     cheap = frame_forms(instance.transfer_syntax_uid)
+    if preferred := retrieve.preferred_syntax(instance):
+        cheap = [(syntaxes.find(preferred).media_type, preferred), (OCTET_STREAM, preferred), *cheap]
     if not any(_may_want_encoding(media) for media in ranges):
         try:
             return choose(ranges, _offers(cheap, is_single, is_list))
