@@ -58,7 +58,8 @@ class Front:
         # Started as root it would read the viewer's files as somebody who may not be allowed to.
         user = "user root;\n" if os.geteuid() == 0 else ""
         temporary = "\n".join(
-            f"    {kind}_temp_path {self._folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            f"    {kind}_temp_path {self._folder}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         return f"""{user}daemon off;
 pid {self._folder}/nginx.pid;

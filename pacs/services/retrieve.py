@@ -190,7 +190,9 @@ class Retrieve:
         uid = self._preferred_frames
         if not uid or syntaxes.find(instance.transfer_syntax_uid).encapsulated:
             return ""
-        return uid if uid in self.transfer_syntaxes(instance) else ""
+        # What was made before can be made: its metadata need not be read again for each frame.
+        is_made = self._made is not None and not self._made.lacks(instance.blob, 1, uid)
+        return uid if is_made or uid in self.transfer_syntaxes(instance) else ""
 
     def frames(self, target: Target, numbers: Sequence[int], transfer_syntax_uid: str | None = None) -> FrameSet:
         """Frames by number, from 1: in a native transfer syntax as little endian bytes, else codestreams.

@@ -56,6 +56,11 @@ class Frames:
         first = await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], offer.transfer_syntax_uid)
         writer = Writer()
         response = web.StreamResponse(headers={"Content-Type": writer.content_type(offer.media_type), "Vary": "Accept"})
+        if is_single:
+            # Of known length: browsers are quicker with a body that they can make room for.
+            whole = list(self._parts(target, numbers, first.frames[0], offer, writer, base))
+            response.content_length = sum(map(len, whole))
+            return await self._bridge.send(request, response, iter(whole))
         pieces = self._parts(target, numbers, first.frames[0], offer, writer, base)
         return await self._bridge.send(request, response, pieces, waits_for_pixels=not stored)
 
