@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pacs.blobs.cache_space import CacheSpace
@@ -68,6 +70,8 @@ class MadeFrames:
             return None
         data = content[_CHECK_BYTES:]
         if hashlib.sha256(data).digest() == content[:_CHECK_BYTES]:
+            with suppress(OSError):
+                os.utime(path)  # the clock of what was used last
             return data
         log.warning("dropped a made frame that is not as it was made: %s", path.name)
         self._space.drop(path)

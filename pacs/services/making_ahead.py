@@ -16,7 +16,7 @@ from pacs.services.retrieve import Retrieve
 
 log = logging.getLogger(__name__)
 
-_MOST_NOTED = 100_000
+_MOST_NOTED = 20_000
 # So many frames in one call of a worker: whoever wants a picture meanwhile waits no longer than for these.
 _GROUP = 8
 
