@@ -26,6 +26,7 @@ from pydantic import (
 from pacs import env_file, qrscp_command
 from pacs.errors import Invalid
 from pacs.mongo_settings import MongoSettings, check_mongo
+from pacs.pixel_settings import PixelSettings
 from pacs.setting_kinds import (
     BOOL,
     BYTES,
@@ -62,7 +63,7 @@ _PATHS = ("dicom_store_rootpath", "dimse_ae_config", "mongodb_tls_ca_file", "mon
 _SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Log", "Not in this version yet")
 
 
-class Settings(MongoSettings):
+class Settings(MongoSettings, PixelSettings):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -238,20 +239,6 @@ class Settings(MongoSettings):
         0.0, "DIMSE", "How long an association may do nothing before it is aborted.", "seconds; 0: for ever", "3600"
     )
 
-    # --- pixels
-    imaging_workers: Positive = setting(
-        min(4, os.cpu_count() or 1), "Imaging", "Processes that decode, render and transcode.", COUNT, "2"
-    )
-    imaging_queue: Positive = setting(
-        64, "Imaging", "Requests that may wait for such a process; further ones are told to come back.", COUNT, "16"
-    )
-    imaging_timeout_s: Seconds = setting(
-        60.0, "Imaging", "How long one image may take before it is given up.", SECONDS, "20"
-    )
-    imaging_max_pixels: Positive = setting(
-        1 << 28, "Imaging", "Rows times columns of a frame that is decoded at all.", COUNT, "100000000"
-    )
-
     # --- log
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Upper] = setting(
         "INFO", "Log", "Least severe lines that are logged, to stderr.", "DEBUG, INFO, WARNING or ERROR", "DEBUG"
@@ -304,6 +291,8 @@ def load(
             f"QIDO_DEFAULT_LIMIT={default_limit}: expected at most QIDO_MAX_LIMIT, which is {max_limit}",
             "QIDO_DEFAULT_LIMIT",
         )
+    if settings.frames_htj2k == "ahead" and not settings.frames_cache_bytes:
+        raise Invalid("FRAMES_HTJ2K=ahead: expected FRAMES_CACHE_BYTES above 0, to keep what is made", "FRAMES_HTJ2K")
     return Loaded(settings, (*warnings, *command.warnings))
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from struct import pack
 from typing import Any, BinaryIO
 
-from pacs.dicom.transfer_syntax import RLE_LOSSLESS
-from pacs.errors import Undecodable
-from pacs.imaging import decode, encode, frames
+import numpy as np
+
+from pacs.dicom.transfer_syntax import HTJ2K_LOSSLESS, HTJ2K_LOSSLESS_RPCL, RLE_LOSSLESS
+from pacs.errors import NotAcceptable, Undecodable
+from pacs.imaging import codecs, decode, encode, frames
 from pacs.imaging.recode import PIECE_BYTES, UNDEFINED, Writer
 from pacs.imaging.source import Reader, Source
 
 _PIXEL_DATA, _ITEM, _SEQUENCE_END = 0x7FE00010, 0xFFFEE000, 0xFFFEE0DD
 _MAX_BASIC_OFFSET = 0xFFFFFFFF
+# May be sent unasked in place of what is stored, so each frame is decoded again and compared: it takes a millisecond.
+_VERIFIED = frozenset({HTJ2K_LOSSLESS, HTJ2K_LOSSLESS_RPCL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,12 @@ def _encoded(
 ) -> tuple[bytes, str]:
     array, color = frames.frame_array(source, reader, image, number)
     made = encode.encode(transfer_syntax_uid, array, image, color)
-    return made, encode.photometric_of(transfer_syntax_uid, color)
+    photometric = encode.photometric_of(transfer_syntax_uid, color)
+    if transfer_syntax_uid in _VERIFIED:
+        decoded, _ = codecs.decode(transfer_syntax_uid, made, replace(image.wanted, photometric=photometric))
+        if not np.array_equal(decoded, array):
+            raise NotAcceptable("the encoder does not keep these pixels as they are")
+    return made, photometric
 
 
 def _appended(source: Source, tag: str, value: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from math import log10
 from types import ModuleType
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pacs import __version__
 from pacs.dicom.transfer_syntax import (
     HTJ2K_LOSSLESS,
     HTJ2K_LOSSLESS_RPCL,
@@ -65,6 +68,8 @@ _MAKERS = {
     HTJ2K_LOSSLESS: ("imagecodecs",),
     HTJ2K_LOSSLESS_RPCL: ("imagecodecs",),
 }
+# What a codestream's bytes depend on besides the pixels.
+_PACKAGES = ("imagecodecs", "pillow", "pyjpegls", "pylibjpeg-openjpeg")
 
 _openjpeg_lock = threading.Lock()  # two threads in its encoder crash the process
 
@@ -102,6 +107,15 @@ def photometric_of(transfer_syntax_uid: str, photometric: str) -> str:
     if photometric == "YBR_FULL" and transfer_syntax_uid == JPEG_BASELINE:
         return "YBR_FULL_422"
     return photometric
+
+
+def maker() -> str:
+    """What encodes here, with versions: another one may make other bytes of the same pixels."""
+    versions = [f"pacs {__version__}"]
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    return ", ".join(versions)
 
 
 def encode(transfer_syntax_uid: str, array: Array, image: Image, photometric: str) -> bytes:
@@ -272,18 +286,29 @@ def _with_precision(imagecodecs: ModuleType, frame: _Frame) -> bytes:
     """imagecodecs writes 8 or 16 bits, in RPCL order and with TLM markers.
 
     Fewer bits need another SIZ marker segment only (ISO/IEC 15444-1 A.5.1): reversible coding is of integers, shifted
-    to be around zero when unsigned, which signed samples are already.
+    to be around zero when unsigned, which signed samples are already. The smallest resolution has at most 64 pixels a
+    side, as the RPCL options want (PS3.5 8.2.14).
     """
     bits = frame.samples.dtype.itemsize * 8
     samples = frame.samples
     if frame.precision < bits and not frame.is_signed:
         samples = (samples.astype(np.int32) - (1 << (frame.precision - 1))).astype(f"i{bits // 8}")
-    made = bytearray(imagecodecs.htj2k_encode(samples, reversible=True, tlm=True, rgb=frame.color == "RGB"))
+    made = bytearray(
+        imagecodecs.htj2k_encode(
+            samples, reversible=True, tlm=True, rgb=frame.color == "RGB", resolutions=_decompositions(frame)
+        )
+    )
     if frame.precision < bits:
         siz = made.index(b"\xff\x51")
         for component in range(3 if frame.color else 1):
             made[siz + 40 + 3 * component] = (0x80 if frame.is_signed else 0) | (frame.precision - 1)
     return bytes(made)
+
+
+def _decompositions(frame: _Frame) -> int:
+    """The customary five, or what brings the longer side down to 64 pixels."""
+    longer = int(max(frame.samples.shape[:2]))
+    return max(5, ((longer - 1) // 64).bit_length())
 
 
 _WAYS: dict[str, Callable[[_Frame], _Ways]] = {

@@ -40,11 +40,17 @@ class Purged:
 
 
 class Delete:
-    """Takes studies, series and instances out of sight. Safe to call from any thread."""
+    """Takes studies, series and instances out of sight. Safe to call from any thread.
 
-    def __init__(self, index: Index, blobs: BlobStore) -> None:
+    on_purged: called with each file that is gone for good, for what was made of it.
+    """
+
+    def __init__(
+        self, index: Index, blobs: BlobStore, *, on_purged: Callable[[BlobRef], None] = lambda ref: None
+    ) -> None:
         self._index = index
         self._blobs = blobs
+        self._on_purged = on_purged
 
     def delete(self, target: Target, caller: Caller) -> int:
         """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already."""
@@ -100,6 +106,7 @@ class Delete:
                 try:
                     if not dry_run:
                         self._blobs.delete(version.instance.blob)
+                        self._on_purged(version.instance.blob)
                 except PacsError as error:
                     failed.append((version.instance.blob.key, str(error)))
                     continue

@@ -28,6 +28,7 @@ from pacs.imaging.pool import Pool
 from pacs.imaging.source import Source, decimal
 from pacs.imaging.transcode import NATIVE, targets_of, transcode
 from pacs.index.base import Index, InstanceMetadata
+from pacs.services.made_frames import MadeFrames
 from pacs.services.showing import Rendered, Showing
 
 log = logging.getLogger(__name__)
@@ -82,18 +83,31 @@ class BulkContent:
 class Retrieve:
     """Reads instances, metadata, frames and pictures. Safe to call from any thread.
 
-    max_frame_pixels: rows × columns of a frame that is decoded at all.
+    max_frame_pixels: rows × columns of a frame that is decoded at all. made: where codestreams that were made of frames
+    are kept. preferred_frames: transfer syntax in which frames of uncompressed images go out when the client leaves the
+    choice; "": as stored.
 
     Raises NotFound for what is not there, Undecodable for pixels that cannot be decoded, TooLarge for frames past the
     limit, NotAcceptable for a transfer syntax that cannot be made, OutOfResources when too busy, TooSlow when an image
     takes longer than it may.
     """
 
-    def __init__(self, index: Index, blobs: BlobStore, pool: Pool, *, max_frame_pixels: int = 1 << 28) -> None:
+    def __init__(
+        self,
+        index: Index,
+        blobs: BlobStore,
+        pool: Pool,
+        *,
+        max_frame_pixels: int = 1 << 28,
+        made: MadeFrames | None = None,
+        preferred_frames: str = "",
+    ) -> None:
         self._index = index
         self._blobs = blobs
         self._pool = pool
         self._max_frame_pixels = max_frame_pixels
+        self._made = made
+        self._preferred_frames = preferred_frames
         self.showing = Showing(index, blobs, pool, self._source, self.attributes)
 
     def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
@@ -168,6 +182,18 @@ class Retrieve:
         source = Source(nowhere, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
         return tuple(dict.fromkeys((instance.transfer_syntax_uid, *targets_of(source))))
 
+    def preferred_syntax(self, instance: StoredInstance) -> str:
+        """Transfer syntax in which its frames go out when the client leaves the choice; "" for the stored one.
+
+        A stored codestream is never made into another unasked.
+        """
+        uid = self._preferred_frames
+        if not uid or syntaxes.find(instance.transfer_syntax_uid).encapsulated:
+            return ""
+        # What was made before can be made: its metadata need not be read again for each frame.
+        is_made = self._made is not None and not self._made.lacks(instance.blob, 1, uid)
+        return uid if is_made or uid in self.transfer_syntaxes(instance) else ""
+
     def frames(self, target: Target, numbers: Sequence[int], transfer_syntax_uid: str | None = None) -> FrameSet:
         """Frames by number, from 1: in a native transfer syntax as little endian bytes, else codestreams.
 
@@ -185,12 +211,17 @@ class Retrieve:
         if not layout.deflated and ((native and as_native) or codestreams):
             frames = [self._spans(instance, _frame_spans(pixels, number)) for number in numbers]
             return FrameSet(wanted if codestreams else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
+
+        def make(absent: list[int]) -> list[bytes]:
+            with self._source(instance, layout) as source:
+                return self._pool.run_for(self._timeout_s(source, len(absent)), encoded_frames, source, absent, wanted)
+
+        if not as_native:
+            made = self._made
+            frames = made.frames(instance.blob, numbers, wanted, make) if made is not None else make(list(numbers))
+            return FrameSet(wanted, frames)
         with self._source(instance, layout) as source:
-            timeout_s = self._timeout_s(source, len(numbers))
-            if not as_native:
-                frames = self._pool.run_for(timeout_s, encoded_frames, source, list(numbers), wanted)
-                return FrameSet(wanted, frames)
-            frames = self._pool.run_for(timeout_s, decode_frames, source, list(numbers))
+            frames = self._pool.run_for(self._timeout_s(source, len(numbers)), decode_frames, source, list(numbers))
         return FrameSet(syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
 
     def codestream(self, target: Target, number: int) -> Iterator[bytes]:

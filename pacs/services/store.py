@@ -7,7 +7,7 @@ which ``pacs verify`` finds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ class Store:
 
     replace: what a known SOP Instance UID with other bytes does; False: Conflict, True: it replaces, and the earlier
     version is kept. min_free_bytes: below this much free space nothing is taken. max_inflated_bytes: the largest data
-    set that a deflated one may become.
+    set that a deflated one may become. on_stored: called with each instance that is new, when it is durable.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Store:
         min_free_bytes: int = 0,
         max_object_bytes: int | None = None,
         max_inflated_bytes: int = 4 << 30,
+        on_stored: Callable[[StoredInstance], None] = lambda instance: None,
     ) -> None:
         self._index = index
         self._blobs = blobs
@@ -77,6 +78,7 @@ class Store:
         self._min_free_bytes = min_free_bytes
         self._max_object_bytes = max_object_bytes
         self._max_inflated_bytes = max_inflated_bytes
+        self._on_stored = on_stored
 
     def spool(self, meta: FileMeta | None = None) -> Spool:
         """A file to receive one object into. Raises OutOfResources when there is no room for it."""
@@ -211,10 +213,10 @@ class Store:
                 results[position] = _conflict(record.header)
             else:
                 instance = outcome.existing if outcome.outcome is Put.SAME else None
-                results[position] = Stored(
-                    instance or _stored_instance(record), outcome.outcome, each.warnings, each.mismatches
-                )
+                stored = instance or _stored_instance(record)
+                results[position] = Stored(stored, outcome.outcome, each.warnings, each.mismatches)
                 if instance is None:
+                    self._on_stored(stored)
                     continue
             self._drop(record.blob)
         return results

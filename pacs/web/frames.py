@@ -56,6 +56,11 @@ class Frames:
         first = await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], offer.transfer_syntax_uid)
         writer = Writer()
         response = web.StreamResponse(headers={"Content-Type": writer.content_type(offer.media_type), "Vary": "Accept"})
+        if is_single:
+            # Of known length: browsers are quicker with a body that they can make room for.
+            whole = list(self._parts(target, numbers, first.frames[0], offer, writer, base))
+            response.content_length = sum(map(len, whole))
+            return await self._bridge.send(request, response, iter(whole))
         pieces = self._parts(target, numbers, first.frames[0], offer, writer, base)
         return await self._bridge.send(request, response, pieces, waits_for_pixels=not stored)
 
@@ -128,6 +133,8 @@ def frame_offer(
     Raises NotAcceptable, naming what can be made.
     """
     cheap = frame_forms(instance.transfer_syntax_uid)
+    if preferred := retrieve.preferred_syntax(instance):
+        cheap = [(syntaxes.find(preferred).media_type, preferred), (OCTET_STREAM, preferred), *cheap]
     if not any(_may_want_encoding(media) for media in ranges):
         try:
             return choose(ranges, _offers(cheap, is_single, is_list))

@@ -24,6 +24,7 @@ from tests.wire.clients import split_multipart, stow
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 JPEG_2000, RLE, JPEG_BASELINE = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"
+RPCL = "1.2.840.10008.1.2.4.202"
 DICOM = 'multipart/related; type="application/dicom"'
 OCTETS = 'multipart/related; type="application/octet-stream"'
 
@@ -313,6 +314,17 @@ def native(located: Located, number: int) -> bytes:
     pixels = located.data_set.pixel_array
     frame = pixels[number - 1] if int(located.data_set.get("NumberOfFrames", 1) or 1) > 1 else pixels
     return frame.astype(frame.dtype.newbyteorder("<")).tobytes()
+
+
+@pytest.mark.parametrize("accept", [OCTETS, f'multipart/related; type="image/jphc"; transfer-syntax={RPCL}'])
+def test_a_multipart_answer_of_one_frame_says_how_long_it_is(web: RunningArchive, accept: str) -> None:
+    path = Located(MULTIFRAME).path
+    response = get(web, f"{path}/frames/3", accept)
+    assert int(response.headers["Content-Length"]) == len(response.content)
+    assert len(parts(response)) == 1
+    with requests.head(f"{web.dicomweb_url}{path}/frames/3", headers={"Accept": accept}, timeout=30) as head:
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == response.headers["Content-Length"]
 
 
 @pytest.mark.parametrize(

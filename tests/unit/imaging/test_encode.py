@@ -8,6 +8,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import openjpeg
 import pydicom
 import pytest
 from numpy.typing import NDArray
@@ -170,6 +171,19 @@ def test_attributes_tell_what_the_codestreams_are(tmp_path: Path) -> None:
         if uid in encode.LOSSLESS:
             assert "LossyImageCompression" not in result
             np.testing.assert_array_equal(arrays(sources.source_of(out))[0], arrays(sources.source_of(planar))[0])
+
+
+@pytest.mark.parametrize(("rows", "columns", "levels"), [(64, 64, 5), (512, 512, 5), (2048, 100, 5), (40, 4097, 7)])
+def test_the_smallest_picture_in_htj2k_has_at_most_64_pixels_a_side(
+    tmp_path: Path, rows: int, columns: int, levels: int
+) -> None:
+    image = np.random.default_rng(5).integers(0, 4000, (rows, columns)).astype(np.uint16)
+    source = sources.image_file(tmp_path / "a.dcm", image)
+    (codestream,) = encoded_frames(source, [1], syntaxes.HTJ2K_LOSSLESS_RPCL)
+    assert codestream[codestream.index(b"\xff\x52") + 9] == levels
+    smallest = imagecodecs.htj2k_decode(codestream, skipres=levels)
+    assert max(smallest.shape) <= 64
+    np.testing.assert_array_equal(openjpeg.decode(codestream), image)
 
 
 def test_colour_by_plane_comes_back_by_plane_through_rle(tmp_path: Path) -> None:
