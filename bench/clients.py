@@ -17,15 +17,17 @@ from bench.peers import Peer, plain_environment
 
 _BUFFER_BYTES = 1 << 20
 _TIMEOUT_S = 300
+_TAIL_BYTES = 8
 
 
 @dataclass(frozen=True)
 class Answer:
-    """size: bytes of the body, without the framing of chunks. body: empty where it was not to be kept."""
+    """size: bytes of the body, without the framing of chunks. tail: its last. body: empty where it was not kept."""
 
     status: int
     size: int
     body: bytes
+    tail: bytes
 
 
 class Connection:
@@ -59,9 +61,7 @@ class Connection:
     def receive(self) -> Answer | None:
         """What one read brings; None while the answer is not whole."""
         size = self._socket.recv_into(self._space)
-        if not size:
-            raise ConnectionError("the connection was closed before the answer was whole")
-        return self._reader.feed(self._space[:size])
+        return self._reader.feed(self._space[:size]) if size else self._reader.end()
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -81,7 +81,9 @@ class _Reader:
         self._head: bytearray | None = bytearray()
         self._line = bytearray()  # the size of a chunk, or what stands between two
         self._body = bytearray()
+        self._tail = b""
         self._is_chunked = False
+        self._ends_with_connection = False
         self._left = 0
         self._size = 0
         self._status = 0
@@ -96,18 +98,29 @@ class _Reader:
             self._take_head(bytes(self._head[:end]).lower().split(b"\r\n"))
             self._head = None
         is_whole = self._chunks(data) if self._is_chunked else self._plain(data)
-        return Answer(self._status, self._size, bytes(self._body)) if is_whole else None
+        return self._answer() if is_whole else None
+
+    def end(self) -> Answer:
+        """The connection was closed, which ends an answer that says nothing of its length."""
+        if self._head is not None or not self._ends_with_connection:
+            raise ConnectionError("the connection was closed before the answer was whole")
+        return self._answer()
+
+    def _answer(self) -> Answer:
+        return Answer(self._status, self._size, bytes(self._body), self._tail)
 
     def _take_head(self, lines: list[bytes]) -> None:
         self._status = int(lines[0].split()[1])
         headers = dict(line.split(b":", 1) for line in lines[1:])
         self._is_chunked = b"chunked" in headers.get(b"transfer-encoding", b"")
-        if not self._is_chunked and self._status != 204:
-            self._left = int(headers[b"content-length"])
+        if self._is_chunked or self._status == 204:
+            return
+        self._ends_with_connection = b"content-length" not in headers
+        self._left = int(headers.get(b"content-length", 0))
 
     def _plain(self, data: memoryview) -> bool:
         self._take(data)
-        return self._left == 0
+        return self._left == 0 and not self._ends_with_connection
 
     def _chunks(self, data: memoryview) -> bool:
         while data:
@@ -134,6 +147,7 @@ class _Reader:
     def _take(self, data: memoryview) -> None:
         self._size += len(data)
         self._left -= len(data)
+        self._tail = (self._tail + bytes(data[-_TAIL_BYTES:]))[-_TAIL_BYTES:]
         if self._is_kept:
             self._body += data
 
@@ -164,6 +178,7 @@ class Tool:
     """One of DCMTK's, by its full path: pynetdicom installs commands of the same names."""
 
     def __init__(self, name: str, *arguments: str) -> None:
+        self._name = name
         self._process = subprocess.Popen(
             [f"/usr/bin/{name}", *arguments],
             env=plain_environment(),
@@ -177,7 +192,8 @@ class Tool:
     def wait(self) -> str:
         """What it printed. Raises AssertionError when it failed."""
         output, _ = self._process.communicate()
-        assert self._process.returncode == 0, output[-1000:]
+        code = self._process.returncode
+        assert code == 0, f"{self._name} ended with {code} {output[-1000:]}"
         return output
 
 

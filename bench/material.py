@@ -26,7 +26,7 @@ class Counts:
 
     @classmethod
     def quick(cls) -> Counts:
-        return cls(ct=40, small=50, imported=100, background=200, long=200)
+        return cls(ct=100, small=50, imported=100, background=200, long=200)
 
 
 @dataclass

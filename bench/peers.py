@@ -121,9 +121,12 @@ class Peer(ABC):
             if self._answers():
                 return
             time.sleep(_POLL_S)
-        log = (self.folder / "server.log").read_text(errors="replace")
         self.stop()
-        raise RuntimeError(f"{self.name} did not start:\n{log[-3000:]}")
+        raise RuntimeError(f"{self.name} did not start:\n{self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """The end of what it has logged."""
+        return (self.folder / "server.log").read_text(errors="replace")[-2000:]
 
     def _answers(self) -> bool:
         try:

@@ -114,7 +114,8 @@ def _cell(line: Line, samples: Samples) -> str:
     if len(samples.values) > 1:
         text += f" [{_value(line, min(samples.values))} – {_value(line, max(samples.values))}]"
     rate = "" if line.in_mb else line.rate(middle)
-    return f"{text} {rate}".rstrip()
+    lost = f" ({samples.failure})" if samples.failure else ""
+    return f"{text} {rate}".rstrip() + lost
 
 
 def _value(line: Line, value: float) -> str:

@@ -42,6 +42,7 @@ def rows(counts: Counts) -> list[Row]:
             bar=2,
             amount=four,
             megabytes=four * _CT_MB,
+            lacking=(("dcmqrscp", "loses instances: senders at a time write over each other's files"),),
         ),
         Row(
             "small",

@@ -213,6 +213,8 @@ def subjects(keys: Sequence[str], folder: Path, destination_port: int) -> Iterat
                 running.callback(mongod.stop)
                 peer = PacsOnMongo(folder / key, destination_port, mongo, mongod)
             else:
-                peer = {"pacs": Pacs, "orthanc": Orthanc, "dcmqrscp": Dcmqrscp}[key](folder / key, destination_port)
+                kinds: dict[str, type[Pacs | Orthanc | Dcmqrscp]]
+                kinds = {"pacs": Pacs, "orthanc": Orthanc, "dcmqrscp": Dcmqrscp}
+                peer = kinds[key](folder / key, destination_port)
             peers.append(running.enter_context(peer))
         yield peers
