@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.results import OTHER, OURS, Results
+from bench.results import OTHER, OURS, Line, Results
 
 _COLOURS = {"pacs": "#2a6f97", "mongo": "#74a57f", "dcmqrscp": "#b8b8b8"}
 
@@ -17,10 +17,10 @@ def ratios(results: Results, path: Path) -> None:
     from matplotlib import pyplot
 
     subjects = [key for key in results.names if key != OTHER]
-    lines = [line for line in results.lines if not line.limit and results.ratio(line, subjects[0]) is not None]
+    lines = [line for line in results.lines if not (line.limit or line.in_mb) and _has_ratio(results, line)]
     lines.reverse()  # the first on top
     thickness = 0.8 / len(subjects)
-    figure, axes = pyplot.subplots(figsize=(9, 0.6 + 0.36 * len(lines)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.36 * len(lines)), layout="constrained")
     for order, subject in enumerate(subjects):
         shift = 0.4 - (order + 0.5) * thickness
         found = [(place, ratio) for place, line in enumerate(lines) if (ratio := results.ratio(line, subject))]
@@ -48,6 +48,10 @@ def ratios(results: Results, path: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.set_ylim(-0.6, len(lines) - 0.4)
-    axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def _has_ratio(results: Results, line: Line) -> bool:
+    return any(results.ratio(line, subject) is not None for subject in results.names)

@@ -45,7 +45,7 @@ def rows(counts: Counts) -> list[Row]:
     keyless = (("dcmqrscp", "answers without SOP Class UID"),)
     return [
         _web("metadata1", f"WADO-RS series metadata, {some} slices, first after the store", _metadata, bar=10),
-        _web("metadata2", f"the same, {some} slices, repeated", _metadata_again, bar=2, repeats=5),
+        _web("metadata2", f"WADO-RS series metadata, {some} slices, repeated", _metadata_again, bar=2, repeats=5),
         _web("qido-instances", f"QIDO-RS {some} instances of a series", _instances, bar=10, repeats=5),
         _web("qido-uid", "QIDO-RS one study by its UID", _by_uid, repeats=_SEARCHES),
         _web("qido-page", f"QIDO-RS studies, first page of {_PAGE}, over {many:,}", _page, bar=5, repeats=_SEARCHES),
@@ -60,11 +60,11 @@ def rows(counts: Counts) -> list[Row]:
             megabytes=some * _FRAME_BYTES / 1e6,
         ),
         _web("frame", "WADO-RS one frame of 0.5 MB, stored syntax", _frame, "ct", bar=2, repeats=pictures),
-        _web("frame-again", "the same frames again", _frame, "ct", repeats=pictures),
+        _web("frame-again", "WADO-RS one frame, asked for again", _frame, "ct", repeats=pictures),
         _web("rendered", "WADO-RS rendered, 512 × 512 JPEG", _rendered, "ct", bar=2, repeats=pictures),
         _web("thumbnail", "WADO-RS thumbnail (Orthanc: its preview)", _thumbnail, "ct", bar=2, repeats=pictures),
         _web("frames16", f"{frames} frames of {frames} instances, {_AT_ONCE} at once", _frames, "ct", bar=3, repeats=3),
-        _web("frames16-again", "the same frames again", _frames, "ct", repeats=3),
+        _web("frames16-again", f"{frames} frames, {_AT_ONCE} at once, asked for again", _frames, "ct", repeats=3),
         _dimse("find", f"C-FIND of {some} images (findscu)", _find, "series", bar=1.3, amount=some, lacking=keyless),
         _dimse(
             "find-long",
@@ -75,7 +75,7 @@ def rows(counts: Counts) -> list[Row]:
             amount=counts.long,
             lacking=keyless,
         ),
-        _dimse("find-few-keys", f"the same, {long}, without SOP Class UID", _find_few_keys, "long", amount=counts.long),
+        _dimse("find-few-keys", f"C-FIND of {long} images without SOP Class UID", _find_few_keys, "long", amount=counts.long),
         _dimse("get", f"C-GET of {some} CT (getscu)", _get, "series", bar=1.2, amount=some),
         _dimse("move", f"C-MOVE of {counts.ct} CT (movescu, storescp)", _move, "ct", bar=1.2, amount=counts.ct),
     ]
