@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,6 +31,7 @@ from statistics import median, quantiles
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from bench.growth import Growth, Search, Size, markdown, plot, read, write
 from bench.headers import DAYS, FIRST_DAY, MEAN_INSTANCES, YEARS, Plan, Population, received_at
 from pacs.dicom.model import InstanceRecord
 from pacs.dimse import negotiation
@@ -39,6 +40,7 @@ from pacs.dimse.command import HAS_DATA_SET, Command, Field
 from pacs.dimse.negotiation import Proposal, ProposedContext
 from pacs.dimse.wire import Wire
 from pacs.index.base import Index
+from scripts.local_cluster.mongod import ReplicaSet, find_mongod
 from tests.server import Server
 
 _OUTPUT = Path(__file__).with_name("MILLION.md")
@@ -47,28 +49,32 @@ _EXPLICIT = "1.2.840.10008.1.2.1"
 _BATCH = 2048  # instances prepared before the clock runs
 _RATE_WINDOW = 20  # batches that a rate is the median of
 _LIMIT = 50
+_SAY_S = 20  # between two words on how far it is
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="pacs-million-", dir=options.folder))
+    if options.resume:
+        options.resume.mkdir(parents=True, exist_ok=True)
+    folder = options.resume or Path(tempfile.mkdtemp(prefix="pacs-million-", dir=options.folder))
     try:
         with ExitStack() as stack:
-            engine = _Sqlite(folder) if options.engine == "sqlite" else _Mongo(options.mongo, stack)
-            report = _run(engine, folder, options)
+            engine = _Sqlite(folder) if options.engine == "sqlite" else _Mongo(options.mongo, folder, stack)
+            growth = _run(engine, folder, options)
     finally:
-        if options.keep:
-            print(f"left in {folder}", file=sys.stderr)
+        if options.keep or options.resume:
+            _say(f"left in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    print(report)
+    print(markdown(growth))
     if options.output:
-        others = []
-        if options.output.exists():
-            sections = ("\n" + options.output.read_text()).split("\n## ")[1:]
-            others = [each.rstrip() for each in sections if not report.startswith(f"## {each.partition(chr(10))[0]}\n")]
-        text = "\n\n".join(["# An index of a million instances", *(f"## {each}" for each in others), report])
-        options.output.write_text(text)
+        figures = options.output.with_name("growth.json")
+        engines = {**read(figures), options.engine: growth}
+        write(figures, engines)
+        picture = options.output.with_name("growth.png")
+        parts = ["# An index of a million instances", f"![Ingest and searches by size]({picture.name})"]
+        options.output.write_text("\n\n".join([*parts, *(markdown(one).rstrip() for one in engines.values())]) + "\n")
+        plot(engines, picture)
     return 0
 
 
@@ -82,13 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--queries", type=int, default=200, help="parameters of each search (default 200)")
     parser.add_argument("--seed", type=int, default=1462)
     parser.add_argument("--folder", type=Path, help="where the data folder is made (default: the temporary folder)")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FOLDER", help="data folder that stays: a run that was cut off goes on from it"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the data folder there")
     parser.add_argument(
         "--output",
         type=Path,
         nargs="?",
         const=_OUTPUT,
-        help="file to write; the other engine's section stays (without a name: bench/MILLION.md; default: none)",
+        help="table to write, with growth.json and growth.png beside it; the other engine's part stays"
+        " (without a name: bench/MILLION.md; default: none)",
     )
     return parser
 
@@ -122,11 +132,18 @@ class _Mongo:
     name = "MongoDB"
     _DATABASE = "million"
 
-    def __init__(self, uri: str | None, stack: ExitStack) -> None:
+    def __init__(self, uri: str | None, folder: Path, stack: ExitStack) -> None:
         if uri is None:
-            from tests.mongod import replica_set
-
-            uri = stack.enter_context(replica_set(cache_gb=4))
+            path = find_mongod()
+            if path is None:
+                raise SystemExit("no mongod that runs here: give --mongo")
+            mongo = ReplicaSet(path, folder / "mongod", cache_gb=4)
+            # A set that is resumed listens where it did: its configuration names the port.
+            port = folder / "mongod.port"
+            if port.exists():
+                mongo.ports[0] = int(port.read_text())
+            port.write_text(str(mongo.ports[0]))
+            uri = stack.enter_context(mongo).uri
         self._uri = uri
         parts = urlsplit(uri)
         self.environment = {
@@ -167,10 +184,23 @@ class _Filler:
         self.instances = 0
         self.rates: list[float] = []  # instances a second, a batch each
         self.cpu_us: list[float] = []  # of this process, an instance
+        self._ends: list[int] = []  # instances after each batch
+        self._said = time.monotonic()
 
     def fill(self, instances: int) -> None:
+        """Until the index has so many; small sizes by small batches, so that they have several."""
+        batch = max(256, min(_BATCH, instances // 8))
         while self.instances < instances:
-            self._batch(min(_BATCH, instances - self.instances))
+            self._batch(min(batch, instances - self.instances))
+            self._ends.append(self.instances)
+            if time.monotonic() - self._said > _SAY_S:
+                self._said = time.monotonic()
+                _say(f"  {self.instances:,} of {instances:,}, {self.rates[-1]:,.0f}/s")
+
+    def window(self) -> tuple[list[float], list[float]]:
+        """Rates and CPU times of the last batches, but of none that belongs to less than half the size."""
+        count = sum(end > self.instances / 2 for end in self._ends[-_RATE_WINDOW:])
+        return self.rates[-count:], self.cpu_us[-count:]
 
     def _batch(self, least: int) -> None:
         senders: list[list[list[InstanceRecord]]] = [[] for _ in range(self._threads)]
@@ -402,88 +432,73 @@ def _measure(server: Server, searches: Sequence[_Search]) -> dict[str, tuple[lis
     return found
 
 
-# --- the run and its report ---
+# --- the run ---
 
 
-@dataclass
-class _Size:
-    instances: int
-    studies: int
-    rate: float
-    cpu_us: float
-    bytes_each: float
-    searches: list[_Search]
-    seconds: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-
-
-def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) -> str:
+def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) -> Growth:
     population = Population(options.seed, options.instances // MEAN_INSTANCES)
-    sizes: list[_Size] = []
-    with Server(folder, engine.environment):
-        pass  # an index that is still empty gets to know the store, which will hold none of its files
+    state = folder / "growth.json"
+    growth = read(state).get(options.engine, Growth(engine.name, ""))
+    if not growth.sizes:
+        with Server(folder, engine.environment):
+            pass  # an index that is still empty gets to know the store, which will hold none of its files
     with closing(engine.open()) as index:
         filler = _Filler(index, population, options.threads, options.group)
+        if growth.sizes:
+            filler.studies, filler.instances = growth.sizes[-1].studies, growth.sizes[-1].instances
+            _say(f"goes on after {filler.instances:,} instances")
         for instances in _stops(options.instances):
+            if instances <= filler.instances:
+                continue
             began = time.perf_counter()
             filler.fill(instances)
-            rate, cpu_us = median(filler.rates[-_RATE_WINDOW:]), median(filler.cpu_us[-_RATE_WINDOW:])
-            bytes_each = engine.size_bytes() / filler.instances
-            searches = _searches(population, filler.studies, options.queries)
-            size = _Size(filler.instances, filler.studies, rate, cpu_us, bytes_each, searches)
-            sizes.append(size)
-            with Server(folder, engine.environment) as server:
-                size.seconds = _measure(server, searches)
-            print(
-                f"{size.instances:,} instances: {size.rate:,.0f}/s, {size.cpu_us:.0f} us of CPU,"
-                f" {size.bytes_each:,.0f} bytes each,"
-                f" filled in {time.perf_counter() - began:.0f} s; "
-                + ", ".join(
-                    f"{key} {_p95(first) * 1e3:.1f}/{_p95(second) * 1e3:.1f}"
-                    for key, (first, second) in size.seconds.items()
-                ),
-                file=sys.stderr,
-                flush=True,
+            rates, cpu_us = filler.window()
+            found = _searches(population, filler.studies, options.queries)
+            size = Size(
+                filler.instances,
+                filler.studies,
+                rate=median(rates),
+                slowest=min(rates),
+                cpu_us=median(cpu_us),
+                bytes_each=engine.size_bytes() / filler.instances,
             )
-    return _markdown(engine.name, sizes, options)
+            with Server(folder, engine.environment) as server:
+                seconds = _measure(server, found)
+            for search in found:
+                turns = seconds[search.key]
+                size.searches[search.key] = Search(
+                    search.title, search.is_growing, [median(turn) for turn in turns], [_p95(turn) for turn in turns]
+                )
+            growth.sizes.append(size)
+            growth.about = (
+                f"{datetime.now(UTC):%Y-%m-%d}. {size.studies:,} studies over {YEARS} years, CT, MR and US of three "
+                f"vendors; {options.threads} senders, {options.group} instances a put. Searches through the real "
+                f"server, {options.queries} different parameters each: median / 95th percentile in ms, the first time and "
+                "once more. "
+                "Bars: ingest against the best at a smaller size of 10,000 or more, p95 against the two smallest sizes."
+            )
+            write(state, {options.engine: growth})
+            _say(
+                f"{size.instances:,} instances: {size.rate:,.0f}/s, {size.cpu_us:.0f} us of CPU,"
+                f" {size.bytes_each:,.0f} bytes each, in {time.perf_counter() - began:.0f} s; "
+                + ", ".join(
+                    f"{key} {search.p95_s[0] * 1e3:.1f}/{search.p95_s[1] * 1e3:.1f}"
+                    for key, search in size.searches.items()
+                )
+            )
+    return growth
 
 
 def _stops(instances: int) -> list[int]:
-    return [size for size in (10_000, 100_000) if size < instances] + [instances]
+    return [size for size in (1_000, 10_000, 100_000) if size < instances] + [instances]
 
 
 def _p95(seconds: list[float]) -> float:
     return quantiles(seconds, n=20)[-1]
 
 
-def _markdown(engine: str, sizes: list[_Size], options: argparse.Namespace) -> str:
-    first, last = sizes[0], sizes[-1]
-    lines = [
-        f"## {engine}",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}. {last.studies:,} studies over {YEARS} years, CT, MR and US of three vendors; "
-        f"{options.threads} senders, {options.group} instances a put. Searches through the real server, "
-        f"{options.queries} different parameters each: median / 95th percentile in ms, the first time and once more.",
-        "",
-        "| | " + " | ".join(f"{size.instances:,}" for size in sizes) + " | last : first |",
-        "|---|" + "---|" * (len(sizes) + 1),
-        "| Put, instances a second | "
-        + " | ".join(f"{size.rate:,.0f}" for size in sizes)
-        + f" | {last.rate / first.rate:.2f} |",
-        "| Put, µs of CPU an instance (SQLite: all of it; MongoDB: the client's) | "
-        + " | ".join(f"{size.cpu_us:,.0f}" for size in sizes)
-        + f" | {last.cpu_us / first.cpu_us:.2f} |",
-        "| Index, bytes an instance | " + " | ".join(f"{size.bytes_each:,.0f}" for size in sizes) + " | |",
-    ]
-    for position, search in enumerate(last.searches):
-        for turn, word in enumerate(("first time", "again")):
-            cells = []
-            for size in sizes:
-                seconds = size.seconds[search.key][turn]
-                cells.append(f"{median(seconds) * 1e3:.1f} / {_p95(seconds) * 1e3:.1f}")
-            ratio = _p95(last.seconds[search.key][turn]) / _p95(first.seconds[search.key][turn])
-            growing = " (the answer grows)" if search.is_growing else ""
-            lines.append(f"| {last.searches[position].title}, {word}{growing} | {' | '.join(cells)} | {ratio:.2f} |")
-    return "\n".join(lines) + "\n"
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

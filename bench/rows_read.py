@@ -75,7 +75,13 @@ def rows(counts: Counts) -> list[Row]:
             amount=counts.long,
             lacking=keyless,
         ),
-        _dimse("find-few-keys", f"C-FIND of {long} images without SOP Class UID", _find_few_keys, "long", amount=counts.long),
+        _dimse(
+            "find-few-keys",
+            f"C-FIND of {long} images without SOP Class UID",
+            _find_few_keys,
+            "long",
+            amount=counts.long,
+        ),
         _dimse("get", f"C-GET of {some} CT (getscu)", _get, "series", bar=1.2, amount=some),
         _dimse("move", f"C-MOVE of {counts.ct} CT (movescu, storescp)", _move, "ct", bar=1.2, amount=counts.ct),
     ]
