@@ -12,43 +12,31 @@ from __future__ import annotations
 
 import argparse
 import gc
-import http.client
 import shutil
-import socket
 import sqlite3
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
-from random import Random
 from statistics import median, quantiles
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from bench.growth import Growth, Search, Size, markdown, plot, read, write
-from bench.headers import DAYS, FIRST_DAY, MEAN_INSTANCES, YEARS, Plan, Population, received_at
+from bench.headers import MEAN_INSTANCES, YEARS, Population, received_at
+from bench.searches import measure, searches
 from pacs.dicom.model import InstanceRecord
-from pacs.dimse import negotiation
-from pacs.dimse.association import Association
-from pacs.dimse.command import HAS_DATA_SET, Command, Field
-from pacs.dimse.negotiation import Proposal, ProposedContext
-from pacs.dimse.wire import Wire
 from pacs.index.base import Index
 from scripts.local_cluster.mongod import ReplicaSet, find_mongod
 from tests.server import Server
 
 _OUTPUT = Path(__file__).with_name("MILLION.md")
-_STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-_EXPLICIT = "1.2.840.10008.1.2.1"
 _BATCH = 2048  # instances prepared before the clock runs
 _RATE_WINDOW = 20  # batches that a rate is the median of
-_LIMIT = 50
 _SAY_S = 20  # between two words on how far it is
 
 
@@ -241,197 +229,6 @@ class _Filler:
         self.instances += count
 
 
-# --- searching ---
-
-
-@dataclass(frozen=True)
-class _Search:
-    """asked: (what to send, least and most rows of the answer). is_growing: the answer grows with the archive."""
-
-    key: str
-    title: str
-    asked: list[tuple[Any, int, int]]
-    is_growing: bool = False
-
-
-def _searches(population: Population, studies: int, count: int) -> list[_Search]:
-    plans = [population.plan(number) for number in range(studies)]
-    random = Random(f"searches/{studies}")
-    some = [random.choice(plans) for _ in range(count)]
-    return [
-        _Search("patient", "QIDO studies of one patient", [_studies(PatientID=plan.patient_id) for plan in some]),
-        _Search("dates", f"QIDO date range of about 100 studies, page of {_LIMIT}", list(_dates(random, plans, count))),
-        _Search(
-            "year",
-            "QIDO date range of a year, page of 100",
-            [_studies(100, StudyDate=_range(random.randrange(DAYS - 365), 365)) for _ in range(count)],
-            is_growing=True,
-        ),
-        _Search("prefix", "QIDO name, AB*, 10 to 50 studies", list(_names(random, plans, count, is_prefix=True))),
-        _Search("infix", "QIDO name, *ABC*, 1 to 50 studies", list(_names(random, plans, count, is_prefix=False))),
-        _Search(
-            "series",
-            "QIDO series of a study",
-            [(f"/studies/{plan.study_uid}/series", 1, 100) for plan in _alike(population, plans, random, count)],
-        ),
-        _Search(
-            "images",
-            "C-FIND images of a study",
-            [(plan.study_uid, plan.instances, plan.instances) for plan in _alike(population, plans, random, count)],
-        ),
-    ]
-
-
-def _studies(limit: int = 100, least: int = 0, most: int = 10**6, **keys: str) -> tuple[str, int, int]:
-    return f"/studies?{urlencode({**keys, 'limit': limit}, quote_via=quote)}", least, min(most, limit)
-
-
-def _range(first: int, days: int) -> str:
-    begin = FIRST_DAY + timedelta(days=first)
-    return f"{begin:%Y%m%d}-{begin + timedelta(days=days - 1):%Y%m%d}"
-
-
-def _dates(random: Random, plans: list[Plan], count: int) -> Iterator[tuple[str, int, int]]:
-    days = min(DAYS - 1, max(1, round(100 * DAYS / len(plans))))
-    for _ in range(count):
-        yield _studies(_LIMIT, StudyDate=_range(random.randrange(DAYS - days), days))
-
-
-def _names(random: Random, plans: list[Plan], count: int, *, is_prefix: bool) -> Iterator[tuple[str, int, int]]:
-    """Parts of names that as many studies have at every size."""
-    names = [plan.patient_name.partition("^")[0] for plan in plans]
-    found = 0
-    seen: dict[str, int] = {}
-    tried = 0
-    while found < count:
-        tried += 1
-        name = random.choice(names)
-        if is_prefix:
-            part = name[: random.randrange(1, len(name) + 1)]
-        else:
-            start = random.randrange(0, max(1, len(name) - 2))
-            part = name[start : start + random.choice((2, 3, 4))]
-        if not part.isascii():
-            continue
-        if part not in seen:
-            seen[part] = sum(one.startswith(part) if is_prefix else part in one for one in names)
-        least = 10 if is_prefix and tried < 20 * count else 1
-        if least <= seen[part] <= 50:
-            found += 1
-            yield _studies(100, PatientName=f"{part}*" if is_prefix else f"*{part}*", least=seen[part])
-
-
-def _alike(population: Population, plans: list[Plan], random: Random, count: int) -> list[Plan]:
-    """Studies with as many instances at every size: those of the first ones."""
-    by_size: dict[int, list[Plan]] = {}
-    for plan in plans:
-        by_size.setdefault(plan.instances, []).append(plan)
-    wanted = Random("sizes")
-    return [
-        random.choice(by_size[population.plan(wanted.randrange(min(100, len(plans)))).instances]) for _ in range(count)
-    ]
-
-
-class _Web:
-    """QIDO-RS over one kept connection."""
-
-    def __init__(self, server: Server) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=120)
-        self._connection.connect()
-        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self, path: str) -> int:
-        """Rows of the answer."""
-        self._connection.request("GET", f"/dicom-web{path}", headers={"Accept": "application/dicom+json"})
-        response = self._connection.getresponse()
-        answer = response.read()
-        assert response.status in (200, 204), f"{path}: {response.status} {answer[:300]!r}"
-        # Every row has one Retrieve URL.
-        return answer.count(b'"00081190"')
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class _Dimse:
-    """C-FIND of images over one association; answers are counted, not parsed."""
-
-    def __init__(self, server: Server) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", server.dimse_port), 30)
-        wire = Wire(self._socket, 60)
-        proposed = (ProposedContext(1, _STUDY_FIND, (_EXPLICIT,)),)
-        wire.send(negotiation.request(Proposal(server.ae_title, "MILLION", proposed, 131072, {})))
-        _, length = wire.header()
-        accepted = negotiation.parse_accept(bytes((2, 0)) + length.to_bytes(4, "big") + wire.payload(length), proposed)
-        self._association = Association(wire, accepted, 131072)
-        self._message_id = 0
-
-    def ask(self, study_uid: str) -> int:
-        self._message_id = self._message_id % 60000 + 1
-        command = Command(
-            field=Field.C_FIND,
-            sop_class_uid=_STUDY_FIND,
-            message_id=self._message_id,
-            priority=0,
-            data_set_type=HAS_DATA_SET,
-        )
-        self._association.send(1, command, _identifier(study_uid))
-        rows = 0
-        while True:
-            message = self._association.response(self._message_id)
-            if not message.command.has_data_set:
-                assert message.command.status == 0, message.command
-                return rows
-            message.data_set()
-            rows += 1
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _identifier(study_uid: str) -> bytes:
-    def element(tag: tuple[int, int], vr: str, value: str) -> bytes:
-        data = value.encode() + (b"" if len(value) % 2 == 0 else b"\0" if vr == "UI" else b" ")
-        group, number = tag
-        return (
-            group.to_bytes(2, "little")
-            + number.to_bytes(2, "little")
-            + vr.encode()
-            + len(data).to_bytes(2, "little")
-            + data
-        )
-
-    return (
-        element((0x0008, 0x0016), "UI", "")
-        + element((0x0008, 0x0018), "UI", "")
-        + element((0x0008, 0x0052), "CS", "IMAGE")
-        + element((0x0020, 0x000D), "UI", study_uid)
-        + element((0x0020, 0x000E), "UI", "")
-        + element((0x0020, 0x0013), "IS", "")
-    )
-
-
-def _measure(server: Server, searches: Sequence[_Search]) -> dict[str, tuple[list[float], list[float]]]:
-    """Seconds of each search: of the first time, and of the second."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    with closing(_Web(server)) as web, closing(_Dimse(server)) as dimse:
-        for _ in range(50):
-            web.ask("/studies?limit=1")  # the server itself is warm before anything counts
-        for search in searches:
-            ask: Callable[[Any], int] = dimse.ask if search.key == "images" else web.ask
-            passes = []
-            for _ in range(2):
-                seconds = []
-                for asked, least, most in search.asked:
-                    began = time.perf_counter()
-                    rows = ask(asked)
-                    seconds.append(time.perf_counter() - began)
-                    assert least <= rows <= most, f"{search.key} {asked}: {rows} rows, not {least} to {most}"
-                passes.append(seconds)
-            found[search.key] = (passes[0], passes[1])
-    return found
-
-
 # --- the run ---
 
 
@@ -453,7 +250,7 @@ def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) ->
             began = time.perf_counter()
             filler.fill(instances)
             rates, cpu_us = filler.window()
-            found = _searches(population, filler.studies, options.queries)
+            found = searches(population, filler.studies, options.queries)
             size = Size(
                 filler.instances,
                 filler.studies,
@@ -463,7 +260,7 @@ def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) ->
                 bytes_each=engine.size_bytes() / filler.instances,
             )
             with Server(folder, engine.environment) as server:
-                seconds = _measure(server, found)
+                seconds = measure(server, found)
             for search in found:
                 turns = seconds[search.key]
                 size.searches[search.key] = Search(
@@ -473,8 +270,8 @@ def _run(engine: _Sqlite | _Mongo, folder: Path, options: argparse.Namespace) ->
             growth.about = (
                 f"{datetime.now(UTC):%Y-%m-%d}. {size.studies:,} studies over {YEARS} years, CT, MR and US of three "
                 f"vendors; {options.threads} senders, {options.group} instances a put. Searches through the real "
-                f"server, {options.queries} different parameters each: median / 95th percentile in ms, the first time and "
-                "once more. "
+                f"server, {options.queries} different parameters each: median / 95th percentile in ms, the first time "
+                "and once more. "
                 "Bars: ingest against the best at a smaller size of 10,000 or more, p95 against the two smallest sizes."
             )
             write(state, {options.engine: growth})
