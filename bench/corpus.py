@@ -59,6 +59,10 @@ class Slice:
     def sop_uid(self) -> str:
         return sop_uid(self.number)
 
+    @property
+    def patient_id(self) -> str:
+        return patient_id(self.study)
+
 
 class Template:
     """A Part 10 file whose UIDs, Patient ID and Instance Number are overwritten in place.
@@ -106,7 +110,7 @@ class Template:
             "study": slice_.study_uid,
             "series": slice_.series_uid,
             "sop": slice_.sop_uid,
-            "patient": patient_id(slice_.study),
+            "patient": slice_.patient_id,
         }
         placed = [(place, text.encode()) for kind, text in values.items() for place in self._places[kind]]
         return [*placed, (self._instance_place, f"{slice_.instance:06d}".encode())]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,43 +17,71 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
+from bench.usage import Usage
 
 PROJECT = Path(__file__).resolve().parent.parent
 DESTINATION = "STORESCP"  # AE title of the storescp that C-MOVE sends to
-ORTHANC = Path("/usr/sbin/Orthanc")
-ORTHANC_PLUGINS = Path("/usr/share/orthanc/plugins")
 _START_TIMEOUT_S = 60.0
+_POLL_S = 0.01
 
 
 class Peer(ABC):
     """One running archive.
 
-    dicomweb_url, dimse_port, ae_title: where it listens. usage: CPU and memory of its process tree.
+    key: its word on the command line; name: as printed. dicomweb_url, http_port, dimse_port, ae_title: where it
+    listens. has_web: speaks HTTP too. ready_s: from start to the first answer. usage: of its process tree.
+    holds: studies that it has, of those that rows share.
     """
 
+    key: str
     name: str
     ae_title: str
+    has_web = True
 
     def __init__(self, folder: Path, destination_port: int) -> None:
         self.folder = folder
         self.dimse_port = free_port()
         self.http_port = free_port()
         self.dicomweb_url = f"http://127.0.0.1:{self.http_port}/dicom-web"
-        self._destination_port = destination_port
+        self.destination_port = destination_port
+        self.holds: set[int] = set()
+        self.ready_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
+        self._earlier_cpu_s = 0.0
         folder.mkdir(parents=True)
 
     @abstractmethod
     def version(self) -> str: ...
 
     @abstractmethod
-    def _prepare(self) -> tuple[list[str], Mapping[str, str]]:
+    def prepare(self) -> tuple[list[str], Mapping[str, str]]:
         """Write what configuration it needs; command line and environment to start it with."""
 
+    @abstractmethod
+    def twin(self, folder: Path) -> Peer:
+        """Another one like it, over an empty folder."""
+
+    @property
+    def usage(self) -> Usage:
+        assert self._usage is not None, "not running"
+        return self._usage
+
+    def cpu_s(self) -> float:
+        """User and system time so far of all that serves it, earlier starts included."""
+        return self._earlier_cpu_s + self.usage.cpu_s()
+
+    def begin_run(self) -> None:
+        """Before every run; an archive that must be emptied does it here."""
+        return
+
+    def notes(self) -> list[str]:
+        """What a reader of the table should know of it, after the runs."""
+        return []
+
     def start(self) -> Self:
-        command, environment = self._prepare()
+        command, environment = self.prepare()
+        began = time.perf_counter()
         with (self.folder / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -68,12 +93,15 @@ class Peer(ABC):
                 start_new_session=True,
             )
         self._wait_until_ready()
-        self.usage = Usage(self._process.pid)
+        self.ready_s = time.perf_counter() - began
+        self._usage = Usage(self._process.pid)
         return self
 
     def stop(self) -> None:
-        if self.usage is not None:
-            self.usage.stop()
+        if self._usage is not None:
+            self._earlier_cpu_s += self._usage.cpu_s()
+            self._usage.stop()
+            self._usage = None
         if self._process is None:
             return
         self._process.terminate()
@@ -92,140 +120,29 @@ class Peer(ABC):
                 break
             if self._answers():
                 return
-            time.sleep(0.1)
-        log = (self.folder / "server.log").read_text(errors="replace")
+            time.sleep(_POLL_S)
         self.stop()
-        raise RuntimeError(f"{self.name} did not start:\n{log[-3000:]}")
+        raise RuntimeError(f"{self.name} did not start:\n{self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """The end of what it has logged."""
+        return (self.folder / "server.log").read_text(errors="replace")[-2000:]
 
     def _answers(self) -> bool:
         try:
+            if self.has_web:
+                with urllib.request.urlopen(f"{self.dicomweb_url}/studies?limit=1", timeout=5):
+                    pass
             socket.create_connection(("127.0.0.1", self.dimse_port), 1).close()
-            with urllib.request.urlopen(f"{self.dicomweb_url}/studies?limit=1", timeout=5):
-                return True
-        except urllib.error.HTTPError:
+        except (urllib.error.HTTPError, OSError):
             return False
-        except OSError:
-            return False
+        return True
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
         self.stop()
-
-
-class Pacs(Peer):
-    """This project, with its default settings."""
-
-    name = "pacs"
-    ae_title = "DCMQRSCP"
-
-    def version(self) -> str:
-        import pacs
-
-        python = ".".join(map(str, sys.version_info[:3]))
-        return f"pacs {pacs.__version__} (CPython {python})"
-
-    def _prepare(self) -> tuple[list[str], Mapping[str, str]]:
-        peers = self.folder / "ae.properties"
-        peers.write_text(f"{DESTINATION}=127.0.0.1:{self._destination_port}\n")
-        environment = {
-            **_plain_environment(),
-            "PYTHONPATH": str(PROJECT),
-            "PACS_HOME": str(self.folder),
-            "DICOM_STORE_ROOTPATH": str(self.folder / "data"),
-            "DIMSE_AE_TITLE": self.ae_title,
-            "DIMSE_HOSTNAME": "127.0.0.1",
-            "DIMSE_PORT": str(self.dimse_port),
-            "DIMSE_AE_CONFIG": str(peers),
-            "SERVER_HOST": "127.0.0.1",
-            "SERVER_PORT": str(self.http_port),
-        }
-        return [sys.executable, "-m", "pacs", "serve"], environment
-
-
-class Orthanc(Peer):
-    """Debian's Orthanc with its DICOMweb plugin: defaults, but for what lets the bench in at all."""
-
-    name = "Orthanc"
-    ae_title = "ORTHANC"
-
-    def version(self) -> str:
-        line = _first_line([str(ORTHANC), "--version"])
-        number = re.search(r"[\d.]+\d", line)
-        plugin = next(iter(ORTHANC_PLUGINS.glob("libOrthancDicomWeb.so*"))).resolve().name
-        return f"Orthanc {number[0] if number else line} ({plugin.removeprefix('lib')})"
-
-    def _prepare(self) -> tuple[list[str], Mapping[str, str]]:
-        settings = {
-            "Name": "bench",
-            "StorageDirectory": str(self.folder / "data"),
-            "IndexDirectory": str(self.folder / "data"),
-            "Plugins": [str(ORTHANC_PLUGINS / "libOrthancDicomWeb.so")],
-            "HttpPort": self.http_port,
-            "DicomPort": self.dimse_port,
-            "DicomAet": self.ae_title,
-            "RemoteAccessAllowed": False,
-            # Without these the calling tools would have to be registered one by one.
-            "DicomAlwaysAllowEcho": True,
-            "DicomAlwaysAllowStore": True,
-            "DicomAlwaysAllowFind": True,
-            "DicomAlwaysAllowGet": True,
-            "DicomAlwaysAllowMove": True,
-            "DicomModalities": {"destination": [DESTINATION, "127.0.0.1", self._destination_port]},
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
-        path = self.folder / "orthanc.json"
-        path.write_text(json.dumps(settings, indent=1))
-        return [str(ORTHANC), str(path)], _plain_environment()
-
-
-class Usage:
-    """CPU seconds and highest resident memory of a process and its children, sampled ten times a second."""
-
-    def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
-        self._peak_bytes = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    @property
-    def peak_bytes(self) -> int:
-        return self._peak_bytes
-
-    def cpu_s(self) -> float:
-        """User and system time so far, ended children included."""
-        total = 0.0
-        for process in self._tree():
-            try:
-                times = process.cpu_times()
-            except psutil.Error:
-                continue
-            total += times.user + times.system
-            if process == self._root:
-                total += times.children_user + times.children_system
-        return total
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stopped.wait(0.1):
-            resident = 0
-            for process in self._tree():
-                try:
-                    resident += process.memory_info().rss
-                except psutil.Error:
-                    continue
-            self._peak_bytes = max(self._peak_bytes, resident)
-
-    def _tree(self) -> list[psutil.Process]:
-        try:
-            return [self._root, *self._root.children(recursive=True)]
-        except psutil.Error:
-            return []
 
 
 class Destination:
@@ -235,7 +152,7 @@ class Destination:
         self.port = free_port()
         self._process = subprocess.Popen(
             ["/usr/bin/storescp", "--fork", "--ignore", "-pm", "+xa", "-aet", DESTINATION, str(self.port)],
-            env=_plain_environment(),
+            env=plain_environment(),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -247,15 +164,8 @@ class Destination:
         self._process.wait()
 
 
-def missing_tools() -> list[str]:
-    """What the bench needs of Debian and does not find."""
-    tools = [f"/usr/bin/{tool}" for tool in ("storescu", "storescp", "findscu", "movescu", "getscu")]
-    needed = [Path(tool) for tool in tools] + [ORTHANC, ORTHANC_PLUGINS / "libOrthancDicomWeb.so"]
-    return [path.name for path in needed if not path.exists()]
-
-
 def dcmtk_version() -> str:
-    line = _first_line(["/usr/bin/storescu", "--version"])
+    line = first_line(["/usr/bin/storescu", "--version"])
     number = re.search(r"v([\d.]+)", line)
     return f"DCMTK {number[1] if number else line}"
 
@@ -267,13 +177,13 @@ def free_port() -> int:
         return port
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
     # TCP_NODELAY: DCMTK (in Orthanc too) otherwise waits 40 ms for a delayed ACK at every exchange.
     return {**{name: os.environ[name] for name in kept if name in os.environ}, "TCP_NODELAY": "1"}
 
 
-def _first_line(command: list[str]) -> str:
+def first_line(command: list[str]) -> str:
     executable = shutil.which(command[0])
     assert executable is not None
     run = subprocess.run([executable, *command[1:]], capture_output=True, text=True, check=False)

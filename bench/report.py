@@ -1,95 +1,124 @@
-"""Samples to a Markdown table of medians, ranges and ratios."""
+"""Results to Markdown: a table of medians, ranges, ratios and bars, and one of CPU seconds."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
+from statistics import fmean
 
-from bench.measure import Row
+from bench.results import OTHER, OURS, Line, Results, Samples
 
 
-@dataclass
-class Samples:
-    """seconds and CPU seconds of one row at one peer, one of each a run. failure: why there are none."""
-
-    seconds: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-    failure: str = ""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One peer after all runs."""
-
-    name: str
-    version: str
-    samples: Mapping[str, Samples]
-    cpu_s: float
-    peak_bytes: int
-
-
-def markdown(rows: Sequence[Row], ours: Subject, other: Subject, *, runs: int, date: str, notes: Sequence[str]) -> str:
+def markdown(results: Results, plot: str = "") -> str:
+    names = results.names
+    ratios = [key for key in names if key != OTHER and OTHER in names]
+    judged = OURS in names
+    head = ["row"]
+    head += ["bar", f"ratio of {names[OURS]}", "holds"] if judged and OTHER in names else ["bar", "holds"]
+    head += [f"ratio of {names[key]}" for key in ratios if key != OURS]
+    head += list(names.values())
     lines = [
-        f"# {ours.name} beside {other.name}",
+        f"# {' beside '.join(names.values())}",
         "",
-        f"{date}. {ours.version}; {other.version}. {machine()}.",
-        f"Medians of {runs} interleaved runs; in brackets least and most. Ratio: time of {other.name} / time of "
-        f"{ours.name}, above 1 is faster here. CPU: seconds of the server's processes in one run.",
+        f"{results.date}. {'; '.join(results.versions.values())}. {results.machine}.",
         "",
-        f"| row | {ours.name} | {other.name} | ratio | CPU s {ours.name} | CPU s {other.name} |",
-        "|---|---|---|---|---|---|",
+        f"Medians of {results.runs} interleaved runs after one that does not count; in brackets least and most. Ratio: "
+        f"{names.get(OTHER, 'Orthanc')}'s time by that of the subject, above 1 the subject is faster. The bar is for "
+        f"{names.get(OURS, 'pacs')} on SQLite: a ratio (×), or a value that it must not exceed (≤).",
+        "",
+        *([f"![Ratios and bars]({plot})", ""] if plot else []),
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
     ]
-    lines += [_line(row, ours.samples[row.key], other.samples[row.key]) for row in rows]
-    lines += [
-        f"| all runs together: CPU seconds | {ours.cpu_s:.1f} | {other.cpu_s:.1f} "
-        f"| {_ratio(other.cpu_s, ours.cpu_s)} | | |",
-        f"| highest resident memory | {ours.peak_bytes / 1e6:.0f} MB | {other.peak_bytes / 1e6:.0f} MB "
-        f"| {_ratio(other.peak_bytes, ours.peak_bytes)} | | |",
-        "",
-    ]
-    lines += [f"* {note}" for note in notes]
+    for line in results.lines:
+        cells = [line.title, _bar(line)]
+        cells += [_ratio(results, line, OURS)] if judged and OTHER in names else []
+        cells.append(_holds(results, line) if judged else "")
+        cells += [_ratio(results, line, key) for key in ratios if key != OURS]
+        cells += [_cell(line, results.samples[key][line.key]) for key in names]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *verdict(results), "", *_cpu(results), ""]
+    lines += [f"* {note}" for note in results.notes]
     return "\n".join(lines) + "\n"
 
 
-def machine() -> str:
-    """Cores, processor and memory; nothing that names the machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB, {platform.system()} {platform.machine()}"
+def verdict(results: Results) -> list[str]:
+    """How many bars hold, and which do not."""
+    if OURS not in results.names:
+        return ["No bars: this project was left out."]
+    barred = [line for line in results.lines if line.bar or line.limit]
+    held = [line for line in barred if results.is_held(line, OURS)]
+    below = [line for line in barred if results.is_held(line, OURS) is False]
+    unknown = [line for line in barred if results.is_held(line, OURS) is None]
+    lines = [f"{len(held)} of {len(barred)} bars hold."]
+    if below:
+        lines += ["", "Below their bars:", ""]
+        lines += [
+            f"* {line.title}: "
+            + (f"{_ratio(results, line, OURS)} of ×{line.bar:g}" if line.bar else _excess(line, results))
+            for line in below
+        ]
+    if unknown:
+        lines += ["", f"Without a figure: {', '.join(line.title for line in unknown)}."]
+    return lines
 
 
-def _line(row: Row, ours: Samples, other: Samples) -> str:
-    cells = [row.title, _timing(row, ours), _timing(row, other)]
-    both = bool(ours.seconds and other.seconds)
-    cells.append(_ratio(median(other.seconds), median(ours.seconds)) if both else "")
-    cells += [f"{median(samples.cpu_s):.2f}" if samples.cpu_s else "" for samples in (ours, other)]
-    return f"| {' | '.join(cells)} |"
+def _excess(line: Line, results: Results) -> str:
+    value = results.samples[OURS][line.key].middle
+    return f"{_value(line, value)}, at most {_value(line, line.limit)}"
 
 
-def _timing(row: Row, samples: Samples) -> str:
-    if not samples.seconds:
-        return f"failed: {samples.failure}" if samples.failure else "–"
-    middle = median(samples.seconds)
-    span = f"[{_time(min(samples.seconds))} – {_time(max(samples.seconds))}]"
-    rate = row.rate(middle)
-    return f"{_time(middle)} {span}{f' {rate}' if rate else ''}"
+def _cpu(results: Results) -> list[str]:
+    names = results.names
+    lines = [
+        "CPU seconds of the server's processes for one run of the row, or for one request where the time is of one; "
+        "means of all runs. Requests of a few milliseconds are near the clock's step.",
+        "",
+        f"| row | {' | '.join(names.values())} |",
+        "|" + "---|" * (len(names) + 1),
+    ]
+    for line in results.lines:
+        if not line.in_mb:
+            cells = [_seconds(results.samples[key][line.key]) for key in names]
+            lines.append(f"| {line.title} | {' | '.join(cells)} |")
+    totals = [f"{results.cpu_s[key]:.1f}" if key in results.cpu_s else "" for key in names]
+    return [*lines, f"| all runs of all rows | {' | '.join(totals)} |"]
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+def _seconds(samples: Samples) -> str:
+    if not samples.cpu_s:
+        return "–"
+    mean = fmean(samples.cpu_s)
+    return f"{mean:.2f}" if mean >= 0.1 else f"{mean:.4f}"
 
 
-def _ratio(other: float, ours: float) -> str:
-    return f"{other / ours:.2f}" if ours else ""
+def _bar(line: Line) -> str:
+    if line.limit:
+        return f"≤ {line.limit:g} {'MB' if line.in_mb else 's'}"
+    return f"×{line.bar:g}" if line.bar else ""
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _holds(results: Results, line: Line) -> str:
+    held = results.is_held(line, OURS)
+    return "" if held is None else "yes" if held else "**no**"
+
+
+def _ratio(results: Results, line: Line, subject: str) -> str:
+    ratio = results.ratio(line, subject)
+    return f"{ratio:.2f}" if ratio is not None else ""
+
+
+def _cell(line: Line, samples: Samples) -> str:
+    if not samples.values:
+        return samples.failure or "–"
+    middle = samples.middle
+    text = _value(line, middle)
+    if len(samples.values) > 1:
+        text += f" [{_value(line, min(samples.values))} – {_value(line, max(samples.values))}]"
+    rate = "" if line.in_mb else line.rate(middle)
+    lost = f" ({samples.failure})" if samples.failure else ""
+    return f"{text} {rate}".rstrip() + lost
+
+
+def _value(line: Line, value: float) -> str:
+    if line.in_mb:
+        return f"{value:.0f} MB"
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
