@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,8 +42,9 @@ def read_header(
     derive_uids: bool = False,
     bulk_threshold: int = BULK_THRESHOLD,
     max_inflated_bytes: int = MAX_INFLATED_BYTES,
+    content: Buffer | None = None,
 ) -> Header:
-    """Read a Part 10 file, or a bare data set, without its bulk data.
+    """Read a Part 10 file, or a bare data set, without its bulk data. content: the file's, where it is at hand.
 
     fallback: its transfer syntax is used when the file has none. derive_uids: SOP UIDs that are missing come from the
     file meta or ``fallback``, missing Study and Series UIDs are made from the SOP Instance UID; all of them are then in
@@ -53,7 +54,9 @@ def read_header(
     known: Fallback | None = fallback
     parsed = Parsed()
     try:
-        with _mapped(path) as buffer:
+        with _mapped(path) if content is None else nullcontext(content) as buffer:
+            if not buffer:
+                raise Unreadable("There is not a single byte")
             meta, offset = file_meta.read(buffer)
             known = meta if meta is not None else fallback
             syntax = _transfer_syntax(buffer, offset, meta, fallback)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from pacs.dicom import file_meta
+from pacs.dicom.buffer import Buffer
 from pacs.dicom.file_meta import FileMeta
 from pacs.errors import OutOfResources, TooLarge
 
 # Preamble, "DICM" and the element (0002,0000) with its value: what tells where the data set begins (PS3.10 7.1).
 _HEAD_BYTES = 144
 _GROUP_LENGTH = b"DICM\x02\x00\x00\x00UL\x04\x00"
+# What is hashed and written at once. Either lets other threads run and then waits for its turn again, which costs more
+# than it does itself for a piece as small as a network packet.
+_PIECE_BYTES = 256 * 1024
+_BUFFERS_KEPT = 16
 
 
 class Spool:
@@ -32,6 +40,9 @@ class Spool:
         self.size_bytes = 0
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
+        self._buffer: bytearray | None = None
+        self._buffered = 0
+        self._written = 0
         self._head = b""
         self._head_done = meta is not None
         # Where hashing began: the offset that the file meta information promises for the data set.
@@ -42,13 +53,8 @@ class Spool:
             raise _out_of_resources(error) from error
         if meta is not None:
             prefix = file_meta.encode(meta)
-            try:
-                self._append(prefix)
-            except OutOfResources:
-                # Nobody holds this object yet who could discard it; the file's name was created all the same.
-                self.discard()
-                raise
             self.hashed_from = len(prefix)
+            self._add(prefix)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes. Raises TooLarge past the limit, OutOfResources when the disk is full or fails."""
@@ -60,12 +66,32 @@ class Spool:
         self._write(data)
 
     def finish(self) -> None:
-        """No more bytes come. Idempotent."""
-        if not self._head_done:
-            self._write_head()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """No more bytes come; nothing is held open any more. Idempotent. Raises OutOfResources; the file is gone then."""
+        try:
+            self._flush()
+        except BaseException:
+            self.discard()
+            raise
+        self._close()
+
+    @contextmanager
+    def mapped(self) -> Iterator[Buffer]:
+        """All that was written, to read from. Raises OutOfResources."""
+        if not self._written and self._head_done and self._buffer is not None:
+            yield bytes(memoryview(self._buffer)[: self._buffered])
+            return
+        self._flush()
+        if not self.size_bytes:
+            yield b""
+            return
+        file = self._file if self._file >= 0 else os.open(self.path, os.O_RDONLY)
+        try:
+            buffer = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+        finally:
+            if file != self._file:
+                os.close(file)
+        with buffer:
+            yield buffer
 
     def digest(self, data_set_offset: int) -> str:
         """ "sha256:…" of the data set; reads the file again when it does not begin where its meta information said."""
@@ -92,9 +118,7 @@ class Spool:
 
     def discard(self) -> None:
         """Remove the file, unless the store has taken it. Idempotent."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._close()
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Spool:
@@ -117,23 +141,70 @@ class Spool:
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         if self._max_bytes is not None and self.size_bytes + len(data) > self._max_bytes:
             raise TooLarge(f"the object is larger than {self._max_bytes} bytes")
+        self._add(data)
+
+    def _add(self, data: bytes | bytearray | memoryview) -> None:
+        self.size_bytes += len(data)
+        if len(data) >= _PIECE_BYTES:
+            self._flush_buffer()
+            self._put_down(memoryview(data))
+            return
+        view = memoryview(data)
+        while view:
+            if self._buffer is None:
+                self._buffer = _taken_buffer()
+            taken = min(len(view), _PIECE_BYTES - self._buffered)
+            self._buffer[self._buffered : self._buffered + taken] = view[:taken]
+            self._buffered += taken
+            view = view[taken:]
+            if self._buffered == _PIECE_BYTES:
+                self._flush_buffer()
+
+    def _flush(self) -> None:
+        if not self._head_done:
+            self._write_head()
+        self._flush_buffer()
+
+    def _flush_buffer(self) -> None:
+        if self._buffer is not None and self._buffered:
+            with memoryview(self._buffer) as whole, whole[: self._buffered] as view:
+                self._put_down(view)
+            self._buffered = 0
+
+    def _put_down(self, data: memoryview) -> None:
+        """Hash and write."""
         if self.hashed_from is not None:
-            skip = self.hashed_from - self.size_bytes
+            skip = self.hashed_from - self._written
             if skip <= 0:
                 self._hash.update(data)
             elif skip < len(data):
-                self._hash.update(memoryview(data)[skip:])
-        self._append(data)
-
-    def _append(self, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data)
+                self._hash.update(data[skip:])
         try:
-            while view:
-                written = os.write(self._file, view)
-                self.size_bytes += written
-                view = view[written:]
+            while data:
+                written = os.write(self._file, data)
+                self._written += written
+                data = data[written:]
         except OSError as error:
             raise _out_of_resources(error) from error
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        if self._buffer is not None and len(_idle_buffers) < _BUFFERS_KEPT:
+            _idle_buffers.append(self._buffer)
+        self._buffer = None
+        self._buffered = 0
+
+
+_idle_buffers: list[bytearray] = []
+
+
+def _taken_buffer() -> bytearray:
+    try:
+        return _idle_buffers.pop()
+    except IndexError:
+        return bytearray(_PIECE_BYTES)
 
 
 def _out_of_resources(error: OSError) -> OutOfResources:

@@ -82,16 +82,12 @@ class Store:
 
     def spool(self, meta: FileMeta | None = None) -> Spool:
         """A file to receive one object into. Raises OutOfResources when there is no room for it."""
-        free = self._blobs.free_bytes()
-        if free is not None and free < self._min_free_bytes:
-            raise OutOfResources("the disk is full")
+        self._check_room()
         return Spool(self._blobs.incoming(), meta, self._max_object_bytes)
 
     def bulk_file(self) -> BulkFile:
         """A file to receive one value of bulk data into. Raises OutOfResources when there is no room for it."""
-        free = self._blobs.free_bytes()
-        if free is not None and free < self._min_free_bytes:
-            raise OutOfResources("the disk is full")
+        self._check_room()
         return BulkFile(self._blobs.incoming())
 
     def store(self, spool: Spool, caller: Caller, *, study_uid: str | None = None, derive_uids: bool = False) -> Stored:
@@ -133,6 +129,11 @@ class Store:
             _log(answer, caller)
         return answers
 
+    def _check_room(self) -> None:
+        free = self._blobs.free_bytes()
+        if free is not None and free < self._min_free_bytes:
+            raise OutOfResources("the disk is full")
+
     def _prepare_all(
         self, spools: Sequence[Spool], caller: Caller, study_uid: str | None, derive_uids: bool
     ) -> list[_Prepared | Stored | PacsError]:
@@ -153,10 +154,15 @@ class Store:
 
     def _prepare(self, spool: Spool, caller: Caller, study_uid: str | None, derive_uids: bool) -> _Prepared | Stored:
         """Read, check and place one object; Stored when it is there already."""
+        with spool.mapped() as content:
+            header = read_header(
+                spool.path,
+                fallback=spool.meta,
+                derive_uids=derive_uids,
+                max_inflated_bytes=self._max_inflated_bytes,
+                content=content,
+            )
         spool.finish()
-        header = read_header(
-            spool.path, fallback=spool.meta, derive_uids=derive_uids, max_inflated_bytes=self._max_inflated_bytes
-        )
         _check(header, spool.meta, study_uid)
         digest = spool.digest(header.data_set_offset)
         warnings: list[str] = []
@@ -171,7 +177,8 @@ class Store:
                 layout = header.layout.shifted(offset - header.data_set_offset)
                 header = replace(header, data_set_offset=offset, layout=layout)
         try:
-            known = self._index.locate(header.target)
+            # Where placing a file costs next to nothing, it is left to the index to find out.
+            known = [] if self._blobs.is_local else self._index.locate(header.target)
             if known:
                 if known[0].blob.digest == digest and known[0].transfer_syntax_uid == header.transfer_syntax_uid:
                     return Stored(known[0], Put.SAME, tuple(warnings), mismatches)
