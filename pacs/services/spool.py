@@ -66,7 +66,7 @@ class Spool:
         self._write(data)
 
     def finish(self) -> None:
-        """No more bytes come; nothing is held open any more. Idempotent. Raises OutOfResources; the file is gone then."""
+        """No more bytes come; nothing is held open any more. Idempotent. Raises OutOfResources, the file gone then."""
         try:
             self._flush()
         except BaseException:

@@ -195,9 +195,7 @@ def test_missing_study_uid_is_refused_or_derived_as_asked(room: Room) -> None:
 
 
 @pytest.mark.parametrize("step", ["place", "settle"])
-def test_a_device_that_fails_leaves_nothing_half_stored(
-    room: Room, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_device_that_fails_leaves_nothing_half_stored(room: Room, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(*arguments: object) -> None:
         raise OutOfResources("the disk is full")
 
