@@ -165,8 +165,8 @@ async def _serve(
         # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
-    web = _web_server(settings, archive, _shared(role.http if role else -1))
-    dimse = _dimse_server(settings, archive, _shared(role.dimse if role else -1)) if settings.enable_dimse else None
+    web = _web_server(settings, archive, role.http if role else None)
+    dimse = _dimse_server(settings, archive, role.dimse if role else None) if settings.enable_dimse else None
     try:
         await web.start()
         if dimse is not None:
@@ -239,10 +239,6 @@ def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
     except PacsError as error:
         return [str(error)]
     return ["the disk is full"] if free is not None and free < min_free_bytes else []
-
-
-def _shared(descriptor: int) -> socket.socket | None:
-    return None if descriptor < 0 else socket.socket(fileno=descriptor)
 
 
 def _share(settings: Settings) -> Settings:
