@@ -17,7 +17,7 @@ from typing import Any
 
 from pacs.backends import open_blobs, open_index
 from pacs.blobs.base import BlobStore
-from pacs.dicom import transfer_syntax
+from pacs.dicom import dictionary, transfer_syntax
 from pacs.dicom.model import StoredInstance
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
@@ -152,6 +152,12 @@ def serve(settings: Settings, on_ready: Callable[[Archive], None], role: Role | 
         run = _loop_runner()
         _settle_memory()
         run(_serve(settings, archive, on_ready, role))
+
+
+def load_all() -> None:
+    """What would be loaded, or made, at first use only: for a process that forks others. Starts and opens nothing."""
+    _loop_runner()
+    dictionary.public_vrs()
 
 
 async def _serve(

@@ -25,7 +25,7 @@ _EXAMPLES = """\
 examples:
   pacs serve --demo                     start with a few example images
   pacs serve --port 8042 --data /srv/pacs
-  pacs serve --workers 2                use two processors
+  pacs serve --workers 4                use four processors (default: 2 where there are as many)
   SERVER_HOST=0.0.0.0 DIMSE_HOSTNAME=0.0.0.0 pacs serve      reachable from other machines
 
 There is no login in this version: let only machines that you trust reach the ports.
@@ -70,7 +70,9 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> int:
     # All that workers need is loaded before they are forked: once for all of them.
-    from pacs.app import serve
+    from pacs.app import load_all, serve
+
+    load_all()
 
     if arguments.demo:
         code = run_apart(lambda: _ending_with_its_code(lambda: _import_examples(settings)))
