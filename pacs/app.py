@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from pacs.backends import open_blobs, open_index
 from pacs.blobs.base import BlobStore
-from pacs.dicom import transfer_syntax
+from pacs.dicom import dictionary, transfer_syntax
 from pacs.dicom.model import StoredInstance
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 25.0
 _GC_OBJECTS = 10_000
+_M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
 _MADE_FRAMES = "frames"  # in the data folder; may be removed while no server runs
 
 
@@ -147,11 +149,18 @@ def serve(settings: Settings, on_ready: Callable[[Archive], None], role: Role | 
     on_ready is called, in a thread, when both ports are open. role: of a worker process, which has its ports from its
     parent and ends with it. Raises PacsError when folder or port cannot be used.
     """
+    _limit_arenas()
     remove_leftovers(settings.dicom_store_rootpath)
     with Archive.open(_share(settings) if role else settings, cached=True, what="pacs serve") as archive:
         run = _loop_runner()
         _settle_memory()
         run(_serve(settings, archive, on_ready, role))
+
+
+def load_all() -> None:
+    """What would be loaded, or made, at first use only: for a process that forks others. Starts and opens nothing."""
+    _loop_runner()
+    dictionary.public_vrs()
 
 
 async def _serve(
@@ -165,8 +174,8 @@ async def _serve(
         # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
-    web = _web_server(settings, archive, _shared(role.http if role else -1))
-    dimse = _dimse_server(settings, archive, _shared(role.dimse if role else -1)) if settings.enable_dimse else None
+    web = _web_server(settings, archive, role.http if role else None)
+    dimse = _dimse_server(settings, archive, role.dimse if role else None) if settings.enable_dimse else None
     try:
         await web.start()
         if dimse is not None:
@@ -241,10 +250,6 @@ def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
     return ["the disk is full"] if free is not None and free < min_free_bytes else []
 
 
-def _shared(descriptor: int) -> socket.socket | None:
-    return None if descriptor < 0 else socket.socket(fileno=descriptor)
-
-
 def _share(settings: Settings) -> Settings:
     """Settings of one worker process: its part of what is there once for the whole machine, rounded up."""
     whole = {"imaging_workers": settings.imaging_workers, "imaging_queue": settings.imaging_queue}
@@ -259,6 +264,15 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS, 20, 20)
+
+
+def _limit_arenas() -> None:
+    """Of glibc, which gives threads heaps of their own, eight a processor: each keeps what was freed in it for itself.
+
+    Under load that was 20 MB a process, for locks that threads seldom contend for while only one runs Python.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:

@@ -63,6 +63,12 @@ _PATHS = ("dicom_store_rootpath", "dimse_ae_config", "mongodb_tls_ca_file", "mon
 _SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Log", "Not in this version yet")
 
 
+def _usual_workers() -> int:
+    """Two where this process may use two processors; with more, it is the index that most writers wait for."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, usable)
+
+
 class Settings(MongoSettings, PixelSettings):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -163,12 +169,12 @@ class Settings(MongoSettings, PixelSettings):
     )
 
     server_workers: Positive = setting(
-        1,
+        _usual_workers(),
         "Server",
         "Processes that serve side by side on the same ports, so that all processors are used. IMAGING_WORKERS and "
         "IMAGING_QUEUE are shared out among them; MAX_ASSOCIATIONS holds for each.",
         COUNT,
-        "2",
+        "4",
     )
 
     # --- DICOMweb

@@ -1,21 +1,25 @@
-"""``pacs serve`` with several workers: starts the processes, starts again those that die, stops them all.
+"""``pacs serve`` with several workers: forks the processes, starts again those that die, stops them all.
 
-The workers share the two listening sockets that are opened here, and nothing else but the archive itself. No index is
-opened here: an SQLite connection must not pass through a fork, and a supervisor that does little seldom fails.
+The workers share the two listening sockets that are opened here and, page by page, the modules that are loaded here;
+nothing else but the archive itself. No index is opened here, no thread and no event loop started: an SQLite connection,
+a lock that a thread holds or a loop's descriptors must not pass through a fork. And a supervisor that does little
+seldom fails.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import gc
 import logging
+import multiprocessing
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 
 from pacs.errors import OutOfResources
 from pacs.listening import listen
@@ -30,35 +34,30 @@ _LONGEST_PAUSE_S = 30.0
 _STEADY_S = 10.0  # a worker that served for so long starts again without a pause when it dies
 _KILL_AFTER_S = 45.0  # longer than a worker's own grace
 _STARTS = 5  # of all workers together without one that got ready, before the server gives up
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+_fork = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a worker process is told: its number from 1, how many there are, and the descriptors that it inherits.
+    """What a worker process is told: its number from 1, the listening sockets, and its two pipes.
 
-    dimse: -1 without DIMSE. The worker says on ``ready`` that it serves, and ends when ``parent`` does.
+    dimse: None without DIMSE. The worker says on ``ready`` that it serves, and ends when ``parent`` has been closed.
     """
 
     number: int
-    workers: int
-    http: int
-    dimse: int
+    http: socket.socket
+    dimse: socket.socket | None
     ready: int
     parent: int
 
-    def text(self) -> str:
-        return json.dumps([self.number, self.workers, self.http, self.dimse, self.ready, self.parent])
 
-    @classmethod
-    def of(cls, text: str) -> Role:
-        return cls(*json.loads(text))
-
-
-def supervise(settings: Settings, arguments: Sequence[str], on_ready: Callable[[str], None]) -> None:
+def supervise(settings: Settings, work: Callable[[Role], None], on_ready: Callable[[str], None]) -> None:
     """Serve with SERVER_WORKERS processes until SIGTERM or SIGINT.
 
-    arguments: of `pacs serve`, for the workers. on_ready is called with what the first of them said. Raises PacsError
-    when folder or port cannot be used, and when the workers do not start.
+    work: runs in each of them, forked from this one, and may end with SystemExit. on_ready is called with what the
+    first of them said. Raises PacsError when folder or port cannot be used, and when the workers do not start.
     """
     remove_leftovers(settings.dicom_store_rootpath)
     with ExitStack() as opened:
@@ -74,12 +73,41 @@ def supervise(settings: Settings, arguments: Sequence[str], on_ready: Callable[[
             dimse = opened.enter_context(
                 listen(host, port, _BACKLOG, what="DIMSE", host_setting="DIMSE_HOSTNAME", port_setting="DIMSE_PORT")
             )
-        command = [sys.executable, "-m", "pacs", "serve", *arguments, "--worker"]
-        asyncio.run(Supervisor(settings.server_workers, command, http, dimse, on_ready).run())
+        Supervisor(settings.server_workers, work, http, dimse, on_ready).run()
+
+
+def run_apart(work: Callable[[], None]) -> int:
+    """Exit code of ``work`` in a process of its own: what it starts and opens is not there to be forked later."""
+    process = _fork.Process(target=work, name="apart")
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+class _Worker:
+    """One of the processes as its parent sees it, and those that take its place.
+
+    process: None while none runs. said: what it wrote on ``ready``, our end of that pipe (-1 once it is closed).
+    due: when to start it again.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: ForkProcess | None = None
+        self.ready = self.parent = -1
+        self.said = b""
+        self.is_ready = False
+        self.began = 0.0
+        self.due: float | None = None
+        self.pause_s = _FIRST_PAUSE_S
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [descriptor for descriptor in (self.ready, self.parent) if descriptor >= 0]
 
 
 class Supervisor:
-    """command: starts a worker when its role's text is added. http, dimse: listening sockets.
+    """work: what a worker process does. http, dimse: listening sockets.
 
     on_ready is called once, when all workers serve, with what the first of them said.
     """
@@ -87,134 +115,181 @@ class Supervisor:
     def __init__(
         self,
         workers: int,
-        command: Sequence[str],
+        work: Callable[[Role], None],
         http: socket.socket,
         dimse: socket.socket | None,
         on_ready: Callable[[str], None],
     ) -> None:
-        self._workers = workers
-        self._command = command
+        self._workers = [_Worker(number) for number in range(1, workers + 1)]
+        self._work = work
         self._http = http
         self._dimse = dimse
         self._on_ready = on_ready
-        self._stop = asyncio.Event()
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._holding: set[asyncio.Task[None]] = set()
+        self._signalled: tuple[int, int] = (-1, -1)
+        self._is_up = False  # all served once
         self._failed_starts = 0
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises OutOfResources when the workers do not start."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        work = asyncio.create_task(self._keep_all())
-        stop = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-        finally:
-            self._stop.set()
-            work.cancel()
-            await self._end()
+        # A collection writes into every object that it looks at, and each page written to is a page no longer shared.
+        gc.collect()
+        gc.freeze()
+        with self._noting_signals():
+            try:
+                self._keep_all()
+            finally:
+                self._end()
 
-    async def _keep_all(self) -> None:
+    @contextmanager
+    def _noting_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT write into a pipe, and so wake whoever waits for it."""
+        self._signalled = os.pipe()
+        for descriptor in self._signalled:
+            os.set_blocking(descriptor, False)
+        before = {number: signal.signal(number, lambda *_: None) for number in _STOPPING}
+        signal.set_wakeup_fd(self._signalled[1], warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for descriptor in self._signalled:
+                os.close(descriptor)
+
+    def _keep_all(self) -> None:
+        first, *others = self._workers
         # The first one alone: it may have to make the index.
-        said = await self._start(1)
-        await asyncio.gather(*(self._start(number) for number in range(2, self._workers + 1)))
-        self._on_ready(said)
-        await asyncio.gather(*(self._watch(number) for number in range(1, self._workers + 1)))
+        for some in ([first], others):
+            for worker in some:
+                self._start(worker)
+            while not all(worker.is_ready for worker in some):
+                if not self._look():
+                    return
+        self._is_up = True
+        self._on_ready(first.said.decode())
+        while self._look():
+            pass
 
-    async def _start(self, number: int) -> str:
-        """Start one and wait until it is ready. Raises OutOfResources when it ends before."""
-        ready, theirs = os.pipe()
-        parent, ours = os.pipe()
-        dimse = self._dimse.fileno() if self._dimse else -1
-        role = Role(number, self._workers, self._http.fileno(), dimse, theirs, parent)
-        inherited = [descriptor for descriptor in (role.http, role.dimse, theirs, parent) if descriptor >= 0]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, role.text(), stdin=asyncio.subprocess.DEVNULL, pass_fds=inherited
-            )
-        except OSError as error:
-            os.close(ready)
-            os.close(ours)
-            raise OutOfResources(f"worker {number} cannot be started: {error.strerror}") from error
-        finally:
-            os.close(theirs)
-            os.close(parent)
-        self._processes[number] = process
-        task = asyncio.create_task(_hold(ours, process))
-        self._holding.add(task)  # the loop holds it only weakly
-        task.add_done_callback(self._holding.discard)
-        said = await _read_all(ready)
-        if not said:
-            raise OutOfResources(f"worker {number} does not start (exit code {await process.wait()})")
-        return said
-
-    async def _watch(self, number: int) -> None:
-        """Keep one running. Raises OutOfResources when none of the workers can be started any more."""
-        loop = asyncio.get_running_loop()
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            began = loop.time()
-            code = await self._processes[number].wait()
-            if loop.time() - began > _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
-            log.error("worker died number=%d pid=%d exit=%d", number, self._processes[number].pid, code)
-            while not await self._start_again(number, pause_s):
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    async def _start_again(self, number: int, pause_s: float) -> bool:
-        await asyncio.sleep(pause_s)
-        try:
-            await self._start(number)
-        except OutOfResources as error:
-            log.error("%s", error)
-            self._failed_starts += 1
-            if self._failed_starts >= _STARTS * self._workers and not self._is_any_running():
-                raise OutOfResources(f"no worker can be started any more: {error}") from error
+    def _look(self) -> bool:
+        """Wait until something happens and see to it. False: it is time to stop."""
+        due = [worker.due for worker in self._workers if worker.due is not None]
+        waiting = max(0.0, min(due) - time.monotonic()) if due else None
+        running = {worker.process.sentinel: worker for worker in self._workers if worker.process}
+        speaking = {worker.ready: worker for worker in self._workers if worker.ready >= 0}
+        happened = set(wait([self._signalled[0], *running, *speaking], waiting))
+        if self._signalled[0] in happened:
             return False
-        self._failed_starts = 0
-        log.warning("worker started again number=%d pid=%d", number, self._processes[number].pid)
+        for worker in [speaking[descriptor] for descriptor in speaking if descriptor in happened]:
+            self._hear(worker)
+        for worker in [running[sentinel] for sentinel in running if sentinel in happened]:
+            self._bury(worker)
+        for worker in self._workers:
+            if worker.due is not None and worker.due <= time.monotonic():
+                self._start(worker)
         return True
 
-    def _is_any_running(self) -> bool:
-        return any(process.returncode is None for process in self._processes.values())
-
-    async def _end(self) -> None:
-        """Tell all to finish what is under way; kill those that do not."""
-        running = [process for process in self._processes.values() if process.returncode is None]
-        for process in running:
-            with suppress(ProcessLookupError):
-                process.terminate()
-        waiting = [asyncio.create_task(process.wait()) for process in running]
-        if not waiting:
-            return
-        _, late = await asyncio.wait(waiting, timeout=_KILL_AFTER_S)
-        for process in running:
-            if late and process.returncode is None:
-                log.error("worker does not stop and is killed pid=%d", process.pid)
-                process.kill()
-        await asyncio.gather(*waiting)
-
-
-async def _hold(descriptor: int, process: asyncio.subprocess.Process) -> None:
-    """Our end of the pipe that tells a worker that its parent lives, for as long as the worker does."""
-    try:
-        await process.wait()
-    finally:
-        os.close(descriptor)
-
-
-async def _read_all(descriptor: int) -> str:
-    """What the other end writes before it closes; empty when it ends without a word."""
-    loop = asyncio.get_running_loop()
-    with open(descriptor, "rb", buffering=0) as file:
-        reader = asyncio.StreamReader()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    def _start(self, worker: _Worker) -> None:
+        worker.due, worker.said, worker.is_ready = None, b"", False
+        worker.ready, theirs = os.pipe()
+        parent, worker.parent = os.pipe()
+        role = Role(worker.number, self._http, self._dimse, theirs, parent)
+        process = _fork.Process(target=self._become, args=(role,), name=f"worker-{worker.number}")
+        # A signal between fork and the first lines of the child would otherwise go to us, from the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
-            return (await reader.read()).decode()
+            process.start()
+        except OSError as error:
+            self._close(worker)
+            self._failed(worker, f"worker {worker.number} cannot be started: {error.strerror}")
+        else:
+            worker.process = process
         finally:
-            transport.close()
+            # In the parent only: the child does not return from start().
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(theirs)
+            os.close(parent)
+
+    def _become(self, role: Role) -> None:
+        """In the new process: let go of what is the parent's, and work."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Above all the ends that tell the other workers that their parent lives.
+        held = [descriptor for worker in self._workers for descriptor in worker.descriptors]
+        for descriptor in (*self._signalled, *held):
+            os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        self._work(role)
+
+    def _hear(self, worker: _Worker) -> None:
+        """A part of what a worker says; it has served since it said all."""
+        said = os.read(worker.ready, 4096)
+        worker.said += said
+        if said:
+            return
+        os.close(worker.ready)
+        worker.ready = -1
+        if not worker.said:
+            return
+        worker.is_ready = True
+        worker.began = time.monotonic()
+        self._failed_starts = 0
+        if self._is_up and worker.process:
+            log.warning("worker started again number=%d pid=%d", worker.number, worker.process.pid)
+
+    def _bury(self, worker: _Worker) -> None:
+        """See to it that one that ended is started again."""
+        assert worker.process is not None
+        worker.process.join()
+        while worker.ready >= 0:
+            self._hear(worker)
+        pid, code = worker.process.pid, worker.process.exitcode
+        worker.process.close()
+        worker.process = None
+        self._close(worker)
+        if not worker.said:
+            self._failed(worker, f"worker {worker.number} does not start (exit code {code})")
+            return
+        log.error("worker died number=%d pid=%d exit=%d", worker.number, pid, code)
+        if time.monotonic() - worker.began > _STEADY_S:
+            worker.pause_s = _FIRST_PAUSE_S
+        self._start_later(worker)
+
+    def _failed(self, worker: _Worker, message: str) -> None:
+        """Raises OutOfResources while the server starts, and when none of the workers can be started any more."""
+        if not self._is_up:
+            raise OutOfResources(message)
+        log.error("%s", message)
+        self._failed_starts += 1
+        is_any_running = any(other.process for other in self._workers)
+        if self._failed_starts >= _STARTS * len(self._workers) and not is_any_running:
+            raise OutOfResources(f"no worker can be started any more: {message}")
+        self._start_later(worker)
+
+    def _start_later(self, worker: _Worker) -> None:
+        worker.due = time.monotonic() + worker.pause_s
+        worker.pause_s = min(2 * worker.pause_s, _LONGEST_PAUSE_S)
+
+    def _close(self, worker: _Worker) -> None:
+        for descriptor in worker.descriptors:
+            os.close(descriptor)
+        worker.ready = worker.parent = -1
+
+    def _end(self) -> None:
+        """Tell all to finish what is under way; kill those that do not."""
+        running = {worker.process.sentinel: worker.process for worker in self._workers if worker.process}
+        for process in running.values():
+            process.terminate()
+        deadline = time.monotonic() + _KILL_AFTER_S
+        while running and (ended := wait(list(running), max(0.0, deadline - time.monotonic()))):
+            for sentinel in ended:
+                assert isinstance(sentinel, int)
+                running.pop(sentinel).join()
+        for process in running.values():
+            log.error("worker does not stop and is killed pid=%d", process.pid)
+            process.kill()
+            process.join()
+        for worker in self._workers:
+            self._close(worker)

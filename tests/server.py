@@ -64,6 +64,8 @@ class Server:
             "DIMSE_AE_CONFIG": str(self.peers_path),
             "SERVER_HOST": "127.0.0.1",
             "SERVER_PORT": str(self.http_port),
+            # One process, whose memory and descriptors a test can look at; test_workers has several.
+            "SERVER_WORKERS": "1",
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None

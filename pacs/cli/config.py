@@ -14,6 +14,12 @@ _HEAD = """\
 # The process environment wins over this file. Quotes and backticks are as in raccoon-dicom's file.
 """
 
+# Defaults that depend on the machine.
+_BY_MACHINE = {
+    "IMAGING_WORKERS": "one a processor, at most 4",
+    "SERVER_WORKERS": "2 where there are two processors or more, else 1",
+}
+
 
 def add_to(subcommands: Any) -> None:
     parser = subcommands.add_parser(
@@ -48,9 +54,9 @@ def template() -> str:
         if its_section != section:
             section = its_section
             lines += ["", f"# ---- {section} ".ljust(100, "-")]
-        if name == "IMAGING_WORKERS":
-            default = ""  # depends on the machine
-            description += " Default: one a processor, at most 4."
+        if name in _BY_MACHINE:
+            default = ""
+            description += f" Default: {_BY_MACHINE[name]}."
         lines += ["", *textwrap.wrap(description, 98, initial_indent="# ", subsequent_indent="# ")]
         lines += textwrap.wrap(f"Expected: {expected}.", 98, initial_indent="# ", subsequent_indent="# ")
         lines.append(f"# Example: {name}={_quoted(example)}")

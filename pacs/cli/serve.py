@@ -7,13 +7,16 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pacs import logs
 from pacs.cli import console, import_
+from pacs.errors import Invalid, PacsError
 from pacs.mongo_settings import mongo_uri
 from pacs.settings import Settings
-from pacs.supervisor import Role, supervise
+from pacs.supervisor import Role, run_apart, supervise
 
 if TYPE_CHECKING:
     from pacs.app import Archive
@@ -22,7 +25,7 @@ _EXAMPLES = """\
 examples:
   pacs serve --demo                     start with a few example images
   pacs serve --port 8042 --data /srv/pacs
-  pacs serve --workers 2                use two processors
+  pacs serve --workers 4                use four processors (default: 2 where there are as many)
   SERVER_HOST=0.0.0.0 DIMSE_HOSTNAME=0.0.0.0 pacs serve      reachable from other machines
 
 There is no login in this version: let only machines that you trust reach the ports.
@@ -44,39 +47,58 @@ def add_to(subcommands: Any) -> None:
     parser.add_argument(
         "--workers", metavar="N", help="processes that share the work, on the same ports (SERVER_WORKERS)"
     )
-    parser.add_argument("--worker", metavar="ROLE", help=argparse.SUPPRESS)  # how the parent starts its workers
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.worker:
-        return _run_worker(arguments)
     settings = console.load_settings(_overrides(arguments))
-    if arguments.demo:
-        _import_examples(settings)
-    if settings.server_workers > 1:
-        supervise(settings, _options(arguments), lambda said: _announce(settings, *json.loads(said)))
-    else:
-        # Here, not above: other commands start faster without the servers.
-        from pacs.app import serve
-
-        serve(settings, lambda archive: _announce(settings, *_totals(archive)))
-    print("Stopped.", flush=True)
-    return console.OK
+    code = _serve_with_workers(settings, arguments) if settings.server_workers > 1 else _serve(settings, arguments)
+    if code == console.OK:
+        print("Stopped.", flush=True)
+    return code
 
 
-def _run_worker(arguments: argparse.Namespace) -> int:
+def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
+    # Here, not above: other commands start faster without the servers.
     from pacs.app import serve
 
-    role = Role.of(arguments.worker)
-    settings = console.load_settings(_overrides(arguments), worker=role.number)
-
-    def say_ready(archive: Archive) -> None:
-        with os.fdopen(role.ready, "w", encoding="ascii") as parent:
-            json.dump(_totals(archive), parent)
-
-    serve(settings, say_ready, role)
+    if arguments.demo:
+        _import_examples(settings)
+    serve(settings, lambda archive: _announce(settings, *_totals(archive)))
     return console.OK
+
+
+def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> int:
+    # All that workers need is loaded before they are forked: once for all of them.
+    from pacs.app import load_all, serve
+
+    load_all()
+
+    if arguments.demo:
+        code = run_apart(lambda: _ending_with_its_code(lambda: _import_examples(settings)))
+        if code != console.OK:
+            return code
+
+    def work(role: Role) -> None:
+        logs.configure(settings.log_level, settings.log_format, worker=role.number)
+
+        def say_ready(archive: Archive) -> None:
+            with os.fdopen(role.ready, "w", encoding="ascii") as parent:
+                json.dump(_totals(archive), parent)
+
+        _ending_with_its_code(lambda: serve(settings, say_ready, role))
+
+    supervise(settings, work, lambda said: _announce(settings, *json.loads(said)))
+    return console.OK
+
+
+def _ending_with_its_code(work: Callable[[], None]) -> None:
+    """What ``main`` makes of an error, in a process that does not return there."""
+    try:
+        work()
+    except PacsError as error:
+        print(f"pacs: {error}", file=sys.stderr)
+        sys.exit(console.USAGE if isinstance(error, Invalid) else console.UNAVAILABLE)
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
@@ -88,12 +110,6 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
         "SERVER_WORKERS": arguments.workers,
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _options(arguments: argparse.Namespace) -> list[str]:
-    """What was given on the command line, for the workers."""
-    given = {name: getattr(arguments, name.replace("-", "_")) for name in ("port", "dimse-port", "data", "workers")}
-    return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 
 def _import_examples(settings: Settings) -> None:

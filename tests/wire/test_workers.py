@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from bench.corpus import Template
+from bench.usage import Usage
 from tests.server import Server, dcmtk
 from tests.wire import clients
 from tests.wire.test_concurrency import CLIENTS, SIZE, check_exact, interleaved, storescu, stow
@@ -170,6 +171,65 @@ def test_a_worker_has_its_share_of_the_pixel_processes(tmp_path: Path) -> None:
             assert set(pool.map(render, range(64))) == {200}
 
         assert [len(worker.children()) for worker in workers_of(server)] == [1, 1]
+
+
+def test_there_are_two_workers_where_there_are_two_processors_and_one_process_where_there_is_one(tmp_path: Path) -> None:
+    processors = os.sched_getaffinity(0)
+    if len(processors) < 2:
+        pytest.skip("one processor only")
+    for usable, expected in ((processors, WORKERS), ({min(processors)}, 0)):
+        server = Server(tmp_path / f"archive{len(usable)}", {"SERVER_WORKERS": ""})
+        os.sched_setaffinity(0, usable)  # a child starts with its parent's
+        try:
+            server.start()
+        finally:
+            os.sched_setaffinity(0, processors)
+        try:
+            assert len(workers_of(server)) == expected
+        finally:
+            assert server.stop() == 0
+
+
+def test_workers_share_the_memory_of_what_was_loaded_before_the_fork(server: Server) -> None:
+    with server:
+        assert all(requests.get(f"{server.http_url}/health/ready", timeout=10).ok for _ in range(4))
+        usage = Usage(server.pid)
+        usage.stop()
+
+        assert usage.memory_bytes() < 150e6
+
+
+def test_a_worker_ends_with_its_parent_though_another_hangs(server: Server) -> None:
+    server.start()
+    first, second = workers_of(server)
+    second.suspend()
+    try:
+        os.kill(server.pid, signal.SIGKILL)
+        assert psutil.wait_procs([first], timeout=20)[1] == []
+        assert second.is_running()
+    finally:
+        second.kill()
+        server.kill()
+
+
+def test_ctrl_c_that_reaches_all_processes_stops_them_once_and_cleanly(server: Server) -> None:
+    server.start()
+
+    os.killpg(server.pid, signal.SIGINT)
+
+    assert server.process.wait(20) == 0
+    server.process = None
+    log = server.log()
+    assert log.count("stopping: finishing what is under way") == WORKERS
+    assert not re.findall(r".* (?:WARNING|ERROR) .*|Traceback", log)
+
+
+def test_workers_serve_the_examples_of_the_demo(tmp_path: Path) -> None:
+    with Server(tmp_path / "archive", args=("--demo", f"--workers={WORKERS}")) as server:
+        answer = requests.get(f"{server.dicomweb_url}/studies?limit=5", timeout=10)
+
+        assert len(answer.json()) == 5
+        assert len(workers_of(server)) == WORKERS
 
 
 def echo(server: Server) -> bool:
