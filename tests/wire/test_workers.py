@@ -173,7 +173,7 @@ def test_a_worker_has_its_share_of_the_pixel_processes(tmp_path: Path) -> None:
         assert [len(worker.children()) for worker in workers_of(server)] == [1, 1]
 
 
-def test_there_are_two_workers_where_there_are_two_processors_and_one_process_where_there_is_one(tmp_path: Path) -> None:
+def test_two_workers_on_two_processors_and_one_process_on_one(tmp_path: Path) -> None:
     processors = os.sched_getaffinity(0)
     if len(processors) < 2:
         pytest.skip("one processor only")
