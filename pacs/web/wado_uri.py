@@ -133,7 +133,7 @@ class WadoUri:
             etag=etag,
             media_type=content_type(part.media_type),
             size_bytes=body.size_bytes,
-            read=body.pieces,
+            read=body.pieces if body.data is None else body.data,
             headers=headers_of(part),
         )
 
