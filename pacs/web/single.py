@@ -6,10 +6,15 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
+from typing import TypeVar
 
 from aiohttp import web
 
+from pacs.services.file_span import FileSpan, Piece
 from pacs.web.bridge import Bridge
+
+# Bytes are cut to bytes, parts of files to parts of files.
+P = TypeVar("P", bytes, FileSpan, Piece)
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", re.IGNORECASE)
 
@@ -37,7 +42,7 @@ async def answer(
     etag: str,
     media_type: str,
     size_bytes: Callable[[], int] | int = 0,
-    read: Callable[[int, int | None], Iterator[bytes]] | bytes,
+    read: Callable[[int, int | None], Iterator[Piece]] | bytes,
     headers: Mapping[str, str] | None = None,
     on_close: Callable[[], None] | None = None,
 ) -> web.StreamResponse:
@@ -117,7 +122,7 @@ def resolve_range(wanted: tuple[int | None, int | None], size: int) -> tuple[int
     return first, (size if last is None else min(last + 1, size)) - first
 
 
-def cut(pieces: Iterable[bytes], offset: int, length: int | None) -> Iterator[bytes]:
+def cut(pieces: Iterable[P], offset: int, length: int | None) -> Iterator[P]:
     """A range of what ``pieces`` give, which are closed at the end."""
     try:
         for piece in pieces:
