@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from pacs.errors import Corrupt, OutOfResources
 
+_LOOK_BYTES = 128 << 10  # what the kernel reads ahead at once, at least
+
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:
@@ -53,6 +55,18 @@ class OpenSpan:
         data = os.pread(self._file.fileno(), min(limit, self.left), self._offset)
         self._advance(len(data))
         return data
+
+    def is_cached(self) -> bool:
+        """Whether it is most likely in memory, so that no disk is waited for: it is looked at in some places."""
+        flags = getattr(os, "RWF_NOWAIT", 0)
+        end = self._offset + self.left
+        try:
+            return bool(flags) and all(
+                os.preadv(self._file.fileno(), [bytearray(1)], offset, flags)
+                for offset in (*range(self._offset, end, _LOOK_BYTES), end - 1)
+            )
+        except OSError:  # not there, or a filesystem that cannot tell
+            return False
 
     def push(self, socket: int) -> int:
         """Have the kernel send as much as the socket takes now; bytes. Raises BlockingIOError when it takes nothing."""

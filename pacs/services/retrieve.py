@@ -338,12 +338,11 @@ class Retrieve:
     def _source(self, instance: StoredInstance, layout: Layout) -> Iterator[Source]:
         """The instance as a file that a worker process can open. Raises TooLarge for frames past the limit."""
         metadata = self._metadata_json(instance.target)
-        if layout.pixels is not None:
-            header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
-            if _frame_pixels(header) > self._max_frame_pixels:
-                raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
+        header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+        if layout.pixels is not None and _frame_pixels(header) > self._max_frame_pixels:
+            raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
         with self._blobs.local(instance.blob) as path:
-            yield Source(path, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+            yield header.at(path)
 
 
 def missing(index: Index, target: Target) -> NotFound:

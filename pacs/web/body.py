@@ -43,6 +43,7 @@ class Body:
         self._held: deque[bytes | memoryview | OpenSpan] = deque()
         self.has_files = False
         self._is_ended = False
+        self._is_cached = False
 
     @property
     def is_at_hand(self) -> bool:
@@ -55,6 +56,19 @@ class Body:
             if sum(len(piece) for piece in self._held if isinstance(piece, bytes)) >= _BATCH_BYTES:
                 break
         return self
+
+    def begin_all(self) -> Self:
+        """``begin``, and take all of the pieces, which are few."""
+        while len(self._held) < _BATCH_PIECES and self._take():
+            pass
+        files = [piece for piece in self._held if isinstance(piece, OpenSpan)]
+        self._is_cached = sum(file.left for file in files) <= _BATCH_BYTES and all(file.is_cached() for file in files)
+        return self
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all of it can be sent without waiting for a disk or the iterator, and is not much."""
+        return self._is_ended and self._is_cached
 
     def batch(self) -> list[bytes | memoryview]:
         """The next bytes, about a MiB; empty at the end."""
@@ -69,8 +83,11 @@ class Body:
             size += len(piece)
         return batch
 
-    def push(self, client: socket.socket) -> Pushed:
-        """Send to a socket that does not block. Raises ConnectionError when the client is gone."""
+    def push(self, client: socket.socket, patience_ms: int = _PATIENCE_MS) -> Pushed:
+        """Send to a socket that does not block. patience_ms: how long a client that takes nothing is waited for.
+
+        Raises ConnectionError when the client is gone.
+        """
         until = time.monotonic() + _TURN_S
         while self._has_next():
             first = self._held[0]
@@ -81,7 +98,7 @@ class Body:
                 else:
                     is_done = self._push_bytes(client, first)
             except BlockingIOError:
-                if not _takes_more(client):
+                if not (patience_ms and _takes_more(client, patience_ms)):
                     return Pushed.FULL
                 continue
             if is_done:
@@ -148,7 +165,7 @@ def socket_of(request: web.Request, response: web.StreamResponse) -> socket.sock
     return client
 
 
-def _takes_more(client: socket.socket) -> bool:
+def _takes_more(client: socket.socket, patience_ms: int) -> bool:
     poll = select.poll()
     poll.register(client, select.POLLOUT)
-    return bool(poll.poll(_PATIENCE_MS))
+    return bool(poll.poll(patience_ms))

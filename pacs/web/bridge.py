@@ -140,10 +140,13 @@ class Bridge:
         writer.send_headers()
         async with asyncio.timeout(self.idle_s):
             await _flushed(request)
-        while (pushed := await sending.call(self._senders, sending.body.push, client)) is not Pushed.ALL:
+        # What is in memory is sent sooner than a thread wakes up.
+        pushed = sending.body.push(client, 0) if sending.body.is_ready else Pushed.PART
+        while pushed is not Pushed.ALL:
             if pushed is Pushed.FULL:
                 async with asyncio.timeout(self.idle_s):
                     await _writable(client)
+            pushed = await sending.call(self._senders, sending.body.push, client)
 
     async def send_bytes(self, request: web.Request, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
         """Send a small body that is there already: no thread has anything to do for it. As ``send`` otherwise."""

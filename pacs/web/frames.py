@@ -146,7 +146,7 @@ def _whole(stored: StoredFrame, offer: Offer, location: str) -> _Whole:
     head, end = writer.part(part_type, {"Content-Location": location}), writer.end()
     pieces = stored.pieces() if stored.data is None else (stored.data,)
     body = Body(chain((head,), pieces, (end,)))
-    return _Whole(writer, body.begin(), len(head) + stored.size_bytes + len(end))
+    return _Whole(writer, body.begin_all(), len(head) + stored.size_bytes + len(end))
 
 
 def frames_in_groups(
