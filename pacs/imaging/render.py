@@ -83,15 +83,13 @@ def _grey(
     signed = image.kind == "i"
     modality = luts.modality(source, reader, number, signed=signed)
     inverted = _is_inverted(source)
-    as_float = None if image.bits_allocated > 16 or image.kind == "f" else _sample_values(image)
-    if as_float is None:
+    codes = _codes(stored)
+    values = places = None  # of samples that a table can map
+    if image.bits_allocated > 16 or image.kind == "f":
         low, high = _range_of_blocks(source, image, stored, modality)
     else:
-        present = np.zeros(len(as_float), bool)
-        codes = _codes(stored)
-        present[codes] = True
-        used = as_float[present]
-        low, high = _range(source, used, modality)
+        values, places = _occurring(source, image, stored, modality)
+        low, high = _range(source, values, modality)
     low, high = between or (low, high)
     chosen: luts.Map | Window | None = window
     if chosen is None and image.bits_allocated > 1:
@@ -111,15 +109,38 @@ def _grey(
         eight = (np.nan_to_num(grey) * 255.0 + 0.5).astype(np.uint8)
         return 255 - eight if inverted else eight
 
-    if as_float is not None:
-        table = np.zeros(len(as_float), np.uint8)
-        table[present] = shade(used)
-        mapped: NDArray[np.uint8] = table[codes]
+    if values is not None:
+        table = np.zeros(1 << image.bits_allocated, np.uint8)
+        table[places] = shade(values)
+        mapped: NDArray[np.uint8] = table.take(codes)
         return mapped
     out = np.empty(stored.shape, np.uint8)
     for block in _blocks(stored):
         out[block] = shade(stored[block].astype(np.float64))
     return out
+
+
+def _occurring(
+    source: Source, image: Image, stored: NDArray[Any], modality: luts.Map
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Stored values of a frame of up to 16 bits, at least those that occur, and the code of each.
+
+    Lowest and highest modality value are those of the frame.
+    """
+    is_whole = image.bits_stored == image.bits_allocated > 1 and image.high_bit == image.bits_stored - 1
+    is_plain = stored.dtype.kind == image.kind and stored.dtype.itemsize * 8 == image.bits_allocated
+    if is_whole and is_plain and not isinstance(modality, luts.Table):
+        # Modality values go up or down with the stored ones, so that the ends are enough: no look at every pixel for
+        # what lies between.
+        low, high = int(stored.min()), int(stored.max())
+        padding = _padding(source)
+        if padding is None or padding[1] < low or padding[0] > high:
+            values = np.arange(low, high + 1)
+            return values.astype(np.float64), values & ((1 << image.bits_allocated) - 1)
+    present = np.zeros(1 << image.bits_allocated, bool)
+    present[_codes(stored)] = True
+    places = np.flatnonzero(present)
+    return _sample_values(image)[places], places
 
 
 def _palette(source: Source, reader: Reader, image: Image, stored: NDArray[Any]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -52,6 +52,17 @@ class Source:
     def attributes(self) -> Attributes:
         parsed: Attributes = orjson.loads(self.metadata)
         return parsed
+
+    def at(self, path: Path) -> Source:
+        """The same with another file; what was parsed already is not parsed again."""
+        found = replace(self, path=path)
+        if "attributes" in self.__dict__:
+            found.__dict__["attributes"] = self.attributes
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the parsed attributes: parsing them again takes less than passing them on.
+        return Source, (self.path, self.transfer_syntax_uid, self.data_set_offset, self.metadata, self.layout)
 
     def value(self, tag: str, default: Any = None) -> Any:
         """First value of a top-level attribute, ``default`` when absent or empty. tag: "GGGGEEEE"."""

@@ -26,10 +26,12 @@ from pacs.imaging.encapsulate import encoded_frames
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
 from pacs.imaging.source import Source, decimal
-from pacs.imaging.transcode import NATIVE, targets_of, transcode
+from pacs.imaging.transcode import targets_of, transcode
 from pacs.index.base import Index, InstanceMetadata
+from pacs.services.file_span import FileSpan, Piece
 from pacs.services.made_frames import MadeFrames
 from pacs.services.showing import Rendered, Showing
+from pacs.services.stored_frame import StoredFrame, file_span, is_as_stored, is_native, read, spans_of, stored_frame
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,11 @@ class Content:
     transfer_syntax_uid: str
     pieces: Iterator[bytes]
     temporary: Path | None = None
+    span: FileSpan | None = None
+
+    def segments(self) -> Iterator[Piece]:
+        """The same as ``chunks`` for those who can send part of a file as it lies."""
+        return self.pieces if self.span is None else iter([self.span])
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, once, in pieces of at most 1 MiB."""
@@ -203,14 +210,11 @@ class Retrieve:
         for number in numbers:
             if not 1 <= number <= pixels.number_of_frames:
                 raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
-        syntax = syntaxes.find(instance.transfer_syntax_uid)
         wanted = transfer_syntax_uid or instance.transfer_syntax_uid
-        as_native = wanted in NATIVE or not (pixels.encapsulated or syntaxes.find(wanted).encapsulated)
-        native = not pixels.encapsulated and pixels.frame_length > 0 and not syntax.big_endian
-        codestreams = pixels.encapsulated and wanted == instance.transfer_syntax_uid
-        if not layout.deflated and ((native and as_native) or codestreams):
-            frames = [self._spans(instance, _frame_spans(pixels, number)) for number in numbers]
-            return FrameSet(wanted if codestreams else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
+        as_native = is_native(pixels, wanted)
+        if is_as_stored(instance, layout, wanted):
+            frames = [read(self._blobs, instance, spans_of(pixels, number)) for number in numbers]
+            return FrameSet(wanted if pixels.encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
 
         def make(absent: list[int]) -> list[bytes]:
             with self._source(instance, layout) as source:
@@ -224,18 +228,16 @@ class Retrieve:
             frames = self._pool.run_for(self._timeout_s(source, len(numbers)), decode_frames, source, list(numbers))
         return FrameSet(syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
 
-    def codestream(self, target: Target, number: int) -> Iterator[bytes]:
-        """One frame of encapsulated pixel data as stored, in pieces: of video it may be gigabytes."""
-        instance, _, pixels = self._pixels(target)
-        for span in pixels.frames[number - 1]:
-            yield from self._blobs.stream(instance.blob, span.offset, span.length)
+    def stored_frame(
+        self, instance: StoredInstance, layout: Layout, number: int, transfer_syntax_uid: str
+    ) -> StoredFrame | None:
+        """One frame as it lies in the store, of video gigabytes; None when ``frames`` has to make it.
 
-    def codestream_bytes(self, target: Target, number: int) -> int:
-        """Length of what ``codestream`` gives. Raises NotFound when there is no such frame."""
-        _, _, pixels = self._pixels(target)
-        if not 1 <= number <= len(pixels.frames):
-            raise NotFound(f"there is no frame {number}: the instance has {len(pixels.frames)}")
-        return sum(span.length for span in pixels.frames[number - 1])
+        layout: of the instance. Raises NotFound when there is no such frame.
+        """
+        if layout.pixels is None or not is_as_stored(instance, layout, transfer_syntax_uid):
+            return None
+        return stored_frame(self._blobs, instance, layout.pixels, number)
 
     def bulkdata(self, target: Target, path: str, offset: int = 0, length: int | None = None) -> BulkContent:
         """The value at a tag path, or a range of it, in little endian byte order (PS3.18 8.7.3.2)."""
@@ -280,8 +282,10 @@ class Retrieve:
     ) -> Content:
         if transfer_syntax_uid in (None, instance.transfer_syntax_uid):
             start = 0 if with_meta else instance.data_set_offset
+            size = instance.blob.size_bytes - start
             pieces = self._stored_pieces(self._blobs.stream(instance.blob, start, at_once=at_once))
-            return Content(instance.blob.size_bytes - start, instance.transfer_syntax_uid, pieces)
+            span = file_span(self._blobs, instance, start, size)
+            return Content(size, instance.transfer_syntax_uid, pieces, span=span)
         assert transfer_syntax_uid is not None
         layout = self._index.layout(instance.target)
         temporary = self._blobs.incoming() / f"{secrets.token_hex(12)}.transcoded"
@@ -330,20 +334,15 @@ class Retrieve:
             raise NotFound("no such instance in the archive")
         return found.json
 
-    def _spans(self, instance: StoredInstance, spans: Sequence[Span]) -> bytes:
-        pieces = [self._blobs.read(instance.blob, span.offset, span.length) for span in spans]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
     @contextmanager
     def _source(self, instance: StoredInstance, layout: Layout) -> Iterator[Source]:
         """The instance as a file that a worker process can open. Raises TooLarge for frames past the limit."""
         metadata = self._metadata_json(instance.target)
-        if layout.pixels is not None:
-            header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
-            if _frame_pixels(header) > self._max_frame_pixels:
-                raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
+        header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+        if layout.pixels is not None and _frame_pixels(header) > self._max_frame_pixels:
+            raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
         with self._blobs.local(instance.blob) as path:
-            yield Source(path, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
+            yield header.at(path)
 
 
 def missing(index: Index, target: Target) -> NotFound:
@@ -358,12 +357,6 @@ def _frame_pixels(source: Source) -> int:
     """Rows × columns as the data set has them; 0 when it has none that are numbers."""
     rows, columns = (decimal(source.value(tag), 0.0) or 0.0 for tag in ("00280010", "00280011"))
     return int(max(0.0, rows) * max(0.0, columns))
-
-
-def _frame_spans(pixels: PixelLayout, number: int) -> Sequence[Span]:
-    if pixels.encapsulated:
-        return pixels.frames[number - 1]
-    return [Span(pixels.value.offset + (number - 1) * pixels.frame_length, pixels.frame_length)]
 
 
 def _data_set_offset(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from pacs.blobs.base import BlobStore
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Layout, Span
 from pacs.dicom.model import Attributes, StoredInstance, Target
-from pacs.errors import NotAcceptable, NotFound
-from pacs.imaging import forms, icon, report, show
+from pacs.errors import NotAcceptable, NotFound, PacsError
+from pacs.imaging import forms, icon, quick, report, show
 from pacs.imaging.forms import Form
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
@@ -23,6 +24,8 @@ from pacs.index.base import Index
 _REPRESENTATIVE_TRIES = 20
 _SECONDS_A_FRAME = 0.1
 _DOCUMENT_LENGTH = "00420015"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,15 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document or film as it was put into its instance. pieces: (offset, length or None for the rest) → bytes."""
+    """A document or film as it was put into its instance. pieces: (offset, length or None for the rest) → bytes.
+
+    data: all of it, where it is in memory anyway.
+    """
 
     media_type: str
     size_bytes: int
     pieces: Callable[[int, int | None], Iterator[bytes]] = field(compare=False)
+    data: bytes | None = field(default=None, compare=False, repr=False)
 
 
 class Showing:
@@ -62,9 +69,13 @@ class Showing:
         self._open = open_source
         self._attributes = attributes
 
-    def form(self, instance: StoredInstance) -> Form:
+    def layout(self, instance: StoredInstance) -> Layout:
+        """What ``form``, ``number_of_frames`` and ``picture`` look up when they are not given it."""
+        return self._index.layout(instance.target)
+
+    def form(self, instance: StoredInstance, layout: Layout | None = None) -> Form:
         """What an instance can be shown as. Metadata are only read where there are no pixels."""
-        layout = self._index.layout(instance.target)
+        layout = layout or self.layout(instance)
         if layout.pixels is None:
             return forms.of_attributes(self._attributes(instance.target), layout)
         if not syntaxes.find(instance.transfer_syntax_uid).video:
@@ -72,19 +83,21 @@ class Showing:
         offset, length = layout.pixels.frames[0][0]
         return forms.of_video(instance.transfer_syntax_uid, self._blobs.read(instance.blob, offset, min(16, length)))
 
-    def number_of_frames(self, instance: StoredInstance) -> int:
+    def number_of_frames(self, instance: StoredInstance, layout: Layout | None = None) -> int:
         """Frames that can be asked for; 0 when there are none, as in a film."""
-        pixels = self._index.layout(instance.target).pixels
+        pixels = (layout or self.layout(instance)).pixels
         is_film = syntaxes.find(instance.transfer_syntax_uid).video
         return 0 if pixels is None or is_film else pixels.number_of_frames
 
-    def picture(self, instance: StoredInstance, frame: int | None, options: RenderOptions) -> Rendered:
+    def picture(
+        self, instance: StoredInstance, frame: int | None, options: RenderOptions, layout: Layout | None = None
+    ) -> Rendered:
         """A picture of an instance whose form is one. frame None: the one that stands for it.
 
         As GIF, all frames of an image without a size limit are one animation.
         """
-        layout = self._index.layout(instance.target)
-        form = self.form(instance)
+        layout = layout or self.layout(instance)
+        form = self.form(instance, layout)
         count = layout.pixels.number_of_frames if layout.pixels else 1
         if not form.is_picture:
             raise NotAcceptable("There is no picture of this instance", form.media_types)
@@ -94,7 +107,8 @@ class Showing:
             if frame is None and count > 1 and options.media_type == "image/gif" and options.max_size is None:
                 timeout_s = self._pool.timeout_s + min(count, show.MOST_FRAMES) * _SECONDS_A_FRAME
                 return Rendered(options.media_type, self._pool.run_for(timeout_s, show.animation, source, options))
-            return Rendered(options.media_type, self._pool.run(show.picture, source, form, frame, options))
+            made = _made_here(source, form, frame, options) if quick.is_quick(source, form, options) else None
+            return Rendered(options.media_type, made or self._pool.run(show.picture, source, form, frame, options))
 
     def report(self, instance: StoredInstance, media_type: str, base: str) -> bytes:
         """A structured report as text/html or text/plain. base: URL of the DICOMweb root."""
@@ -153,6 +167,17 @@ class Showing:
 
         size = sum(span.length for span in spans)
         return Document(media_type, size, pieces)
+
+
+def _made_here(source: Source, form: Form, frame: int | None, options: RenderOptions) -> bytes | None:
+    """A picture without a worker process; None when it cannot be made so."""
+    try:
+        return show.picture(source, form, frame, options)
+    except PacsError:
+        raise
+    except Exception:
+        log.warning("a picture is left to a worker sop=%s", first(source.attributes, "00080018"), exc_info=True)
+        return None
 
 
 def _unpadded(length: int, said: int) -> int:

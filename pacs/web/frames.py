@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 from aiohttp import web
 
@@ -10,8 +12,11 @@ from pacs import __version__
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.model import StoredInstance, Target
 from pacs.errors import NotAcceptable, NotFound
+from pacs.services.file_span import Piece
 from pacs.services.retrieve import Retrieve
+from pacs.services.stored_frame import StoredFrame
 from pacs.web import single
+from pacs.web.body import Body
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
 from pacs.web.multipart import Writer
@@ -21,6 +26,25 @@ from pacs.web.target import frame_numbers, target_of
 # Frames are read in groups of about this size, so that a list of a thousand takes no more memory than one of ten.
 _GROUP_BYTES = 8 << 20
 _MOST_A_GROUP = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A multipart answer of one frame as it is stored, begun already."""
+
+    writer: Writer
+    body: Body
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What goes out. stored, whole: of a single frame that lies in a file."""
+
+    instance: StoredInstance
+    offer: Offer
+    stored: StoredFrame | None = None
+    whole: _Whole | None = None
 
 
 class Frames:
@@ -41,78 +65,88 @@ class Frames:
         ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
         target = target_of(request)
         numbers = frame_numbers(request.match_info["frames"])
-        (instance, *_), available = await self._bridge.run(self._look, request, target)
-        if available == 0:
-            raise NotFound("The instance has no frames")
-        if max(numbers) > available:
-            raise NotFound(f"There is no frame {max(numbers)}: the instance has {available}")
-        is_single = len(numbers) == 1
-        offer = await self._bridge.run(frame_offer, self._retrieve, instance, ranges, is_single=is_single)
-        stored = offer.transfer_syntax_uid == instance.transfer_syntax_uid and is_codestream(offer)
         base = f"{url_of(self._links.base(request), target)}/frames"
-        if not offer.multipart:
-            return await self._one(request, instance, numbers[0], offer, f"{base}/{numbers[0]}", is_stored=stored)
+
+        def find() -> _Found:
+            instance = self._retrieve.instances(target, self._links.caller(request))[0]
+            layout = self._retrieve.layout(target)
+            available = layout.pixels.number_of_frames if layout.pixels else 0
+            if available == 0:
+                raise NotFound("The instance has no frames")
+            if max(numbers) > available:
+                raise NotFound(f"There is no frame {max(numbers)}: the instance has {available}")
+            offer = frame_offer(self._retrieve, instance, ranges, is_single=len(numbers) == 1)
+            if len(numbers) > 1:
+                return _Found(instance, offer)
+            stored = self._retrieve.stored_frame(instance, layout, numbers[0], offer.transfer_syntax_uid)
+            if stored is None or not offer.multipart:
+                return _Found(instance, offer, stored)
+            return _Found(instance, offer, stored, _whole(stored, offer, f"{base}/{numbers[0]}"))
+
+        # In one go: each turn in a thread takes as long as reading the index does.
+        found = await self._bridge.run(find)
+        if not found.offer.multipart:
+            return await self._one(request, found, numbers[0], f"{base}/{numbers[0]}")
+        writer = found.whole.writer if found.whole else Writer()
+        content_type = writer.content_type(found.offer.media_type)
+        response = web.StreamResponse(headers={"Content-Type": content_type, "Vary": "Accept"})
+        # Of known length: browsers are quicker with a body that they can make room for.
+        if found.whole is not None:
+            response.content_length = found.whole.size_bytes
+            return await self._bridge.send(request, response, found.whole.body)
         # The first group is read before the status goes out: an error in it can still be told.
-        first = await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], offer.transfer_syntax_uid)
-        writer = Writer()
-        response = web.StreamResponse(headers={"Content-Type": writer.content_type(offer.media_type), "Vary": "Accept"})
-        if is_single:
-            # Of known length: browsers are quicker with a body that they can make room for.
-            whole = list(self._parts(target, numbers, first.frames[0], offer, writer, base))
-            response.content_length = sum(map(len, whole))
-            return await self._bridge.send(request, response, iter(whole))
-        pieces = self._parts(target, numbers, first.frames[0], offer, writer, base)
-        return await self._bridge.send(request, response, pieces, waits_for_pixels=not stored)
+        uid = found.offer.transfer_syntax_uid
+        first = (await self._bridge.run_pixels(self._retrieve.frames, target, numbers[:1], uid)).frames[0]
+        pieces = self._parts(target, numbers, first, found.offer, writer, base)
+        if len(numbers) == 1:
+            return await self._bridge.send_bytes(request, response, b"".join(pieces))
+        is_stored = uid == found.instance.transfer_syntax_uid and is_codestream(found.offer)
+        return await self._bridge.send(request, response, pieces, waits_for_pixels=not is_stored)
 
-    async def _one(
-        self,
-        request: web.Request,
-        instance: StoredInstance,
-        number: int,
-        offer: Offer,
-        location: str,
-        *,
-        is_stored: bool,
-    ) -> web.StreamResponse:
-        target = instance.target
-        if is_stored:
-            size_bytes = await self._bridge.run(self._retrieve.codestream_bytes, target, number)
-
-            def pieces() -> Iterable[bytes]:
-                return self._retrieve.codestream(target, number)
+    async def _one(self, request: web.Request, found: _Found, number: int, location: str) -> web.StreamResponse:
+        etag = single.etag_of(__version__, found.instance.blob.digest, str(number), str(found.offer))
+        headers = {"Vary": "Accept", "Content-Location": location}
+        unchanged = single.not_modified(request, etag, headers)
+        if unchanged is not None:
+            return unchanged
+        read: bytes | Callable[[int, int | None], Iterator[Piece]]
+        if (stored := found.stored) is None:
+            uid = found.offer.transfer_syntax_uid
+            made = await self._bridge.run_pixels(self._retrieve.frames, found.instance.target, [number], uid)
+            read = made.frames[0]
         else:
-            uid = offer.transfer_syntax_uid
-            found = await self._bridge.run_pixels(self._retrieve.frames, target, [number], uid)
-            size_bytes = len(found.frames[0])
-
-            def pieces() -> Iterable[bytes]:
-                return found.frames
-
+            pieces = stored.pieces
+            read = stored.data or (lambda offset, length: single.cut(pieces(), offset, length))
         return await single.answer(
             request,
             self._bridge,
-            etag=single.etag_of(__version__, instance.blob.digest, str(number), str(offer)),
-            media_type=str(offer),
-            size_bytes=size_bytes,
-            read=lambda offset, length: single.cut(pieces(), offset, length),
-            headers={"Vary": "Accept", "Content-Location": location},
+            etag=etag,
+            media_type=str(found.offer),
+            size_bytes=stored.size_bytes if stored else 0,
+            read=read,
+            headers=headers,
         )
-
-    def _look(self, request: web.Request, target: Target) -> tuple[list[StoredInstance], int]:
-        found = self._retrieve.instances(target, self._links.caller(request))
-        return found, self._retrieve.number_of_frames(target)
 
     def _parts(
         self, target: Target, numbers: Sequence[int], first: bytes, offer: Offer, writer: Writer, base: str
     ) -> Iterator[bytes]:
         """The whole multipart body; blocking."""
-        part_type = str(Offer(offer.media_type, offer.transfer_syntax_uid))
+        part_type, uid = str(Offer(offer.media_type, offer.transfer_syntax_uid)), offer.transfer_syntax_uid
         yield writer.part(part_type, {"Content-Location": f"{base}/{numbers[0]}"})
         yield first
-        for number, frame in frames_in_groups(self._retrieve, target, numbers[1:], offer.transfer_syntax_uid, first):
+        for number, frame in frames_in_groups(self._retrieve, target, numbers[1:], uid, first):
             yield writer.part(part_type, {"Content-Location": f"{base}/{number}"})
             yield frame
         yield writer.end()
+
+
+def _whole(stored: StoredFrame, offer: Offer, location: str) -> _Whole:
+    writer = Writer()
+    part_type = str(Offer(offer.media_type, offer.transfer_syntax_uid))
+    head, end = writer.part(part_type, {"Content-Location": location}), writer.end()
+    pieces = stored.pieces() if stored.data is None else (stored.data,)
+    body = Body(chain((head,), pieces, (end,)))
+    return _Whole(writer, body.begin_all(), len(head) + stored.size_bytes + len(end))
 
 
 def frames_in_groups(

@@ -10,6 +10,7 @@ from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.model import StoredInstance
 from pacs.errors import NotAcceptable, PacsError, TooLarge, TooSlow, Undecodable
 from pacs.imaging.transcode import NATIVE, TARGETS
+from pacs.services.file_span import Piece
 from pacs.services.retrieve import Content, Retrieve
 from pacs.web.bridge import Bridge
 from pacs.web.links import url_of
@@ -91,17 +92,25 @@ class Outgoing:
             raise
         return planned, failures
 
-    def parts(self, planned: Sequence[Planned], writer: Writer, base: str) -> Iterator[bytes]:
+    def size_bytes(self, planned: Sequence[Planned], boundary: str, base: str) -> int | None:
+        """Length of what ``parts`` gives; None when not all of it is there yet."""
+        if any(each.transfer_syntax_uid is not None for each in planned):
+            return None
+        writer = Writer(boundary)
+        size = 0
+        for each in planned:
+            instance = each.instance
+            size += len(_header(writer, instance, instance.transfer_syntax_uid, base)) + instance.blob.size_bytes
+        return size + len(writer.end())
+
+    def parts(self, planned: Sequence[Planned], writer: Writer, base: str) -> Iterator[Piece]:
         """The whole multipart body."""
         for position, each in enumerate(planned):
             self._begin(planned[position : position + _AHEAD])
             content = self._content(each)
-            yield writer.part(
-                f"{DICOM}; transfer-syntax={content.transfer_syntax_uid}",
-                {"Content-Location": url_of(base, each.instance.target)},
-            )
+            yield _header(writer, each.instance, content.transfer_syntax_uid, base)
             try:
-                yield from content.chunks()
+                yield from content.segments()
             finally:
                 content.close()
                 each.made = None
@@ -118,6 +127,12 @@ class Outgoing:
 
     def _content(self, each: Planned) -> Content:
         return self._retrieve.file(each.instance) if each.made is None else each.made.result()
+
+
+def _header(writer: Writer, instance: StoredInstance, transfer_syntax_uid: str, base: str) -> bytes:
+    """Of a part."""
+    location = {"Content-Location": url_of(base, instance.target)}
+    return writer.part(f"{DICOM}; transfer-syntax={transfer_syntax_uid}", location)
 
 
 def may_fail(instance: StoredInstance) -> bool:

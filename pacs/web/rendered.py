@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
 from pacs import __version__
+from pacs.dicom.layout import Layout
 from pacs.dicom.model import StoredInstance, Target
 from pacs.errors import NotAcceptable, NotFound, Undecodable
 from pacs.imaging.forms import Form
@@ -40,12 +41,23 @@ _POLICIES = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing to send. frame: from 1; None: the instance."""
+    """One thing to send. frame: from 1; None: the instance. layout: of the instance, where it is at hand."""
 
     instance: StoredInstance
     frame: int | None
     form: Form
     media_type: str
+    layout: Layout | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a request is about. body: of the only part, where it was made along with the finding."""
+
+    parts: list[Part]
+    is_multipart: bool
+    wanted: int
+    body: Document | None = None
 
 
 class RenderedResources:
@@ -71,25 +83,34 @@ class RenderedResources:
         frames = _frames(request)
         options = picture_options(request.query)
         ranges = _ranges(request)
-        instances = await self._bridge.run(self._retrieve.instances, target, self._links.caller(request))
-        wanted = [(instance, frame) for instance in instances for frame in frames]
-        parts, is_multipart = await self._bridge.run(self._plan, wanted, ranges)
         base = self._links.base(request)
-        if not is_multipart:
-            return await self._one(request, parts[0], options, base)
+
+        def find() -> _Found:
+            instances = self._retrieve.instances(target, self._links.caller(request))
+            wanted = [(instance, frame) for instance in instances for frame in frames]
+            parts, is_multipart = self._plan(wanted, ranges)
+            body = None if is_multipart else self._body_unless_known(request, parts[0], options, base)
+            return _Found(parts, is_multipart, len(wanted), body)
+
+        # In one go: each turn in a thread takes as long as reading the index does.
+        found = await self._bridge.run_pixels(find)
+        parts = found.parts
+        if not found.is_multipart:
+            return await self._one(request, parts[0], found.body, options, base)
         made = await self._bridge.run_pixels(self._prepare, parts, options, base)
         parts = [part for part, body in zip(parts, made, strict=False) if body is not None] + parts[len(made) :]
         bodies = [body for body in made if body is not None]
-        missing = len(wanted) - len(parts)
+        missing = found.wanted - len(parts)
         response = web.StreamResponse(status=206 if missing else 200)
         if missing:
             response.headers.extend(
-                warnings(base, [f"{missing} of {len(wanted)} have nothing that can be shown as accepted"])
+                warnings(base, [f"{missing} of {found.wanted} have nothing that can be shown as accepted"])
             )
         writer = Writer()
         response.headers["Content-Type"] = writer.content_type(parts[0].media_type)
         response.headers["Vary"] = "Accept"
-        return await self._bridge.send(request, response, self._multipart(parts, bodies, options, writer, base))
+        pieces = self._multipart(parts, bodies, options, writer, base)
+        return await self._bridge.send(request, response, pieces, waits_for_pixels=len(parts) > len(bodies))
 
     async def thumbnail(self, request: web.Request) -> web.StreamResponse:
         """A small picture of what stands for the target."""
@@ -101,9 +122,15 @@ class RenderedResources:
             media_type=choose(_ranges(request), [Offer(name) for name in MEDIA_TYPES], client_order=True).media_type,
             max_size=max(options.viewport.width, options.viewport.height) if options.viewport else _THUMBNAIL_SIDE,
         )
-        instances = await self._bridge.run(self._retrieve.instances, target, self._links.caller(request))
-        part = await self._bridge.run(self._thumbnail_part, target, instances[0], frame, options)
-        return await self._one(request, part, options, self._links.base(request), "thumbnail")
+        base = self._links.base(request)
+
+        def find() -> _Found:
+            instances = self._retrieve.instances(target, self._links.caller(request))
+            part = self._thumbnail_part(target, instances[0], frame, options)
+            return _Found([part], False, 1, self._body_unless_known(request, part, options, base))
+
+        found = await self._bridge.run_pixels(find)
+        return await self._one(request, found.parts[0], found.body, options, base, "thumbnail")
 
     def _plan(
         self, wanted: Sequence[tuple[StoredInstance, int | None]], ranges: Sequence[MediaType]
@@ -113,9 +140,10 @@ class RenderedResources:
         available: list[str] = []
         is_multipart = len(wanted) > 1
         for instance, frame in wanted:
-            form = self._showing.form(instance)
+            layout = self._showing.layout(instance)
+            form = self._showing.form(instance, layout)
             if frame is not None:
-                form = self._form_of_frame(instance, form, frame)
+                form = self._form_of_frame(instance, form, frame, layout)
             # Several can only be sent as multipart, also to those who name but the type of a part.
             offers = [Offer(name) for name in form.media_types]
             offers += [Offer(name, multipart=True) for name in form.media_types]
@@ -125,36 +153,44 @@ class RenderedResources:
                 available += form.media_types
                 continue
             is_multipart = is_multipart or offer.multipart
-            parts.append(Part(instance, frame, form, offer.media_type))
+            # Of thousands they would fill the memory.
+            parts.append(Part(instance, frame, form, offer.media_type, layout if len(wanted) == 1 else None))
         if not parts:
             raise none_acceptable(tuple(dict.fromkeys(available))) if available else _nothing()
         return parts, is_multipart
 
-    def _form_of_frame(self, instance: StoredInstance, form: Form, frame: int) -> Form:
-        count = self._showing.number_of_frames(instance)
+    def _form_of_frame(self, instance: StoredInstance, form: Form, frame: int, layout: Layout) -> Form:
+        count = self._showing.number_of_frames(instance, layout)
         if frame > count > 0:
             raise NotFound(f"There is no frame {frame}: the instance has {count}")
         return form if count else Form("none")
 
     def _thumbnail_part(self, target: Target, first: StoredInstance, frame: int | None, options: RenderOptions) -> Part:
         instance = first if target.sop_uid else self._showing.representative(target)
-        form = self._showing.form(instance)
+        layout = self._showing.layout(instance)
+        form = self._showing.form(instance, layout)
         if frame is not None:
-            form = self._form_of_frame(instance, form, frame)
+            form = self._form_of_frame(instance, form, frame, layout)
         if not form.is_picture and not form.label:
             raise _nothing()
-        return Part(instance, frame, form, options.media_type)
+        return Part(instance, frame, form, options.media_type, layout)
 
     async def _one(
-        self, request: web.Request, part: Part, options: RenderOptions, base: str, kind: str = "rendered"
+        self,
+        request: web.Request,
+        part: Part,
+        body: Document | None,
+        options: RenderOptions,
+        base: str,
+        kind: str = "rendered",
     ) -> web.StreamResponse:
-        options = replace(options, media_type=part.media_type) if part.media_type in MEDIA_TYPES else options
-        etag = single.etag_of(__version__, part.instance.blob.digest, repr(part), repr(options), base)
+        """body: None when the client has it."""
         headers = {"Vary": "Accept", "Cache-Control": "private, no-cache"}
-        unchanged = single.not_modified(request, etag, headers)
-        if unchanged is not None:
+        etag = _etag(part, options, base)
+        if body is None:
+            unchanged = single.not_modified(request, etag, headers)
+            assert unchanged is not None, "only what the client has is not made"
             return unchanged
-        body = await self._bridge.run_pixels(self.body, part, options, base)
         headers |= {"Content-Location": _location(base, part, kind), **headers_of(part)}
         return await single.answer(
             request,
@@ -162,16 +198,23 @@ class RenderedResources:
             etag=etag,
             media_type=content_type(part.media_type),
             size_bytes=body.size_bytes,
-            read=body.pieces,
+            read=body.pieces if body.data is None else body.data,
             headers=headers,
         )
+
+    def _body_unless_known(
+        self, request: web.Request, part: Part, options: RenderOptions, base: str
+    ) -> Document | None:
+        """None when the client has it already; blocking."""
+        known = single.not_modified(request, _etag(part, options, base))
+        return self.body(part, options, base) if known is None else None
 
     def body(self, part: Part, options: RenderOptions, base: str) -> Document:
         """What is sent for a part; blocking."""
         if part.media_type in MEDIA_TYPES:
             options = replace(options, media_type=part.media_type)
             if part.form.is_picture:
-                picture = self._showing.picture(part.instance, part.frame, options)
+                picture = self._showing.picture(part.instance, part.frame, options, part.layout)
             else:
                 picture = Rendered(options.media_type, self._showing.icon(part.form.label, options))
             return _in_memory(part.media_type, picture.data)
@@ -210,7 +253,12 @@ class RenderedResources:
 
 
 def _in_memory(media_type: str, data: bytes) -> Document:
-    return Document(media_type, len(data), lambda offset, length: single.cut([data], offset, length))
+    return Document(media_type, len(data), lambda offset, length: single.cut([data], offset, length), data)
+
+
+def _etag(part: Part, options: RenderOptions, base: str) -> str:
+    options = replace(options, media_type=part.media_type) if part.media_type in MEDIA_TYPES else options
+    return single.etag_of(__version__, part.instance.blob.digest, repr(part), repr(options), base)
 
 
 def _location(base: str, part: Part, kind: str) -> str:

@@ -129,15 +129,16 @@ class WebServer:
                 "headerBytes": limits.header_bytes,
             },
         )
+        # They are tried one after the other: what viewers ask for a thousand times comes first.
         self._api_routes = [
-            *qido.routes(),
-            *stow.routes(),
-            *Wado(retrieve, bridge, links).routes(),
-            *Metadata(retrieve, bridge, links).routes(),
             *Frames(retrieve, bridge, links).routes(),
+            *rendered.routes(),
+            *Metadata(retrieve, bridge, links).routes(),
+            *qido.routes(),
+            *Wado(retrieve, bridge, links).routes(),
+            *stow.routes(),
             *BulkData(retrieve, bridge, links).routes(),
             *PixelData(retrieve, bridge, links).routes(),
-            *rendered.routes(),
             *DeleteResources(delete, bridge, links).routes(),
             *wado_uri.routes(),
             *capabilities.routes(),
@@ -330,14 +331,14 @@ def _shortened(record: logging.LogRecord) -> bool:
 
 def _below(root: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
     """The same routes below ``root``, with and without a slash at the end."""
-    found = []
+    plain, slashed = [], []
     for route in routes:
-        for path in (f"{root}{route.path}", f"{root}{route.path}/"):
+        for found, path in ((plain, f"{root}{route.path}"), (slashed, f"{root}{route.path}/")):
             # {path:.+} already takes the slash; a second route would never be reached.
             # The API's root at the server's root is "/" alone.
             if not (path.endswith("/") and "{path:" in path) and path:
                 found.append(web.RouteDef(route.method, path, route.handler, dict(route.kwargs)))
-    return found
+    return plain + slashed
 
 
 def _printable(name: str) -> str:

@@ -6,10 +6,15 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
+from typing import TypeVar
 
 from aiohttp import web
 
+from pacs.services.file_span import FileSpan, Piece
 from pacs.web.bridge import Bridge
+
+# Bytes are cut to bytes, parts of files to parts of files.
+P = TypeVar("P", bytes, FileSpan, Piece)
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", re.IGNORECASE)
 
@@ -36,17 +41,20 @@ async def answer(
     *,
     etag: str,
     media_type: str,
-    size_bytes: Callable[[], int] | int,
-    read: Callable[[int, int | None], Iterator[bytes]],
+    size_bytes: Callable[[], int] | int = 0,
+    read: Callable[[int, int | None], Iterator[Piece]] | bytes,
     headers: Mapping[str, str] | None = None,
     on_close: Callable[[], None] | None = None,
 ) -> web.StreamResponse:
     """Send one body, whole or the range that was asked: 200, 206, 304 or 416.
 
     size_bytes: a function when it is costly to know; it is then only called for a range. read: (offset, length or
-    None for the rest) → pieces. on_close: called in the end, whatever the answer was. Several ranges in one request
-    are answered with the whole, as RFC 9110 14.2 allows.
+    None for the rest) → pieces; or the body itself where it is in memory, whose size need not be told then. on_close:
+    called in the end, whatever the answer was. Several ranges in one request are answered with the whole, as RFC 9110
+    14.2 allows.
     """
+    if isinstance(read, bytes):
+        size_bytes = len(read)
     short, status, span = await _outcome(request, bridge, etag, size_bytes, headers)
     if short is not None:
         if on_close is not None:
@@ -54,13 +62,13 @@ async def answer(
         return short
     everything = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Type": media_type, **(headers or {})}
     response = web.StreamResponse(status=status, headers=everything)
-    if span is None:
-        if isinstance(size_bytes, int):
-            response.content_length = size_bytes
-        return await bridge.send(request, response, read(0, None), on_close)
-    offset, length, size = span
-    response.headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{size}"
-    response.content_length = length
+    offset, length, size = span or (0, None, size_bytes if isinstance(size_bytes, int) else None)
+    if length is not None:
+        response.headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{size}"
+    if isinstance(read, bytes):
+        assert on_close is None, "what is in memory needs no closing"
+        return await bridge.send_bytes(request, response, read if length is None else read[offset : offset + length])
+    response.content_length = size if length is None else length
     return await bridge.send(request, response, read(offset, length), on_close)
 
 
@@ -114,7 +122,7 @@ def resolve_range(wanted: tuple[int | None, int | None], size: int) -> tuple[int
     return first, (size if last is None else min(last + 1, size)) - first
 
 
-def cut(pieces: Iterable[bytes], offset: int, length: int | None) -> Iterator[bytes]:
+def cut(pieces: Iterable[P], offset: int, length: int | None) -> Iterator[P]:
     """A range of what ``pieces`` give, which are closed at the end."""
     try:
         for piece in pieces:

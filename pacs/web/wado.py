@@ -6,7 +6,7 @@ from aiohttp import web
 
 from pacs import __version__
 from pacs.dicom.model import StoredInstance
-from pacs.errors import NotAcceptable
+from pacs.errors import NotAcceptable, PacsError
 from pacs.imaging.transcode import TARGETS
 from pacs.services.retrieve import Content, Retrieve
 from pacs.web import archive_zip, single
@@ -22,7 +22,7 @@ from pacs.web.negotiate import (
     none_acceptable,
     quality,
 )
-from pacs.web.outgoing import Outgoing, close_all
+from pacs.web.outgoing import Outgoing, Planned, close_all
 from pacs.web.target import target_of
 from pacs.web.warning import warnings
 
@@ -63,17 +63,23 @@ class Wado:
             )
         if not is_multipart:
             return await self._one(request, ranges, instances[0])
-        planned, failures = await self._bridge.run_pixels(self._outgoing.plan, instances, ranges)
+        base = self._links.base(request)
+        writer = Writer()
+
+        def plan() -> tuple[list[Planned], list[PacsError], int | None]:
+            planned, failures = self._outgoing.plan(instances, ranges)
+            return planned, failures, self._outgoing.size_bytes(planned, writer.boundary, base)
+
+        planned, failures, size_bytes = await self._bridge.run_pixels(plan)
         if not planned:
             raise failures[0]
-        base = self._links.base(request)
         response = web.StreamResponse(status=206 if failures else 200)
         if failures:
             text = f"{len(failures)} of {len(instances)} instances cannot be sent as asked: {failures[0]}"
             response.headers.extend(warnings(base, [text]))
-        writer = Writer()
         response.headers["Content-Type"] = writer.content_type(DICOM)
         response.headers["Vary"] = "Accept"
+        response.content_length = size_bytes
         # Not left to the generator alone: one that was never begun runs no finally.
         return await self._bridge.send(
             request,
@@ -94,7 +100,7 @@ class Wado:
             etag=single.etag_of(__version__, instance.blob.digest, instance.transfer_syntax_uid, uid),
             media_type=f"{DICOM}; transfer-syntax={uid}",
             size_bytes=content.size_bytes,
-            read=lambda offset, length: single.cut(content.chunks(), offset, length),
+            read=lambda offset, length: single.cut(content.segments(), offset, length),
             headers={"Vary": "Accept", "Content-Location": url_of(self._links.base(request), instance.target)},
             on_close=content.close,
         )

@@ -99,7 +99,7 @@ class WadoUri:
             etag=single.etag_of(__version__, instance.blob.digest, instance.transfer_syntax_uid, uid),
             media_type=DICOM,
             size_bytes=content.size_bytes,
-            read=lambda offset, length: single.cut(content.chunks(), offset, length),
+            read=lambda offset, length: single.cut(content.segments(), offset, length),
             on_close=content.close,
         )
 
@@ -133,7 +133,7 @@ class WadoUri:
             etag=etag,
             media_type=content_type(part.media_type),
             size_bytes=body.size_bytes,
-            read=body.pieces,
+            read=body.pieces if body.data is None else body.data,
             headers=headers_of(part),
         )
 

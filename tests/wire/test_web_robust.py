@@ -275,7 +275,7 @@ def test_stop_finishes_what_is_under_way(tmp_path: Path) -> None:
     stopping.join(20)
     assert not stopping.is_alive()
     assert received > BIG_BYTES * 0.99
-    assert tail.endswith(b"0\r\n\r\n")
+    assert tail.endswith(b"--\r\n"), "the last boundary is missing"
 
 
 def test_a_root_configured_with_a_slash_at_its_end_works(web: RunningArchive) -> None:

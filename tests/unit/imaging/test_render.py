@@ -35,6 +35,22 @@ def opened(data: bytes) -> Image.Image:
     return image
 
 
+@pytest.mark.parametrize("dtype", ["i2", "u2"])
+@pytest.mark.parametrize("slope", ["1", "-2.5"])
+def test_a_frame_is_shaded_alike_whether_only_its_ends_or_all_its_values_are_looked_at(
+    tmp_path: Path, dtype: str, slope: str
+) -> None:
+    pixels = ramp(dtype, 0, 3000)
+    described = {"RescaleSlope": slope, "RescaleIntercept": "-1024"}
+    ends = sources.image_file(tmp_path / "ends.dcm", pixels, **described)
+    # Padding within the frame's range: every value has to be looked at. None of them is padding.
+    pixels = np.where(pixels == 1500, 1501, pixels).astype(dtype)
+    all_values = sources.image_file(tmp_path / "all.dcm", pixels, PixelPaddingValue=1500, **described)
+    with_ends = render_pixels(ends, 1)
+    assert np.array_equal(with_ends[pixels != 1501], render_pixels(all_values, 1)[pixels != 1501])
+    assert (with_ends.min(), with_ends.max()) == (0, 255)
+
+
 # Against DCMTK. Overlays are drawn here and not there; DCMTK has no JPEG 2000 and little JPEG-LS.
 _DCMTK_CANNOT = {
     "693_J2KI.dcm",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from pacs.errors import Undecodable
-from pacs.imaging import annotate, contours, forms, lettering, segments, show, waveform
-from pacs.imaging.options import RenderOptions
+from pacs.imaging import annotate, contours, forms, lettering, quick, segments, show, waveform
+from pacs.imaging.options import RenderOptions, Viewport
 from pacs.imaging.source import Source, items
 from tests import builders
 from tests.unit.imaging import sources
@@ -232,3 +232,33 @@ def test_long_animations_leave_frames_out_and_keep_their_length(tmp_path: Path) 
             image.seek(place)
             total += image.info["duration"]
     assert total == count * 40
+
+
+def small(folder: Path, **attributes: Any) -> Source:
+    pixels = np.arange(60 * 50, dtype=np.uint16).reshape(60, 50)
+    return sources.image_file(folder / "small.dcm", pixels, **attributes)
+
+
+def test_small_native_grey_frames_are_quick(tmp_path: Path) -> None:
+    source = small(tmp_path, WindowCenter="100", WindowWidth="50")
+    assert quick.is_quick(source, forms.IMAGE, RenderOptions())
+    assert quick.is_quick(source, forms.IMAGE, RenderOptions(media_type="image/png", max_size=20))
+
+
+def test_what_reads_more_than_the_frame_or_grows_beyond_it_is_not_quick(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    for options in (
+        RenderOptions(media_type="image/gif"),
+        RenderOptions(viewport=Viewport(9000, 9000)),
+        RenderOptions(annotation=("patient",)),
+        RenderOptions(icc_profile="srgb"),
+    ):
+        assert not quick.is_quick(source, forms.IMAGE, options)
+    table = small(tmp_path, VOILUTSequence=[{"LUTExplanation": "bones"}])
+    assert not quick.is_quick(table, forms.IMAGE, RenderOptions())
+    overlay = small(tmp_path, **{"60020010": {"vr": "US", "Value": [60]}})
+    assert not quick.is_quick(overlay, forms.IMAGE, RenderOptions())
+    large = sources.image_file(tmp_path / "large.dcm", np.zeros((1100, 1000), np.uint16))
+    assert not quick.is_quick(large, forms.IMAGE, RenderOptions())
+    encoded = sources.source_of(sources.real("JPEG2000.dcm"))
+    assert not quick.is_quick(encoded, forms.IMAGE, RenderOptions())

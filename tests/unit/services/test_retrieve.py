@@ -19,13 +19,15 @@ from pacs.dicom.transfer_syntax import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from pacs.errors import NotAcceptable, NotFound, Undecodable
-from pacs.imaging.options import RenderOptions
+from pacs.imaging import forms, show
+from pacs.imaging.options import RenderOptions, Viewport
 from pacs.imaging.pool import Pool
 from pacs.index.sqlite import SqliteIndex
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.retrieve import Content, Retrieve
 from pacs.services.store import Store
 from tests import builders
+from tests.unit.imaging import sources
 
 CALLER = Caller("TEST", "127.0.0.1", "cli")
 
@@ -196,3 +198,21 @@ def test_pixels_that_cannot_be_decoded_say_so_and_the_next_call_works(room: Room
         room.retrieve.frames(broken.target, [1], EXPLICIT_VR_LITTLE_ENDIAN)
     whole = room.send(builders.ct())
     assert len(room.retrieve.rendered(whole.target, 1, RenderOptions()).data) > 100
+
+
+def test_a_small_native_picture_takes_no_worker_and_is_what_a_worker_makes(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    blobs = FilesystemBlobs(tmp_path / "files", tmp_path / "incoming")
+    pool = Pool(1, 8, 60.0)
+    room = Room(Store(index, blobs, FileKeyPattern("{00080018}")), Retrieve(index, blobs, pool), blobs)
+    instance = room.send(builders.ct())
+    here = room.retrieve.rendered(instance.target, None, RenderOptions())
+    assert pool.worker_ids() == []
+    whole = Viewport(10, 10)
+    room.retrieve.rendered(instance.target, None, RenderOptions(viewport=whole))  # scaled: this one is left to a worker
+    assert len(pool.worker_ids()) == 1
+    with blobs.local(instance.blob) as path:
+        source = sources.source_of(path)
+        assert here.data == pool.run(show.picture, source, forms.IMAGE, None, RenderOptions())
+    pool.close()
+    index.close()
