@@ -40,7 +40,7 @@ class Bridge:
         self._pixels = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="web-pixels")
         # What a call in those waits for must not wait for its turn among them.
         self._ahead = ThreadPoolExecutor(max(1, threads // 4), thread_name_prefix="web-ahead")
-        # Reading from a disk that is busy, or sending to a client that is nearly fast enough, must not make others wait.
+        # Reading from a busy disk, or sending to a client that is nearly fast enough, must not make others wait.
         self._senders = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="web-send")
         self._pixel_limit = max(1, threads // 2) + pixel_queue
         self._pixel_calls = 0  # changed in the event loop only

@@ -331,7 +331,8 @@ def _shortened(record: logging.LogRecord) -> bool:
 
 def _below(root: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
     """The same routes below ``root``, with and without a slash at the end."""
-    plain, slashed = [], []
+    plain: list[web.RouteDef] = []
+    slashed: list[web.RouteDef] = []
     for route in routes:
         for found, path in ((plain, f"{root}{route.path}"), (slashed, f"{root}{route.path}/")):
             # {path:.+} already takes the slash; a second route would never be reached.
