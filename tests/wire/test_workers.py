@@ -163,8 +163,8 @@ def test_a_worker_has_its_share_of_the_pixel_processes(tmp_path: Path) -> None:
         path = f"/studies/{slice_.study_uid}/series/{slice_.series_uid}/instances/{slice_.sop_uid}/rendered"
 
         def render(number: int) -> int:
-            # Each another picture, and each on a connection of its own.
-            url = f"{server.dicomweb_url}{path}?window={100 + number},400,linear"
+            # Each another picture, too much for the server's own threads, and each on a connection of its own.
+            url = f"{server.dicomweb_url}{path}?viewport=400,400&window={100 + number},400,linear"
             return requests.get(url, headers={"Accept": "image/jpeg"}, timeout=60).status_code
 
         with ThreadPoolExecutor(16) as pool:
