@@ -190,6 +190,9 @@ class Index(Protocol):
     def holds_key(self, key: str) -> bool:
         """Whether any row, superseded and deleted ones included, points at this blob key."""
 
+    def held_keys(self, keys: Sequence[str]) -> set[str]:
+        """Those of a few hundred blob keys for which ``holds_key`` is true."""
+
     def counts(self) -> Counts: ...
 
     def add_index(self, path: TagPath) -> None:

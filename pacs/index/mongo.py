@@ -151,7 +151,10 @@ class MongoIndex:
                 yield from (stored_instance(one) for one in page)
 
     def holds_key(self, key: str) -> bool:
-        return bool(self._read(lambda tables: mongo_write.held_keys(tables, [key])))
+        return bool(self.held_keys([key]))
+
+    def held_keys(self, keys: Sequence[str]) -> set[str]:
+        return self._read(lambda tables: mongo_write.held_keys(tables, keys))
 
     def counts(self) -> Counts:
         return Counts(**self._read(totals))

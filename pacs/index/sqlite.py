@@ -170,6 +170,10 @@ class SqliteIndex:
         with self._reading() as reader:
             return sqlite_write.holds_key(reader.connection, key)
 
+    def held_keys(self, keys: Sequence[str]) -> set[str]:
+        with self._reading() as reader:
+            return {key for key in keys if sqlite_write.holds_key(reader.connection, key)}
+
     def counts(self) -> Counts:
         with self._reading() as reader:
             patients, series, instances = reader.connection.execute(

@@ -34,6 +34,7 @@ LEFTOVER_AGE_S = 3600.0
 # A file whose storing was cut off may not be on the disk yet; the system writes what is older by itself.
 _SETTLED_AGE_S = 600.0
 _BATCH = 64
+_KEYS = 500  # that the index is asked for at once
 # A store that is far away answers many at once as fast as one.
 _THREADS, _THREADS_AFAR = 4, 16
 
@@ -160,18 +161,21 @@ class Integrity:
     def _verify_files(self, *, repair: bool, progress: Progress) -> Iterator[Problem]:
         # An index from an old backup may not know of deletions; their files are no orphans all the same.
         deleted = {version.instance.blob.key for version in deletions(self._blobs)}
-        for key, state in self._blobs.entries():
-            progress(1)
-            if key in deleted or not is_instance(key) or self._index.holds_key(key):
-                continue
-            if not self._alone and time.time() - state.changed_s < ORPHAN_AGE_S:
-                continue
-            # Asked again: a row may have come while the age was looked at.
-            if self._index.holds_key(key):
-                continue
-            problem = self._orphan(key, state, repair)
-            if problem is not None:
-                yield problem
+        entries = self._blobs.entries()
+        while batch := list(islice(entries, _KEYS)):
+            held = self._index.held_keys([key for key, _ in batch])
+            for key, state in batch:
+                progress(1)
+                if key in deleted or not is_instance(key) or key in held:
+                    continue
+                if not self._alone and time.time() - state.changed_s < ORPHAN_AGE_S:
+                    continue
+                # Asked again: a row may have come since.
+                if self._index.holds_key(key):
+                    continue
+                problem = self._orphan(key, state, repair)
+                if problem is not None:
+                    yield problem
 
     def _orphan(self, key: str, state: BlobState, repair: bool) -> Problem | None:
         """None when the file went after it was listed."""
@@ -251,7 +255,11 @@ class Integrity:
                 again += 1
                 self._index.delete(target, version.at)
         buried = self._bury({key for _, key, _ in files}, lambda done: None)
-        unknown = [file for file in files if file[1] not in buried and not self._index.holds_key(file[1])]
+        left = [file for file in files if file[1] not in buried]
+        unknown: list[_Listed] = []
+        for start in range(0, len(left), _KEYS):
+            held = self._index.held_keys([key for _, key, _ in left[start : start + _KEYS]])
+            unknown += [file for file in left[start : start + _KEYS] if file[1] not in held]
         progress(len(files) - len(unknown))
         rebuilt = Rebuilt(len(files), deleted=again)
         self._take_in(unknown, rebuilt, replace=replace, progress=progress)

@@ -194,6 +194,8 @@ class IndexContract:
         assert [one.blob for one in index.locate(Target("1"))] == [second.blob]
         assert {one.blob.key for one in index.stored()} == {first.blob.key, second.blob.key}
         assert index.holds_key(first.blob.key)
+        assert index.held_keys(["other", first.blob.key, second.blob.key]) == {first.blob.key, second.blob.key}
+        assert index.held_keys([]) == set()
         assert index.counts() == Counts(1, 1, 1, 1, 30)
         assert orjson.loads(next(index.metadata(Target("1"))).json)["0008103E"]["Value"] == ["new"]
         assert {ref.key for ref in index.remove([Target("1")])} == {first.blob.key, second.blob.key}
@@ -444,7 +446,7 @@ class IndexContract:
         assert index.counts() == Counts(1, 1, 1, 1, two.blob.size_bytes)
         assert uids(index, {}) == ["1.1.2"]
         assert [each.blob for each in index.stored()] == [two.blob]
-        assert index.holds_key(one.blob.key)
+        assert index.held_keys([two.blob.key, one.blob.key, "other"]) == {one.blob.key, two.blob.key}
         assert index.is_deleted(one.header.target)
         assert not index.is_deleted(two.header.target)
         (noted,) = index.discarded(NOW)
