@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from tests import builders
 from tests.server import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an import is one process")
-_FILES = 1500
+_FILES = 1000
 
 
 @pytest.fixture
@@ -47,23 +50,31 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _started(server: Server, inbox: Path) -> subprocess.Popen[str]:
-    """An import by three processes that has stored something already, and is not done."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pacs", "import", "--threads", "3", str(inbox)],
-        cwd=server.folder,
-        env=server.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 30
-    while not (len(_children(process.pid)) == 3 and server.files()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return process
+@contextmanager
+def _begun(server: Server, inbox: Path) -> Iterator[subprocess.Popen[str]]:
+    """An import by three processes that have stored something, and cannot commit before the end of the ``with``."""
+    first = inbox.with_name("first")
+    first.write_bytes(builders.ct())
+    _json(server, "import", str(first))
+    with (server.data / "index.sqlite-turn").open("rb") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pacs", "import", "--threads", "3", str(inbox)],
+            cwd=server.folder,
+            env=server.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 30
+        while not (len(_children(process.pid)) == 3 and len(server.files()) > 1):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            fcntl.flock(turn, fcntl.LOCK_UN)  # it is only let on step by step
+            time.sleep(0.001)
+            fcntl.flock(turn, fcntl.LOCK_EX)
+        yield process
 
 
 def test_several_processes_count_each_file_once(offline: Server, inbox: Path) -> None:
@@ -97,14 +108,14 @@ def test_one_thread_takes_the_first_of_several_files_under_the_same_uids(offline
 
 def test_interrupted_import_finishes_what_it_began_and_goes_on_next_time(offline: Server, inbox: Path) -> None:
     _fill(inbox, _FILES)
-    process = _started(offline, inbox)
 
-    os.killpg(process.pid, signal.SIGINT)
+    with _begun(offline, inbox) as process:
+        os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
 
     assert process.returncode == 130
     assert "Traceback" not in errors
-    taken = len(offline.files())
+    taken = len(offline.files()) - 1
     assert 0 < taken < _FILES
     assert offline.pacs("verify").returncode == 0
     summary = _json(offline, "import", str(inbox))
@@ -113,9 +124,9 @@ def test_interrupted_import_finishes_what_it_began_and_goes_on_next_time(offline
 
 def test_import_that_loses_a_process_says_so_and_goes_on_next_time(offline: Server, inbox: Path) -> None:
     _fill(inbox, _FILES)
-    process = _started(offline, inbox)
 
-    os.kill(_children(process.pid)[0], signal.SIGKILL)
+    with _begun(offline, inbox) as process:
+        os.kill(_children(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
 
     assert process.returncode == 3
