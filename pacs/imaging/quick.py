@@ -19,7 +19,7 @@ _MOST_METADATA_BYTES = 64 << 10
 _PIXEL_DATA = "7FE00010"
 # Modality and VOI tables and segments: what they make of a frame, and how much they read, is up to the data set.
 _TABLES = ("00283000", "00283010", "00289145", "52009229", "52009230", "00620001", "00620002")
-_MOST_OVERLAY = 0x601E
+_OVERLAYS = tuple(f"{group:04X}{element}" for group in range(0x6000, 0x6020, 2) for element in ("0010", "3000"))
 
 
 def is_quick(source: Source, form: Form, options: RenderOptions) -> bool:
@@ -38,7 +38,7 @@ def is_quick(source: Source, form: Form, options: RenderOptions) -> bool:
         return False
     if options.media_type == "image/gif" or any(tag in source.attributes for tag in _TABLES):
         return False
-    if any("6000" <= tag[:4] <= f"{_MOST_OVERLAY:04X}" for tag in source.attributes):
+    if any(tag in source.attributes for tag in _OVERLAYS):
         return False
     try:
         image = frames.image_of(source)

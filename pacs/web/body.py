@@ -50,6 +50,11 @@ class Body:
         """Whether all of the rest is in memory, so that ``batch`` does not block."""
         return self._is_ended and not any(isinstance(piece, OpenSpan) for piece in self._held)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether everything has been taken."""
+        return self._is_ended and not self._held
+
     def begin(self) -> Self:
         """Take the first pieces, so that what is wrong with them is known: up to a file, which is opened."""
         while not self.has_files and len(self._held) < _BATCH_PIECES and self._take():

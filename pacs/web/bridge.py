@@ -114,8 +114,11 @@ class Bridge:
             sending.cut(request)
             raise ConnectionAbortedError("reading failed half way") from error
         finally:
-            # Not awaited: the iterator must be closed even when this task is cancelled.
-            executor.submit(sending.finish)
+            if sending.is_over:
+                sending.finish()
+            else:
+                # Not awaited: the iterator must be closed even when this task is cancelled.
+                executor.submit(sending.finish)
 
     async def _write(
         self, request: web.Request, response: web.StreamResponse, sending: _Sending, executor: ThreadPoolExecutor
@@ -182,6 +185,12 @@ class _Sending:
         self.client: socket.socket | None = None
         self._on_close = on_close
         self._pending: Future[Any] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether ``finish`` has nothing to wait for or to read, so that no thread need do it."""
+        is_idle = self._pending is None or self._pending.done()
+        return is_idle and self.body.is_over and self._on_close is None
 
     def begin(
         self, executor: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
