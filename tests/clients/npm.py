@@ -57,7 +57,8 @@ def fetch(package: str, digest: str) -> None:
     with tarfile.open(archive) as tar:
         # Source maps are three quarters of OHIF.
         members = [member for member in tar.getmembers() if not member.name.endswith(".map")]
-        tar.extractall(fresh, members, filter="data")
+        # Its digest is the known one; Python before 3.11.4 has no filters.
+        tar.extractall(fresh, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     archive.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,8 @@ def _begun(server: Server, inbox: Path) -> Iterator[subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Whoever runs the tests in the background of a script has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         until = time.monotonic() + 30
         while not (len(_children(process.pid)) == 3 and len(server.files()) > 1):

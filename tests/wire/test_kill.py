@@ -28,6 +28,7 @@ STOW_CLIENTS = 2
 STUDIES = 12  # all clients store into the same few studies
 SIZE = 128  # rows and columns: 33 KB of pixels, so that many instances are under way at every moment
 SEED = 20260719
+PAUSE_S = 0.05  # of a client between two requests: every instance is looked at in the end, and that takes longer
 
 
 class Load:
@@ -106,8 +107,7 @@ class Load:
             for path in by_name:
                 Path(path).unlink()
             self._give_back(by_name.values())
-            if run.returncode:
-                time.sleep(0.05)  # the server is down
+            time.sleep(PAUSE_S)
 
     def _read_answers(self, output: str, by_name: dict[str, Slice]) -> None:
         current = ""
@@ -120,13 +120,12 @@ class Load:
                 self.refusals.append(line)
 
     def _stow(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped.wait(PAUSE_S):
             slices = {slice_.sop_uid: slice_ for slice_ in self._next(10)}
             try:
                 answer = clients.stow(self._server(), [self.template.stamp(slice_) for slice_ in slices.values()])
             except requests.RequestException:
                 self._give_back(slices.values())
-                time.sleep(0.05)
                 continue
             reasons: list[int] = []
             if answer.status_code in (200, 202, 409):
