@@ -6,6 +6,8 @@ dicts. Bulk data are stepped over, never read. Nesting is kept on a stack of our
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from pacs.dicom import charset as charsets
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.dictionary import AMBIGUOUS, first_value, private_vr, public_vr, public_vrs, resolve
 from pacs.dicom.encapsulation import read_fragments
-from pacs.dicom.json_model import inline, value_types
+from pacs.dicom.json_model import Element, ValueType, inline, value_types
 from pacs.dicom.layout import Span
 from pacs.dicom.parsed import Encoding, Parsed, Pixels
 from pacs.errors import Unreadable
@@ -29,6 +31,8 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _EXPLICIT = (Struct("<HH2sH").unpack_from, Struct(">HH2sH").unpack_from)
 _IMPLICIT = (Struct("<HHL").unpack_from, Struct(">HHL").unpack_from)
 _UINT32 = (Struct("<L").unpack_from, Struct(">L").unpack_from)
+_LONGEST_REPEATED = 128
+_MOST_REPEATED = 4096
 _DATA_SET_ENDS = -1  # instead of the next element's position
 
 
@@ -111,7 +115,7 @@ class _Parser:
         implicit, big_endian = self.encoding
         header = (_IMPLICIT if implicit else _EXPLICIT)[big_endian]
         uint32 = _UINT32[big_endian]
-        types = value_types(self.charset, big_endian)
+        types, repeated = self.types_and_repeats()
         vrs = public_vrs() if implicit else {}
         count = 0
         for count in range(self.elements_left):  # noqa: B007 - how many were read
@@ -135,19 +139,31 @@ class _Parser:
                 position = self.special(position)
                 if position < 0:
                     break
-                types = value_types(self.charset, big_endian)  # the element may have changed it
+                types, repeated = self.types_and_repeats()  # the element may have changed the character set
                 continue
+            whole = buffer[position:end] if end - position <= _LONGEST_REPEATED else b""
             position = end
+            known = repeated.get(whole)
+            if known is not None:
+                data_set[known[0]] = known[1]
+                continue
             if not element:  # group length (PS3.5 7.2)
                 continue
             key = f"{group:04X}{element:04X}"
-            data_set[key] = convert(buffer[value:end]) if length else {"vr": kind[0]}
+            read = data_set[key] = convert(buffer[value:end]) if length else {"vr": kind[0]}
             if key == "00080005":
                 self.use_charset(buffer[value:end])
-                types = value_types(self.charset, big_endian)
+                types, repeated = self.types_and_repeats()
+            elif whole:
+                if len(repeated) >= _MOST_REPEATED:
+                    repeated.clear()
+                repeated[whole] = key, read
         else:
             raise Unreadable(f"The data set has more than {MAX_ELEMENTS} elements")
         self.elements_left -= count
+
+    def types_and_repeats(self) -> tuple[Mapping[str | bytes, ValueType], dict[bytes, tuple[str, Element]]]:
+        return value_types(self.charset, self.encoding.big_endian), _repeats(self.charset, self.encoding)
 
     def special(self, position: int) -> int:
         """Read an element that is not a plain value. Returns where the next begins, or _DATA_SET_ENDS."""
@@ -379,6 +395,15 @@ class _Parser:
             if beyond_end
             else f"An item of {name} is longer than the sequence"
         )
+
+
+@lru_cache(maxsize=8)
+def _repeats(charset: charsets.Charset, encoding: Encoding) -> dict[bytes, tuple[str, Element]]:
+    """Elements read lately: their bytes with tag and length → key and JSON. Instances of a series have most in common.
+
+    The JSON is shared by all data sets that hold the element: nobody may change it.
+    """
+    return {}
 
 
 def _is_vr(vr: bytes) -> bool:

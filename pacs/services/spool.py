@@ -16,6 +16,7 @@ from pacs.dicom import file_meta
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.file_meta import FileMeta
 from pacs.errors import OutOfResources, TooLarge
+from pacs.services.early_writing import start_writing
 
 # Preamble, "DICM" and the element (0002,0000) with its value: what tells where the data set begins (PS3.10 7.1).
 _HEAD_BYTES = 144
@@ -180,10 +181,14 @@ class Spool:
             elif skip < len(data):
                 self._hash.update(data[skip:])
         try:
+            begin = self._written
             while data:
                 written = os.write(self._file, data)
                 self._written += written
                 data = data[written:]
+            # Of the last piece fsync follows at once.
+            if self._written - begin >= _PIECE_BYTES:
+                start_writing(self._file, begin, self._written - begin)
         except OSError as error:
             raise _out_of_resources(error) from error
 

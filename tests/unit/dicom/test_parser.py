@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from pacs.dicom import charset
 from pacs.dicom.json_model import dumps
 from pacs.dicom.parsed import Encoding
-from pacs.dicom.parser import MAX_DEPTH, parse
+from pacs.dicom.parser import _MOST_REPEATED, MAX_DEPTH, _repeats, parse
 from pacs.errors import Unreadable
 
 EXPLICIT = Encoding(False, False)
@@ -357,6 +358,32 @@ def test_an_items_own_character_set_counts_and_is_inherited() -> None:
     assert first["00100010"]["Value"] == third["00100010"]["Value"] == found["00100010"]["Value"] == latin
     assert second["00100010"]["Value"] == second["00081140"]["Value"][0]["00100010"]["Value"] == russian
     assert second["00080005"]["Value"] == found["00080005"]["Value"] == ["ISO_IR 192"]
+
+
+def test_the_same_bytes_are_read_by_the_character_set_around_them() -> None:
+    def data_set(charset: bytes) -> bytes:
+        return explicit(0x00080005, b"CS", charset) + explicit(0x00100010, b"PN", b"\xc4\xd6")
+
+    for _ in range(2):  # the second time from what was read lately
+        assert read(data_set(b"ISO_IR 100"))["00100010"]["Value"] == [{"Alphabetic": "ÄÖ"}]
+        assert read(data_set(b"ISO_IR 144"))["00100010"]["Value"] == [{"Alphabetic": "Фж"}]
+
+
+def test_the_same_bytes_are_read_by_the_encoding_around_them() -> None:
+    raw = explicit(0x00100020, b"LO", b"")
+    for _ in range(2):  # the second time from what was read lately
+        assert read(raw) == {"00100020": {"vr": "LO"}}
+        assert read(raw, BIG) == {"10002000": {"vr": "LO"}}
+
+
+def test_elements_read_lately_are_not_kept_without_end() -> None:
+    elements = [explicit(0x00200013, b"IS", f"{number:08}".encode()) for number in range(3 * _MOST_REPEATED)]
+    for number, element in enumerate(elements):
+        assert read(element) == {"00200013": {"vr": "IS", "Value": [number]}}
+    assert len(_repeats(charset.DEFAULT, EXPLICIT)) <= _MOST_REPEATED
+    long = explicit(0x00104000, b"LT", b"x" * 1000)
+    assert read(long)["00104000"]["Value"] == ["x" * 1000]
+    assert long not in _repeats(charset.DEFAULT, EXPLICIT)
 
 
 def test_nested_encapsulated_pixel_data_are_bulk_data_with_their_path() -> None:
