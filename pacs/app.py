@@ -9,33 +9,16 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from types import TracebackType
+from contextlib import suppress
 from typing import Any
 
-from pacs.backends import open_blobs, open_index
-from pacs.blobs.base import BlobStore
-from pacs.dicom import dictionary, transfer_syntax
-from pacs.dicom.model import StoredInstance
+from pacs.archive import Archive
+from pacs.dicom import dictionary
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
 from pacs.dimse.wire import Timeouts
 from pacs.errors import PacsError
-from pacs.imaging import encode
-from pacs.imaging.pool import Pool
-from pacs.index.base import Index
-from pacs.services import store_identity
-from pacs.services.delete import Delete
-from pacs.services.file_key import FileKeyPattern
-from pacs.services.lock import ArchiveLock, remove_leftovers
-from pacs.services.made_frames import MadeFrames, drop_frames_of
-from pacs.services.making_ahead import MakingAhead
-from pacs.services.query import QueryService
-from pacs.services.retrieve import Retrieve
-from pacs.services.store import Store
+from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
 from pacs.web.server import Limits, WebServer
@@ -45,102 +28,6 @@ log = logging.getLogger(__name__)
 STOP_GRACE_S = 25.0
 _GC_OBJECTS = 10_000
 _M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
-_MADE_FRAMES = "frames"  # in the data folder; may be removed while no server runs
-
-
-@dataclass
-class Archive:
-    """Index, blobs and services over one data folder, without any wire. Close it, or use it in a ``with``."""
-
-    data_folder: Path
-    index: Index
-    blobs: BlobStore
-    store: Store
-    query: QueryService
-    retrieve: Retrieve
-    delete: Delete
-    _resources: ExitStack
-
-    @classmethod
-    def open(
-        cls, settings: Settings, *, exclusive: bool = False, cached: bool = False, what: str = "a pacs command"
-    ) -> Archive:
-        """Open, or make, the archive in DICOM_STORE_ROOTPATH.
-
-        exclusive: no other process may have it open (reindex). cached: keep copies of what is read from an object store
-        (servers; not what has to see the store as it is). what: told to those who want it alone. Raises PacsError when
-        the folder cannot be used or is in use, when its index was made by a newer version, and when the store is not
-        the index's.
-        """
-        folder = settings.dicom_store_rootpath
-        with ExitStack() as opened:
-            opened.enter_context(ArchiveLock(folder, exclusive=exclusive))
-            blobs = open_blobs(settings, cached=cached)
-            opened.callback(blobs.close)
-            index = opened.enter_context(open_index(settings, what, exclusive=exclusive))
-            store_identity.settle(index, blobs)
-            pool = Pool(settings.imaging_workers, settings.imaging_queue, settings.imaging_timeout_s)
-            opened.callback(pool.close)
-            retrieve, on_stored = _retrieve(settings, index, blobs, pool, opened, is_serving=cached)
-            return cls(
-                folder,
-                index,
-                blobs,
-                Store(
-                    index,
-                    blobs,
-                    FileKeyPattern(settings.dicom_store_filepath),
-                    replace=settings.duplicates == "replace",
-                    min_free_bytes=settings.min_free_bytes,
-                    max_object_bytes=settings.max_instance_bytes or None,
-                    max_inflated_bytes=settings.max_inflated_bytes,
-                    on_stored=on_stored,
-                ),
-                QueryService(index),
-                retrieve,
-                Delete(index, blobs, on_purged=partial(drop_frames_of, folder / _MADE_FRAMES)),
-                opened.pop_all(),
-            )
-
-    def close(self) -> None:
-        self._resources.close()
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _retrieve(
-    settings: Settings, index: Index, blobs: BlobStore, pool: Pool, opened: ExitStack, *, is_serving: bool
-) -> tuple[Retrieve, Callable[[StoredInstance], None]]:
-    """The way out, and what has to hear of each instance that is stored. Only servers keep, and make ahead, frames."""
-    made = None
-    if is_serving and settings.frames_cache_bytes:
-        made = MadeFrames(
-            settings.dicom_store_rootpath / _MADE_FRAMES,
-            settings.frames_cache_bytes,
-            encode.maker(),
-            keep_free_bytes=settings.min_free_bytes,
-        )
-        opened.callback(made.close)
-    retrieve = Retrieve(
-        index,
-        blobs,
-        pool,
-        max_frame_pixels=settings.imaging_max_pixels,
-        made=made,
-        preferred_frames="" if settings.frames_htj2k == "asked" else transfer_syntax.HTJ2K_LOSSLESS_RPCL,
-    )
-    if not (is_serving and settings.frames_htj2k == "ahead"):
-        return retrieve, lambda instance: None
-    ahead = MakingAhead(retrieve)
-    opened.callback(ahead.close)
-    opened.callback(pool.close)  # before that: what is being made is not waited for
-    return retrieve, ahead.note
 
 
 def serve(settings: Settings, on_ready: Callable[[Archive], None], role: Role | None = None) -> None:

@@ -27,10 +27,11 @@ class FilesystemBlobs:
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root = root
+        self._prefix = f"{root.as_posix().rstrip('/')}/"
         self._incoming = incoming
         # Folders that exist and whose entries in their parents are on disk. Only a short cut: a folder that vanished is
         # noticed when the rename fails.
-        self._durable_folders: set[Path] = set()
+        self._durable_folders: set[str] = set()
         self._lock = threading.Lock()
         with _translated("the data folder cannot be written"):
             root.mkdir(parents=True, exist_ok=True)
@@ -50,14 +51,16 @@ class FilesystemBlobs:
             _fsync(self._path(key).parent)
 
     def place(self, path: Path, key: str, digest: str = "") -> None:
-        destination = self._path(key)
+        destination = self._name(key)
+        folder = destination.rpartition("/")[0]
         with _translated("the file could not be stored"):
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     # Under the lock, so that delete() cannot remove the emptied folder between the two steps.
                     with self._lock:
-                        self._make_durable_folder(destination.parent)
-                        if destination.exists():
+                        if folder not in self._durable_folders:
+                            self._make_durable_folder(Path(folder))
+                        if Path(destination).exists():
                             raise Corrupt("a stored file would have been overwritten")
                         # Atomic: the key names either nothing or the whole file.
                         path.rename(destination)
@@ -69,18 +72,18 @@ class FilesystemBlobs:
                         raise
 
     def settle(self, keys: Sequence[str]) -> None:
-        paths = [self._path(key) for key in keys]
+        names = [self._name(key) for key in keys]
         with _translated("the file could not be stored"):
             # After the rename: the journal of most filesystems then takes bytes and name in one turn.
-            for path in paths:
-                _fsync(path)
-            for folder in dict.fromkeys(path.parent for path in paths):
+            for name in names:
+                _fsync(name)
+            for folder in dict.fromkeys(name.rpartition("/")[0] for name in names):
                 _fsync(folder)
 
     def read(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> bytes:
         wanted = ref.size_bytes - offset if length is None else length
         with _translated("the stored file could not be read"):
-            file = os.open(self._path(ref.key), os.O_RDONLY)
+            file = os.open(self._name(ref.key), os.O_RDONLY)
             try:
                 pieces = []
                 while wanted > 0 and (piece := os.pread(file, wanted, offset)):
@@ -96,7 +99,7 @@ class FilesystemBlobs:
     ) -> Iterator[bytes]:
         wanted = ref.size_bytes - offset if length is None else length
         with _translated("the stored file could not be read"):
-            file = os.open(self._path(ref.key), os.O_RDONLY)
+            file = os.open(self._name(ref.key), os.O_RDONLY)
             try:
                 while wanted > 0 and (piece := os.pread(file, min(wanted, PIECE_BYTES), offset)):
                     offset += len(piece)
@@ -127,7 +130,7 @@ class FilesystemBlobs:
                         folder.rmdir()
                     except OSError:  # not empty, or gone already
                         break
-                    self._durable_folders.discard(folder)
+                    self._durable_folders.discard(str(folder))
                     folder = folder.parent
             with suppress(FileNotFoundError):
                 _fsync(folder)
@@ -186,9 +189,13 @@ class FilesystemBlobs:
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
 
+    def _name(self, key: str) -> str:
+        """The path of every object that is stored, without the price of a Path."""
+        return f"{self._prefix}{checked(key)}"
+
     def _make_durable_folder(self, folder: Path) -> None:
         missing = []
-        while folder != self._root and folder not in self._durable_folders:
+        while folder != self._root and str(folder) not in self._durable_folders:
             missing.append(folder)
             folder = folder.parent
         for child in reversed(missing):
@@ -197,10 +204,10 @@ class FilesystemBlobs:
             _fsync(child.parent)
         if len(self._durable_folders) > _KNOWN_FOLDERS:
             self._durable_folders.clear()
-        self._durable_folders.update(missing)
+        self._durable_folders.update(map(str, missing))
 
 
-def _fsync(path: Path) -> None:
+def _fsync(path: str | Path) -> None:
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

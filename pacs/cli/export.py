@@ -24,7 +24,7 @@ from pacs.index.base import Fields, Query
 from pacs.services.file_key import safe_name
 
 if TYPE_CHECKING:
-    from pacs.app import Archive
+    from pacs.archive import Archive
     from pacs.services.retrieve import Content
 
 _CALLER = Caller("pacs export", "", "cli")
@@ -74,7 +74,7 @@ def add_to(subcommands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     destination: Path = arguments.destination
     if destination.resolve().is_relative_to(settings.dicom_store_rootpath.resolve()):

@@ -50,7 +50,7 @@ def add_to(subcommands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     show, processors = not arguments.json, os.cpu_count() or 1
     # Before anything is looked for: an archive that cannot be used is said at once.

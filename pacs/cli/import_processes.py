@@ -119,7 +119,7 @@ def _received(connection: Connection) -> tuple[int, Summary]:
 
 def _work(settings: Settings, wanted: Sequence[Source], connection: Connection, inherited: list[Connection]) -> None:
     """Take batches until the parent has no more, or is gone."""
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     # The parent's ends: while anyone holds one, its death would not be noticed.
     for other in inherited:

@@ -6,9 +6,8 @@ import argparse
 import time
 from typing import Any
 
-from pydicom import datadict
-
 from pacs.cli import console
+from pacs.dicom.dictionary import pydicom_dictionary
 from pacs.dicom.keys import resolve
 from pacs.dicom.matchers import TagPath
 from pacs.errors import Invalid, NotFound
@@ -106,12 +105,12 @@ def run_drop(arguments: argparse.Namespace) -> int:
 def _archive(arguments: argparse.Namespace) -> Any:
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     return Archive.open(settings)
 
 
 def _name(path: TagPath) -> str:
     """As a person would type it."""
-    names = [tag if "@" in tag else datadict.keyword_for_tag(int(tag, 16)) or tag for tag in path]
+    names = [tag if "@" in tag else pydicom_dictionary().keyword_for_tag(int(tag, 16)) or tag for tag in path]
     return ".".join(names)

@@ -93,7 +93,7 @@ def run_raccoon(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     source = _raccoon(arguments, settings)
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive
+    from pacs.archive import Archive
     from pacs.migrate.raccoon import CALLER, Options, Takeover
     from pacs.migrate.raccoon_database import read_documents
     from pacs.services.adopt import Adopt

@@ -110,7 +110,7 @@ def _run(
 ) -> int:
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive
+    from pacs.archive import Archive
     from pacs.migrate.intake import Intake
     from pacs.migrate.remote import Remote
 

@@ -46,7 +46,7 @@ def add_to(subcommands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     until = datetime.now(UTC) - arguments.older_than
     with Archive.open(settings) as archive:

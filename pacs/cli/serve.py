@@ -19,7 +19,7 @@ from pacs.settings import Settings
 from pacs.supervisor import Role, run_apart, supervise
 
 if TYPE_CHECKING:
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
 _EXAMPLES = """\
 examples:
@@ -115,7 +115,7 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
 def _import_examples(settings: Settings) -> None:
     import pydicom.data
 
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     # What lies in the wheel; pydicom's own look-up would download further files.
     folder = Path(pydicom.data.__file__).parent

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 _HEAD_BYTES = 132
 # How a data set without preamble begins: group 0002 or 0008, either byte order. All else is told apart by DICM.
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -118,6 +115,9 @@ def _file(path: Path) -> Iterator[Source | Unavailable]:
 
 def _referenced(directory: Path) -> Iterator[Source | Unavailable]:
     """Files that the records refer to by Referenced File ID (0004,1500), in whatever letter case the disk has them."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
     try:
         records = pydicom.dcmread(directory).get("DirectoryRecordSequence") or []
         identifiers = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]

@@ -11,7 +11,7 @@ from pacs.services.integrity import Problem, count
 from pacs.services.lock import InUse
 
 if TYPE_CHECKING:
-    from pacs.app import Archive
+    from pacs.archive import Archive
     from pacs.settings import Settings
 
 _NOTES = """\
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _open(settings: Settings) -> tuple[Archive, bool]:
     """The archive, alone if nobody else is in it."""
     # Here, not above: other commands start faster without the servers.
-    from pacs.app import Archive
+    from pacs.archive import Archive
 
     try:
         return Archive.open(settings, exclusive=True), True

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
+from types import ModuleType
 from typing import Any
-
-from pydicom import datadict
 
 _Dataset = Mapping[str, Any]
 
 # VRs of the data dictionary (PS3.6) that are settled by resolve().
 AMBIGUOUS = frozenset({"US or SS", "OB or OW", "US or OW", "US or SS or OW"})
+
+
+def pydicom_dictionary() -> ModuleType:
+    """``pydicom.datadict``, loaded at first use: pydicom takes longer to load than most commands take to run."""
+    from pydicom import datadict
+
+    return datadict
 
 
 @cache
@@ -30,7 +36,7 @@ def public_vr(tag: int) -> str | None:
         return "UL"
     if vr is None:
         try:
-            vr = str(datadict.dictionary_VR(tag))
+            vr = str(pydicom_dictionary().dictionary_VR(tag))
         except KeyError:
             return None
     return None if vr == "NONE" else vr
@@ -40,7 +46,7 @@ def public_vr(tag: int) -> str | None:
 def private_vr(tag: int, creator: str) -> str | None:
     """VR of a private tag whose block ``creator`` reserved, from pydicom's private dictionary."""
     try:
-        vr = str(datadict.private_dictionary_VR(tag, creator))
+        vr = str(pydicom_dictionary().private_dictionary_VR(tag, creator))
     except KeyError:
         return None
     return "OB or OW" if vr == "OB_OW" else vr

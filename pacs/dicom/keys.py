@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom import datadict
-
 from pacs.dicom import dates, matchers, normal, person_name
 from pacs.dicom.attributes import BY_KEYWORD, BY_TAG, DATE_TIME_PAIRS
-from pacs.dicom.dictionary import AMBIGUOUS, public_vr
+from pacs.dicom.dictionary import AMBIGUOUS, public_vr, pydicom_dictionary
 from pacs.dicom.matchers import (
     CombinedRange,
     Empty,
@@ -253,7 +251,7 @@ def _tag(part: str, name: str) -> str:
         if _is_private(tag) or public_vr(int(tag, 16)) is not None:
             return tag
     else:
-        number = datadict.tag_for_keyword(part) if part else None
+        number = pydicom_dictionary().tag_for_keyword(part) if part else None
         if number is not None:
             return f"{number:08X}"
     raise Invalid(f"there is no attribute {part[:64]}", name)

@@ -14,9 +14,8 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from pydicom import datadict
-
 from pacs.dicom.charset import DEFAULT
+from pacs.dicom.dictionary import pydicom_dictionary
 from pacs.dicom.json_model import BULK_VRS, decimal, integer, value_types
 from pacs.dicom.model import Attributes
 from pacs.errors import Unreadable
@@ -143,7 +142,7 @@ def _name(tag: str, creators: Mapping[str, str]) -> str:
 
 @lru_cache(maxsize=8192)
 def _keyword(tag: str) -> str:
-    keyword = datadict.keyword_for_tag(int(tag, 16)) if tag[3] not in "13579BDF" else ""
+    keyword = pydicom_dictionary().keyword_for_tag(int(tag, 16)) if tag[3] not in "13579BDF" else ""
     return f' keyword="{keyword}"' if keyword else ""
 
 

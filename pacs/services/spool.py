@@ -52,6 +52,7 @@ class Spool:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
         except OSError as error:
             raise _out_of_resources(error) from error
+        self._is_there = True
         if meta is not None:
             prefix = file_meta.encode(meta)
             self.hashed_from = len(prefix)
@@ -117,10 +118,16 @@ class Spool:
         self.discard()
         return renewed
 
+    def taken(self) -> None:
+        """The store has moved the file: there is nothing left to remove."""
+        self._is_there = False
+
     def discard(self) -> None:
         """Remove the file, unless the store has taken it. Idempotent."""
         self._close()
-        self.path.unlink(missing_ok=True)
+        if self._is_there:
+            self.path.unlink(missing_ok=True)
+            self._is_there = False
 
     def __enter__(self) -> Spool:
         return self

@@ -187,6 +187,8 @@ class Store:
             received_at = datetime.now(UTC)
             blob = BlobRef(self._file_key.key(header, received_at), spool.size_bytes, digest)
             self._blobs.place(spool.path, blob.key, digest)
+            if self._blobs.is_local:
+                spool.taken()
         finally:
             spool.discard()
         return _Prepared(InstanceRecord(header, blob, received_at, caller), tuple(warnings), mismatches)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pacs.app import Archive
+from pacs.archive import Archive
 from pacs.migrate import orthanc as rest
 from pacs.migrate.intake import Intake
 from pacs.migrate.remote import Remote

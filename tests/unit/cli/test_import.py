@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from pacs.app import Archive
+from pacs.archive import Archive
 from pacs.cli.import_ import take_in
 from pacs.settings import load
 from tests import builders
