@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
@@ -99,6 +99,17 @@ class InstanceMetadata:
     json: bytes
 
 
+class Held(NamedTuple):
+    """Everything about one instance, of one moment: parts that were read one by one may be of different versions.
+
+    metadata: as ``InstanceMetadata.json``.
+    """
+
+    instance: StoredInstance
+    layout: Layout
+    metadata: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Totals of the whole archive."""
@@ -156,6 +167,9 @@ class Index(Protocol):
 
     def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
         """Metadata of all instances of a subtree, in the same order. Reads in pages; holds no lock between them."""
+
+    def held(self, target: Target) -> Held | None:
+        """One instance, or None."""
 
     def layout(self, target: Target) -> Layout:
         """Layout of one instance. Raises NotFound."""

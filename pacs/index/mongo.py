@@ -18,7 +18,7 @@ from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import mongo_added, mongo_search, mongo_write
-from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query, nothing
+from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
@@ -90,6 +90,9 @@ class MongoIndex:
             found = self._read(lambda tables, page=page: contents(tables, page, "m"))  # type: ignore[misc]
             # What was removed since the ids were read is left out.
             yield from (InstanceMetadata(Target(*one.split("\\")), found[one]) for one in page if one in found)
+
+    def held(self, target: Target) -> Held | None:
+        return self._read(lambda tables: mongo_search.held(tables, target))
 
     def layout(self, target: Target) -> Layout:
         own_id = instance_id(target)

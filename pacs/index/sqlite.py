@@ -17,7 +17,7 @@ from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
-from pacs.index.base import AddedIndex, Counts, Discarded, InstanceMetadata, Page, PutResult, Query, nothing
+from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
 from pacs.index.sqlite_conditions import Slots, install
@@ -29,6 +29,11 @@ from pacs.index.sqlite_writer import Writer, translated
 
 _METADATA_PAGE = 100
 _STORED_PAGE = 1000
+_HELD = (
+    f"SELECT x.metadata, x.layout, {INSTANCE_COLUMNS} FROM studies s JOIN series e ON e.study_id = s.id"
+    " JOIN instances i ON i.series_id = e.id JOIN contents x ON x.id = i.id"
+    " WHERE s.c0020000D = ? AND e.c0020000E = ? AND i.c00080018 = ?"
+)
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -100,6 +105,14 @@ class SqliteIndex:
                 contents = [reader.slots.contents.read(row[0]) for row in found]
             for metadata, row in zip(contents, found, strict=True):
                 yield InstanceMetadata(Target(*row[1:4]), metadata)
+
+    def held(self, target: Target) -> Held | None:
+        with self._reading() as reader:
+            found = reader.connection.execute(_HELD, (target.study_uid, target.series_uid, target.sop_uid)).fetchone()
+            if found is None:
+                return None
+            metadata, layout = map(reader.slots.contents.read, found[:2])
+        return Held(stored_instance(found[2:]), Layout.from_bytes(layout), metadata)
 
     def layout(self, target: Target) -> Layout:
         with self._reading() as reader:

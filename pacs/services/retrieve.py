@@ -17,7 +17,7 @@ import orjson
 
 from pacs.blobs.base import BlobStore
 from pacs.dicom import transfer_syntax as syntaxes
-from pacs.dicom.layout import Layout, PixelLayout, Span
+from pacs.dicom.layout import Layout, Span
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import Attributes, Caller, StoredInstance, Target
 from pacs.errors import Corrupt, Gone, NotFound, OutOfResources, TooLarge
@@ -27,7 +27,7 @@ from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
 from pacs.imaging.source import Source, decimal
 from pacs.imaging.transcode import targets_of, transcode
-from pacs.index.base import Index, InstanceMetadata
+from pacs.index.base import Held, Index, InstanceMetadata
 from pacs.services.file_span import FileSpan, Piece
 from pacs.services.made_frames import MadeFrames
 from pacs.services.showing import Rendered, Showing
@@ -115,7 +115,7 @@ class Retrieve:
         self._max_frame_pixels = max_frame_pixels
         self._made = made
         self._preferred_frames = preferred_frames
-        self.showing = Showing(index, blobs, pool, self._source, self.attributes)
+        self.showing = Showing(index, blobs, pool, self._held, self._source)
 
     def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
         """All instances of a subtree, in order of series and Instance Number."""
@@ -131,6 +131,18 @@ class Retrieve:
             len(found),
         )
         return found
+
+    def held(self, target: Target, caller: Caller) -> Held:
+        """One instance with all that the index knows of it."""
+        held = self._held(target)
+        log.info(
+            "retrieves study=%s series=%s sop=%s from=%s instances=1",
+            target.study_uid,
+            target.series_uid,
+            target.sop_uid,
+            caller.name,
+        )
+        return held
 
     def select(self, keys: Mapping[TagPath, Matcher], caller: Caller) -> list[StoredInstance]:
         """All instances that match; may be none."""
@@ -148,7 +160,7 @@ class Retrieve:
 
     def attributes(self, target: Target) -> Attributes:
         """All attributes of one instance, bulk data left out."""
-        parsed: Attributes = orjson.loads(self._metadata_json(target))
+        parsed: Attributes = orjson.loads(self._held(target).metadata)
         return parsed
 
     def layout(self, target: Target) -> Layout:
@@ -183,11 +195,8 @@ class Retrieve:
 
     def transfer_syntaxes(self, instance: StoredInstance) -> tuple[str, ...]:
         """What the instance can be sent in, the stored one first. Told by its metadata: no file is opened."""
-        layout = self._index.layout(instance.target)
-        metadata = self._metadata_json(instance.target)
-        nowhere = Path()
-        source = Source(nowhere, instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
-        return tuple(dict.fromkeys((instance.transfer_syntax_uid, *targets_of(source))))
+        held = self._held(instance.target)
+        return tuple(dict.fromkeys((held.instance.transfer_syntax_uid, *targets_of(_header(held)))))
 
     def preferred_syntax(self, instance: StoredInstance) -> str:
         """Transfer syntax in which its frames go out when the client leaves the choice; "" for the stored one.
@@ -206,7 +215,11 @@ class Retrieve:
 
         transfer_syntax_uid None: as stored. Native frames are always those of Explicit VR Little Endian.
         """
-        instance, layout, pixels = self._pixels(target)
+        held = self._held(target)
+        instance, layout, _ = held
+        pixels = layout.pixels
+        if pixels is None:
+            raise NotFound("the instance has no pixel data")
         for number in numbers:
             if not 1 <= number <= pixels.number_of_frames:
                 raise NotFound(f"there is no frame {number}: the instance has {pixels.number_of_frames}")
@@ -217,14 +230,14 @@ class Retrieve:
             return FrameSet(wanted if pixels.encapsulated else syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
 
         def make(absent: list[int]) -> list[bytes]:
-            with self._source(instance, layout) as source:
+            with self._source(held) as source:
                 return self._pool.run_for(self._timeout_s(source, len(absent)), encoded_frames, source, absent, wanted)
 
         if not as_native:
             made = self._made
             frames = made.frames(instance.blob, numbers, wanted, make) if made is not None else make(list(numbers))
             return FrameSet(wanted, frames)
-        with self._source(instance, layout) as source:
+        with self._source(held) as source:
             frames = self._pool.run_for(self._timeout_s(source, len(numbers)), decode_frames, source, list(numbers))
         return FrameSet(syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, frames)
 
@@ -241,8 +254,8 @@ class Retrieve:
 
     def bulkdata(self, target: Target, path: str, offset: int = 0, length: int | None = None) -> BulkContent:
         """The value at a tag path, or a range of it, in little endian byte order (PS3.18 8.7.3.2)."""
-        instance = self._instance(target)
-        layout = self._index.layout(target)
+        held = self._held(target)
+        instance, layout, metadata = held
         span = layout.bulk.get(path)
         if span is None:
             raise NotFound("the instance has no such bulk data")
@@ -251,11 +264,11 @@ class Retrieve:
             raise NotFound("the range begins beyond the bulk data")
         part = Span(span.offset + offset, wanted)
         if layout.deflated:
-            with self._source(instance, layout) as source, source.open() as reader:
+            with self._source(held) as source, source.open() as reader:
                 chunks = iter([reader.read(part)])
         elif syntaxes.find(instance.transfer_syntax_uid).big_endian:
             whole = self._blobs.read(instance.blob, span.offset, span.length)
-            swapped = _swapped(whole, _element_at(self.attributes(target), path).get("vr", "UN"))
+            swapped = _swapped(whole, _element_at(orjson.loads(metadata), path).get("vr", "UN"))
             chunks = iter([swapped[offset : offset + wanted]])
         else:
             chunks = self._blobs.stream(instance.blob, part.offset, part.length)
@@ -265,7 +278,7 @@ class Retrieve:
 
     def rendered(self, target: Target, frame: int | None, options: RenderOptions) -> Rendered:
         """One frame of an instance as a picture. frame None: the one that stands for it. See ``Showing.picture``."""
-        return self.showing.picture(self._instance(target), frame, options)
+        return self.showing.picture(self._held(target), frame, options)
 
     def representative(self, target: Target) -> Target:
         """The instance that stands for a study or series in a picture."""
@@ -287,11 +300,13 @@ class Retrieve:
             span = file_span(self._blobs, instance, start, size)
             return Content(size, instance.transfer_syntax_uid, pieces, span=span)
         assert transfer_syntax_uid is not None
-        layout = self._index.layout(instance.target)
+        # In the meantime it may have been replaced: then the other version goes out, all of it.
+        held = self._held(instance.target)
         temporary = self._blobs.incoming() / f"{secrets.token_hex(12)}.transcoded"
         try:
-            with self._source(instance, layout) as source:
-                timeout_s = self._timeout_s(source, layout.pixels.number_of_frames if layout.pixels else 1)
+            with self._source(held) as source:
+                pixels = held.layout.pixels
+                timeout_s = self._timeout_s(source, pixels.number_of_frames if pixels else 1)
                 run = self._pool.run_in_turn if in_turn else self._pool.run_for
                 run(timeout_s, transcode, source, temporary, transfer_syntax_uid)
             size = temporary.stat().st_size
@@ -315,33 +330,19 @@ class Retrieve:
         a_frame = max(_SECONDS_A_FRAME, _frame_pixels(source) / 1e6 * _SECONDS_A_MEGAPIXEL)
         return self._pool.timeout_s + (frames - 1) * a_frame
 
-    def _instance(self, target: Target) -> StoredInstance:
-        found = self._index.locate(target)
-        if not found:
+    def _held(self, target: Target) -> Held:
+        held = self._index.held(target)
+        if held is None:
             raise missing(self._index, target)
-        return found[0]
-
-    def _pixels(self, target: Target) -> tuple[StoredInstance, Layout, PixelLayout]:
-        instance = self._instance(target)
-        layout = self._index.layout(target)
-        if layout.pixels is None:
-            raise NotFound("the instance has no pixel data")
-        return instance, layout, layout.pixels
-
-    def _metadata_json(self, target: Target) -> bytes:
-        found = next(iter(self._index.metadata(target)), None)
-        if found is None:
-            raise NotFound("no such instance in the archive")
-        return found.json
+        return held
 
     @contextmanager
-    def _source(self, instance: StoredInstance, layout: Layout) -> Iterator[Source]:
+    def _source(self, held: Held) -> Iterator[Source]:
         """The instance as a file that a worker process can open. Raises TooLarge for frames past the limit."""
-        metadata = self._metadata_json(instance.target)
-        header = Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
-        if layout.pixels is not None and _frame_pixels(header) > self._max_frame_pixels:
+        header = _header(held)
+        if held.layout.pixels is not None and _frame_pixels(header) > self._max_frame_pixels:
             raise TooLarge(f"frames of more than {self._max_frame_pixels} pixels are not decoded here")
-        with self._blobs.local(instance.blob) as path:
+        with self._blobs.local(held.instance.blob) as path:
             yield header.at(path)
 
 
@@ -351,6 +352,12 @@ def missing(index: Index, target: Target) -> NotFound:
     if index.is_deleted(target):
         return Gone(f"the {name} has been deleted")
     return NotFound(f"no such {name} in the archive")
+
+
+def _header(held: Held) -> Source:
+    """The instance without its file: what does not open it."""
+    instance, layout, metadata = held
+    return Source(Path(), instance.transfer_syntax_uid, instance.data_set_offset, metadata, layout)
 
 
 def _frame_pixels(source: Source) -> int:

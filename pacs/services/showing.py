@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import orjson
+
 from pacs.blobs.base import BlobStore
 from pacs.dicom import transfer_syntax as syntaxes
-from pacs.dicom.layout import Layout, Span
-from pacs.dicom.model import Attributes, StoredInstance, Target
+from pacs.dicom.layout import Span
+from pacs.dicom.model import StoredInstance, Target
 from pacs.errors import NotAcceptable, NotFound, PacsError
 from pacs.imaging import forms, icon, quick, report, show
 from pacs.imaging.forms import Form
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
 from pacs.imaging.source import Source, decimal, first
-from pacs.index.base import Index
+from pacs.index.base import Held, Index
 
 # How many instances are looked at for one with pixels before a study or series is said to have no picture.
 _REPRESENTATIVE_TRIES = 20
@@ -52,7 +54,8 @@ class Document:
 class Showing:
     """What can be seen of an instance, and that. Safe to call from any thread.
 
-    open_source: gives an instance as a file that a worker process can open. Raises as Retrieve does.
+    read: all that is known of an instance. open_source: gives it as a file that a worker process can open. Raises as
+    Retrieve does.
     """
 
     def __init__(
@@ -60,67 +63,60 @@ class Showing:
         index: Index,
         blobs: BlobStore,
         pool: Pool,
-        open_source: Callable[[StoredInstance, Layout], AbstractContextManager[Source]],
-        attributes: Callable[[Target], Attributes],
+        read: Callable[[Target], Held],
+        open_source: Callable[[Held], AbstractContextManager[Source]],
     ) -> None:
         self._index = index
         self._blobs = blobs
         self._pool = pool
+        self.read = read
         self._open = open_source
-        self._attributes = attributes
 
-    def layout(self, instance: StoredInstance) -> Layout:
-        """What ``form``, ``number_of_frames`` and ``picture`` look up when they are not given it."""
-        return self._index.layout(instance.target)
-
-    def form(self, instance: StoredInstance, layout: Layout | None = None) -> Form:
-        """What an instance can be shown as. Metadata are only read where there are no pixels."""
-        layout = layout or self.layout(instance)
+    def form(self, held: Held) -> Form:
+        """What an instance can be shown as."""
+        instance, layout, metadata = held
         if layout.pixels is None:
-            return forms.of_attributes(self._attributes(instance.target), layout)
+            return forms.of_attributes(orjson.loads(metadata), layout)
         if not syntaxes.find(instance.transfer_syntax_uid).video:
             return forms.IMAGE
         offset, length = layout.pixels.frames[0][0]
         return forms.of_video(instance.transfer_syntax_uid, self._blobs.read(instance.blob, offset, min(16, length)))
 
-    def number_of_frames(self, instance: StoredInstance, layout: Layout | None = None) -> int:
+    def number_of_frames(self, held: Held) -> int:
         """Frames that can be asked for; 0 when there are none, as in a film."""
-        pixels = (layout or self.layout(instance)).pixels
-        is_film = syntaxes.find(instance.transfer_syntax_uid).video
+        pixels = held.layout.pixels
+        is_film = syntaxes.find(held.instance.transfer_syntax_uid).video
         return 0 if pixels is None or is_film else pixels.number_of_frames
 
-    def picture(
-        self, instance: StoredInstance, frame: int | None, options: RenderOptions, layout: Layout | None = None
-    ) -> Rendered:
+    def picture(self, held: Held, frame: int | None, options: RenderOptions) -> Rendered:
         """A picture of an instance whose form is one. frame None: the one that stands for it.
 
         As GIF, all frames of an image without a size limit are one animation.
         """
-        layout = layout or self.layout(instance)
-        form = self.form(instance, layout)
+        layout, form = held.layout, self.form(held)
         count = layout.pixels.number_of_frames if layout.pixels else 1
         if not form.is_picture:
             raise NotAcceptable("There is no picture of this instance", form.media_types)
         if frame is not None and (not 1 <= frame <= count or layout.pixels is None):
             raise NotFound(f"there is no frame {frame}: the instance has {count if layout.pixels else 0}")
-        with self._open(instance, layout) as source:
+        with self._open(held) as source:
             if frame is None and count > 1 and options.media_type == "image/gif" and options.max_size is None:
                 timeout_s = self._pool.timeout_s + min(count, show.MOST_FRAMES) * _SECONDS_A_FRAME
                 return Rendered(options.media_type, self._pool.run_for(timeout_s, show.animation, source, options))
             made = _made_here(source, form, frame, options) if quick.is_quick(source, form, options) else None
             return Rendered(options.media_type, made or self._pool.run(show.picture, source, form, frame, options))
 
-    def report(self, instance: StoredInstance, media_type: str, base: str) -> bytes:
+    def report(self, held: Held, media_type: str, base: str) -> bytes:
         """A structured report as text/html or text/plain. base: URL of the DICOMweb root."""
-        with self._open(instance, self._index.layout(instance.target)) as source:
+        with self._open(held) as source:
             return self._pool.run(report.html if media_type == "text/html" else report.text, source, base)
 
-    def document(self, instance: StoredInstance, media_type: str) -> Document:
+    def document(self, held: Held, media_type: str) -> Document:
         """The encapsulated document, or the film, of an instance."""
-        layout = self._index.layout(instance.target)
+        instance, layout, metadata = held
         if layout.pixels is not None:
             return self._stream(instance, media_type, [span for frame in layout.pixels.frames for span in frame])
-        attributes = self._attributes(instance.target)
+        attributes = orjson.loads(metadata)
         said = int(decimal(first(attributes, _DOCUMENT_LENGTH)) or 0)
         span = layout.bulk.get(forms.DOCUMENT)
         if span is not None and not layout.deflated:
@@ -128,7 +124,7 @@ class Showing:
         if span is None:
             data = base64.b64decode(attributes.get(forms.DOCUMENT, {}).get("InlineBinary", ""))
         else:
-            with self._open(instance, layout) as source, source.open() as reader:
+            with self._open(held) as source, source.open() as reader:
                 data = reader.read(span)
         data = data[: _unpadded(len(data), said)]
         return Document(media_type, len(data), lambda offset, length: _cut(data, offset, length))
@@ -149,7 +145,7 @@ class Showing:
         by_distance = sorted(range(len(found)), key=lambda position: abs(position - middle))
         ranked = []
         for place, position in enumerate(by_distance[:_REPRESENTATIVE_TRIES]):
-            form = self.form(found[position])
+            form = self.form(self.read(found[position].target))
             if form.kind == "image":
                 return found[position]
             ranked.append((not form.is_picture, form.kind == "none", place, found[position]))

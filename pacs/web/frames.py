@@ -68,8 +68,7 @@ class Frames:
         base = f"{url_of(self._links.base(request), target)}/frames"
 
         def find() -> _Found:
-            instance = self._retrieve.instances(target, self._links.caller(request))[0]
-            layout = self._retrieve.layout(target)
+            instance, layout, _ = self._retrieve.held(target, self._links.caller(request))
             available = layout.pixels.number_of_frames if layout.pixels else 0
             if available == 0:
                 raise NotFound("The instance has no frames")

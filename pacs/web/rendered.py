@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from aiohttp import web
 
 from pacs import __version__
-from pacs.dicom.layout import Layout
-from pacs.dicom.model import StoredInstance, Target
+from pacs.dicom.model import StoredInstance
 from pacs.errors import NotAcceptable, NotFound, Undecodable
 from pacs.imaging.forms import Form
 from pacs.imaging.options import MEDIA_TYPES, RenderOptions
+from pacs.index.base import Held
 from pacs.services.retrieve import Retrieve
 from pacs.services.showing import Document, Rendered
 from pacs.web import single
@@ -41,13 +41,13 @@ _POLICIES = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing to send. frame: from 1; None: the instance. layout: of the instance, where it is at hand."""
+    """One thing to send. frame: from 1; None: the instance. held: the instance, where it has been read already."""
 
     instance: StoredInstance
     frame: int | None
     form: Form
     media_type: str
-    layout: Layout | None = field(default=None, repr=False, compare=False)
+    held: Held | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,10 @@ class RenderedResources:
         base = self._links.base(request)
 
         def find() -> _Found:
-            instances = self._retrieve.instances(target, self._links.caller(request))
+            held = self._retrieve.held(target, self._links.caller(request)) if target.sop_uid else None
+            instances = [held.instance] if held else self._retrieve.instances(target, self._links.caller(request))
             wanted = [(instance, frame) for instance in instances for frame in frames]
-            parts, is_multipart = self._plan(wanted, ranges)
+            parts, is_multipart = self._plan(wanted, ranges, held)
             body = None if is_multipart else self._body_unless_known(request, parts[0], options, base)
             return _Found(parts, is_multipart, len(wanted), body)
 
@@ -125,25 +126,36 @@ class RenderedResources:
         base = self._links.base(request)
 
         def find() -> _Found:
-            instances = self._retrieve.instances(target, self._links.caller(request))
-            part = self._thumbnail_part(target, instances[0], frame, options)
+            caller = self._links.caller(request)
+            if target.sop_uid:
+                held = self._retrieve.held(target, caller)
+            else:
+                self._retrieve.instances(target, caller)
+                held = self._showing.read(self._showing.representative(target).target)
+            part = self._thumbnail_part(held, frame, options)
             return _Found([part], False, 1, self._body_unless_known(request, part, options, base))
 
         found = await self._bridge.run_pixels(find)
         return await self._one(request, found.parts[0], found.body, options, base, "thumbnail")
 
     def _plan(
-        self, wanted: Sequence[tuple[StoredInstance, int | None]], ranges: Sequence[MediaType]
+        self,
+        wanted: Sequence[tuple[StoredInstance, int | None]],
+        ranges: Sequence[MediaType],
+        held: Held | None,
     ) -> tuple[list[Part], bool]:
-        """(what can be sent of all that is wanted, whether as multipart). Raises NotAcceptable when nothing can."""
+        """(what can be sent of all that is wanted, whether as multipart). Raises NotAcceptable when nothing can.
+
+        held: the only instance, when there is one.
+        """
         parts = []
         available: list[str] = []
         is_multipart = len(wanted) > 1
         for instance, frame in wanted:
-            layout = self._showing.layout(instance)
-            form = self._showing.form(instance, layout)
+            known = held or self._showing.read(instance.target)
+            form = self._showing.form(known)
             if frame is not None:
-                form = self._form_of_frame(instance, form, frame, layout)
+                form = self._form_of_frame(known, form, frame)
             # Several can only be sent as multipart, also to those who name but the type of a part.
             offers = [Offer(name) for name in form.media_types]
             offers += [Offer(name, multipart=True) for name in form.media_types]
@@ -154,26 +166,24 @@ class RenderedResources:
                 continue
             is_multipart = is_multipart or offer.multipart
             # Of thousands they would fill the memory.
-            parts.append(Part(instance, frame, form, offer.media_type, layout if len(wanted) == 1 else None))
+            parts.append(Part(known.instance, frame, form, offer.media_type, held))
         if not parts:
             raise none_acceptable(tuple(dict.fromkeys(available))) if available else _nothing()
         return parts, is_multipart
 
-    def _form_of_frame(self, instance: StoredInstance, form: Form, frame: int, layout: Layout) -> Form:
-        count = self._showing.number_of_frames(instance, layout)
+    def _form_of_frame(self, held: Held, form: Form, frame: int) -> Form:
+        count = self._showing.number_of_frames(held)
         if frame > count > 0:
             raise NotFound(f"There is no frame {frame}: the instance has {count}")
         return form if count else Form("none")
 
-    def _thumbnail_part(self, target: Target, first: StoredInstance, frame: int | None, options: RenderOptions) -> Part:
-        instance = first if target.sop_uid else self._showing.representative(target)
-        layout = self._showing.layout(instance)
-        form = self._showing.form(instance, layout)
+    def _thumbnail_part(self, held: Held, frame: int | None, options: RenderOptions) -> Part:
+        form = self._showing.form(held)
         if frame is not None:
-            form = self._form_of_frame(instance, form, frame, layout)
+            form = self._form_of_frame(held, form, frame)
         if not form.is_picture and not form.label:
             raise _nothing()
-        return Part(instance, frame, form, options.media_type, layout)
+        return Part(held.instance, frame, form, options.media_type, held)
 
     async def _one(
         self,
@@ -211,16 +221,17 @@ class RenderedResources:
 
     def body(self, part: Part, options: RenderOptions, base: str) -> Document:
         """What is sent for a part; blocking."""
+        held = part.held or self._showing.read(part.instance.target)
         if part.media_type in MEDIA_TYPES:
             options = replace(options, media_type=part.media_type)
             if part.form.is_picture:
-                picture = self._showing.picture(part.instance, part.frame, options, part.layout)
+                picture = self._showing.picture(held, part.frame, options)
             else:
                 picture = Rendered(options.media_type, self._showing.icon(part.form.label, options))
             return _in_memory(part.media_type, picture.data)
         if part.form.kind == "report":
-            return _in_memory(part.media_type, self._showing.report(part.instance, part.media_type, base))
-        return self._showing.document(part.instance, part.media_type)
+            return _in_memory(part.media_type, self._showing.report(held, part.media_type, base))
+        return self._showing.document(held, part.media_type)
 
     def _prepare(self, parts: Sequence[Part], options: RenderOptions, base: str) -> list[Document | None]:
         """Bodies of the first parts, None for those that cannot be made. Raises what the last one did when none can."""

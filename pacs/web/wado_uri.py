@@ -16,6 +16,7 @@ from pacs.dicom.model import Caller, StoredInstance, Target
 from pacs.errors import Invalid, NotAcceptable, NotFound
 from pacs.imaging.forms import Form
 from pacs.imaging.options import ANNOTATIONS, MAX_SIDE, MEDIA_TYPES, RenderOptions, Viewport, Window
+from pacs.index.base import Held
 from pacs.services.retrieve import Content, Retrieve
 from pacs.web import single
 from pacs.web.bridge import Bridge
@@ -66,29 +67,29 @@ class WadoUri:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """A DICOM file, or what WADO-RS renders."""
         wanted = _wanted(request)
-        instance, form = await self._bridge.run(self._look, wanted, self._links.caller(request))
+        held, form = await self._bridge.run(self._look, wanted, self._links.caller(request))
         names = [MediaType(media.name, {}, media.q) for media in wanted.media_types]
-        is_many = form.kind == "image" and await self._bridge.run(self._retrieve.number_of_frames, wanted.target) > 1
+        is_many = form.kind == "image" and self._retrieve.showing.number_of_frames(held) > 1
         offers = [Offer(name) for name in _offered(form, is_many and not wanted.of_pictures)]
         media_type = choose(names, offers, client_order=True).media_type
         if media_type not in MEDIA_TYPES and wanted.of_pictures:
             name = wanted.of_pictures[0]
             raise Invalid(f"{name} applies to pictures, not to {media_type}", name)
         if media_type == DICOM:
-            return await self._file(request, instance, wanted)
+            return await self._file(request, held.instance, wanted)
         if wanted.transfer_syntax_uid:
             raise Invalid(f"transferSyntax applies to {DICOM}, not to {media_type}", "transferSyntax")
-        return await self._shown(request, Part(instance, wanted.frame, form, media_type), wanted)
+        return await self._shown(request, Part(held.instance, wanted.frame, form, media_type, held), wanted)
 
-    def _look(self, wanted: Wanted, caller: Caller) -> tuple[StoredInstance, Form]:
-        (instance,) = self._retrieve.instances(wanted.target, caller)
+    def _look(self, wanted: Wanted, caller: Caller) -> tuple[Held, Form]:
+        held = self._retrieve.held(wanted.target, caller)
         if wanted.presentation is not None:
             try:
                 self._retrieve.instances(wanted.presentation, caller)
             except NotFound as error:
                 raise NotFound("There is no such presentation state") from error
             raise NotAcceptable("Presentation states cannot be applied; without presentationUID the image can be sent")
-        return instance, self._retrieve.showing.form(instance)
+        return held, self._retrieve.showing.form(held)
 
     async def _file(self, request: web.Request, instance: StoredInstance, wanted: Wanted) -> web.StreamResponse:
         content = await self._bridge.run_pixels(self._open, instance, wanted.transfer_syntax_uid)

@@ -428,6 +428,19 @@ class IndexContract:
         with pytest.raises(NotFound):
             index.layout(Target("1", "1.1", "none"))
 
+    def test_an_instance_is_read_whole(self, index: Index) -> None:
+        one, other = record("1", "1.1", "1.1.1"), record("1", "1.1", "1.1.2")
+        index.put([one, other])
+        target = one.header.target
+        held = index.held(target)
+        assert held is not None
+        assert [held.instance] == index.locate(target)
+        assert held.layout == one.header.layout
+        assert [held.metadata] == [each.json for each in index.metadata(target)]
+        assert index.held(Target("1", "1.1", "none")) is None
+        index.remove([target])
+        assert index.held(target) is None
+
     def test_removing_the_last_instance_removes_series_study_and_patient(self, index: Index) -> None:
         one = record()
         index.put([one])

@@ -283,6 +283,9 @@ def test_metadata_longer_than_a_document_come_back_whole(node: Open, size: int) 
     found = {one.target.sop_uid: one.json for one in index.metadata(Target("1"))}
     assert found["1.1.1"] == long.header.json
     assert index.layout(long.header.target) == long.header.layout
+    held = index.held(long.header.target)
+    assert held is not None
+    assert (held.layout, held.metadata) == (long.header.layout, long.header.json)
     assert uids(index, {("00204000",): Wildcard("x*")}) == ["1.1.1"]
     index.put([record(sop="1.1.1", ImageComments="short", version="other")], replace=True)
     assert orjson.loads(next(iter(index.metadata(long.header.target))).json)["00204000"]["Value"] == ["short"]
