@@ -24,7 +24,7 @@ _GROUP_LENGTH = b"DICM\x02\x00\x00\x00UL\x04\x00"
 # What is hashed and written at once. Either lets other threads run and then waits for its turn again, which costs more
 # than it does itself for a piece as small as a network packet.
 _PIECE_BYTES = 256 * 1024
-_BUFFERS_KEPT = 16
+_BUFFERS_KEPT = 32
 
 
 class Spool:
