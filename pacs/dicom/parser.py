@@ -15,9 +15,10 @@ from pacs.dicom import charset as charsets
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.dictionary import AMBIGUOUS, first_value, private_vr, public_vr, public_vrs, resolve
 from pacs.dicom.encapsulation import read_fragments
-from pacs.dicom.json_model import Element, ValueType, inline, value_types
+from pacs.dicom.json_model import ValueType, inline, value_types
 from pacs.dicom.layout import Span
 from pacs.dicom.parsed import Encoding, Parsed, Pixels
+from pacs.dicom.repeats import LONGEST, Known, Repeats
 from pacs.errors import Unreadable
 
 UNDEFINED = 0xFFFFFFFF
@@ -31,8 +32,6 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _EXPLICIT = (Struct("<HH2sH").unpack_from, Struct(">HH2sH").unpack_from)
 _IMPLICIT = (Struct("<HHL").unpack_from, Struct(">HHL").unpack_from)
 _UINT32 = (Struct("<L").unpack_from, Struct(">L").unpack_from)
-_LONGEST_REPEATED = 128
-_MOST_REPEATED = 4096
 _DATA_SET_ENDS = -1  # instead of the next element's position
 
 
@@ -115,10 +114,20 @@ class _Parser:
         implicit, big_endian = self.encoding
         header = (_IMPLICIT if implicit else _EXPLICIT)[big_endian]
         uint32 = _UINT32[big_endian]
-        types, repeated = self.types_and_repeats()
+        types, repeats = self.types_and_repeats()
         vrs = public_vrs() if implicit else {}
         count = 0
+        known_from = position
+        known_ones: list[Known] = []  # the elements read last, as long as all of them were known
         for count in range(self.elements_left):  # noqa: B007 - how many were read
+            run = repeats.run_at(buffer, position, stop)
+            if run is not None:
+                data_set.update(run.elements)
+                if known_ones:
+                    repeats.keep_run(buffer[known_from:position], known_ones)
+                position += len(run.raw)
+                known_from, known_ones = position, []
+                continue
             value = position + 8
             if value > stop:
                 self.end(position)
@@ -136,33 +145,38 @@ class _Parser:
                         value += 4
             end = value + length
             if kind is None or (convert := kind[2]) is None or end > stop or length > MAX_VALUE_BYTES:
+                if known_ones:
+                    repeats.keep_run(buffer[known_from:position], known_ones)
                 position = self.special(position)
                 if position < 0:
                     break
-                types, repeated = self.types_and_repeats()  # the element may have changed the character set
+                known_from, known_ones = position, []
+                types, repeats = self.types_and_repeats()  # the element may have changed the character set
                 continue
-            whole = buffer[position:end] if end - position <= _LONGEST_REPEATED else b""
-            position = end
-            known = repeated.get(whole)
+            whole = buffer[position:end] if end - position <= LONGEST else b""
+            known = repeats.elements.get(whole)
             if known is not None:
-                data_set[known[0]] = known[1]
+                data_set[known.key] = known.element
+                known_ones.append(known)
+                position = end
                 continue
+            if known_ones:
+                repeats.keep_run(buffer[known_from:position], known_ones)
+            position, known_from, known_ones = end, end, []
             if not element:  # group length (PS3.5 7.2)
                 continue
             key = f"{group:04X}{element:04X}"
             read = data_set[key] = convert(buffer[value:end]) if length else {"vr": kind[0]}
             if key == "00080005":
                 self.use_charset(buffer[value:end])
-                types, repeated = self.types_and_repeats()
+                types, repeats = self.types_and_repeats()
             elif whole:
-                if len(repeated) >= _MOST_REPEATED:
-                    repeated.clear()
-                repeated[whole] = key, read
+                repeats.keep(whole, key, read)
         else:
             raise Unreadable(f"The data set has more than {MAX_ELEMENTS} elements")
         self.elements_left -= count
 
-    def types_and_repeats(self) -> tuple[Mapping[str | bytes, ValueType], dict[bytes, tuple[str, Element]]]:
+    def types_and_repeats(self) -> tuple[Mapping[str | bytes, ValueType], Repeats]:
         return value_types(self.charset, self.encoding.big_endian), _repeats(self.charset, self.encoding)
 
     def special(self, position: int) -> int:
@@ -398,12 +412,8 @@ class _Parser:
 
 
 @lru_cache(maxsize=8)
-def _repeats(charset: charsets.Charset, encoding: Encoding) -> dict[bytes, tuple[str, Element]]:
-    """Elements read lately: their bytes with tag and length → key and JSON. Instances of a series have most in common.
-
-    The JSON is shared by all data sets that hold the element: nobody may change it.
-    """
-    return {}
+def _repeats(charset: charsets.Charset, encoding: Encoding) -> Repeats:
+    return Repeats()
 
 
 def _is_vr(vr: bytes) -> bool:

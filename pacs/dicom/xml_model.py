@@ -93,7 +93,9 @@ def _value(vr: str, number: int, value: Any) -> str:
         return _person_name(number, value or {})
     if value is None:
         return f'<Value number="{number}"/>\n'
-    return f'<Value number="{number}">{_text(str(_TO_XML.get(value, value)))}</Value>\n'
+    if vr in ("FL", "FD"):
+        value = _TO_XML.get(value, value)
+    return f'<Value number="{number}">{_text(str(value))}</Value>\n'
 
 
 def _person_name(number: int, name: Any) -> str:

@@ -117,6 +117,12 @@ def test_what_is_in_order_is_the_same_after_xml_json_and_bytes(data_set: dict[st
     assert back == data_set
 
 
+@pytest.mark.parametrize("text", ["Infinity", "-Infinity", "NaN", "INF"])
+def test_a_text_that_looks_like_a_number_stays_as_it_is(text: str) -> None:
+    data_set = {"00081030": {"vr": "LO", "Value": [text]}, "00200020": {"vr": "CS", "Value": [text]}}
+    assert from_xml(to_xml(data_set)) == data_set
+
+
 @LIMITS
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_any_bytes_are_refused_as_xml_or_json(data: bytes) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from pacs.dicom import charset
 from pacs.dicom.json_model import dumps
 from pacs.dicom.parsed import Encoding
-from pacs.dicom.parser import _MOST_REPEATED, MAX_DEPTH, _repeats, parse
+from pacs.dicom.parser import MAX_DEPTH, parse
 from pacs.errors import Unreadable
 
 EXPLICIT = Encoding(False, False)
@@ -374,16 +373,6 @@ def test_the_same_bytes_are_read_by_the_encoding_around_them() -> None:
     for _ in range(2):  # the second time from what was read lately
         assert read(raw) == {"00100020": {"vr": "LO"}}
         assert read(raw, BIG) == {"10002000": {"vr": "LO"}}
-
-
-def test_elements_read_lately_are_not_kept_without_end() -> None:
-    elements = [explicit(0x00200013, b"IS", f"{number:08}".encode()) for number in range(3 * _MOST_REPEATED)]
-    for number, element in enumerate(elements):
-        assert read(element) == {"00200013": {"vr": "IS", "Value": [number]}}
-    assert len(_repeats(charset.DEFAULT, EXPLICIT)) <= _MOST_REPEATED
-    long = explicit(0x00104000, b"LT", b"x" * 1000)
-    assert read(long)["00104000"]["Value"] == ["x" * 1000]
-    assert long not in _repeats(charset.DEFAULT, EXPLICIT)
 
 
 def test_nested_encapsulated_pixel_data_are_bulk_data_with_their_path() -> None:
