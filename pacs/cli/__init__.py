@@ -11,13 +11,19 @@ from pacs.cli import (
     config,
     conformance,
     console,
+    echo,
     export,
+    find,
+    get,
     import_,
     index,
     migrate,
+    move,
+    peers,
     purge,
     reindex,
     restore,
+    send,
     serve,
     verify,
     version,
@@ -40,6 +46,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
+    *(peers, echo, find, get, move, send),
     *(index, export, purge, config, conformance, version),
 )
 

@@ -55,7 +55,7 @@ def sections(settings: Settings) -> Iterator[Section]:
         (
             ("Service", "Role", "Available"),
             ("Verification", "SCP", _yes(settings.enable_dimse)),
-            ("Storage (C-STORE)", "SCP; SCU of C-MOVE and C-GET", _yes(settings.enable_dimse)),
+            ("Storage (C-STORE)", "SCP; SCU of C-MOVE, C-GET and `pacs send`", _yes(settings.enable_dimse)),
             ("Query/Retrieve (C-FIND, C-MOVE, C-GET)", "SCP", _yes(settings.enable_dimse)),
             ("QIDO-RS, WADO-RS, STOW-RS, Capabilities", "origin server", "yes"),
             ("WADO-URI", "origin server", "yes"),

@@ -111,7 +111,7 @@ class Sender:
                 yield outcome
         finally:
             if user is not None:
-                _end(user.association)
+                end(user.association)
 
     def _associate(self, peer: Peer, contexts: Sequence[ProposedContext]) -> Association:
         return associate(peer, self._ae_title, contexts, self._timeouts)
@@ -230,12 +230,21 @@ def _contexts(pairs: Mapping[tuple[str, str], None]) -> list[ProposedContext]:
     ]
 
 
-def associate(peer: Peer, calling: str, contexts: Sequence[ProposedContext], timeouts: Timeouts) -> Association:
-    """Open an association. Raises Closed saying why there is none, ProtocolError when the peer talks nonsense."""
+def associate(
+    peer: Peer,
+    calling: str,
+    contexts: Sequence[ProposedContext],
+    timeouts: Timeouts,
+    roles: Mapping[str, tuple[bool, bool]] | None = None,
+) -> Association:
+    """Open an association. Raises Closed saying why there is none, ProtocolError when the peer talks nonsense.
+
+    roles: as of ``Proposal``, where they are not the usual ones.
+    """
     connection = _connect(peer, timeouts.associating_s)
     wire = Wire(connection, timeouts.associating_s)
     try:
-        wire.send(negotiation.request(Proposal(peer.ae_title, calling, tuple(contexts), MAX_PDU)))
+        wire.send(negotiation.request(Proposal(peer.ae_title, calling, tuple(contexts), MAX_PDU, roles or {})))
         kind, length = wire.header()
         pdu = bytes((kind, 0)) + length.to_bytes(4, "big") + wire.payload(length)
         if kind == PduType.ASSOCIATE_RJ:
@@ -254,7 +263,7 @@ def associate(peer: Peer, calling: str, contexts: Sequence[ProposedContext], tim
     return Association(wire, accepted, MAX_PDU)
 
 
-def _end(association: Association) -> None:
+def end(association: Association) -> None:
     """Release, if the peer still can."""
     try:
         association.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,10 +21,15 @@ _TIMEOUT_S = 120
 
 
 class Orthanc:
-    """One Orthanc in ``folder`` that knows one DICOMweb server, named "pacs"."""
+    """One Orthanc in ``folder`` that knows one DICOMweb server, named "pacs".
 
-    def __init__(self, folder: Path, dicomweb_url: str) -> None:
+    modalities: AE titles and ports of those who may talk DIMSE with it; it answers as ORTHANC on ``dimse_port``.
+    """
+
+    def __init__(self, folder: Path, dicomweb_url: str, modalities: Mapping[str, int] | None = None) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
+        self.dimse_port = free_port()
+        self._modalities = modalities
         self._folder = folder
         self._server_url = dicomweb_url
         self._session = requests.Session()
@@ -36,7 +42,13 @@ class Orthanc:
             "IndexDirectory": str(self._folder / "data"),
             "Plugins": [str(PLUGIN)],
             "HttpPort": int(self.url.rpartition(":")[2]),
-            "DicomServerEnabled": False,
+            "DicomServerEnabled": self._modalities is not None,
+            "DicomAet": "ORTHANC",
+            "DicomPort": self.dimse_port,
+            "DicomModalities": {name: [name, "127.0.0.1", port] for name, port in (self._modalities or {}).items()},
+            "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
+            "DicomAlwaysAllowMove": True,
             "RemoteAccessAllowed": False,
             "OverwriteInstances": True,
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "Servers": {"pacs": {"Url": self._server_url}}},
