@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pacs.dicom import file_meta, uids
 from pacs.dicom.buffer import Buffer
+from pacs.dicom.file_meta import FileMeta
 from pacs.dicom.frames import pixel_layout
 from pacs.dicom.guess import encoding_at, guessed_transfer_syntax
 from pacs.dicom.inflate import MAX_INFLATED_BYTES, inflated
@@ -43,8 +44,11 @@ def read_header(
     bulk_threshold: int = BULK_THRESHOLD,
     max_inflated_bytes: int = MAX_INFLATED_BYTES,
     content: Buffer | None = None,
+    known_meta: tuple[FileMeta, int] | None = None,
 ) -> Header:
     """Read a Part 10 file, or a bare data set, without its bulk data. content: the file's, where it is at hand.
+
+    known_meta: its file meta information, and where the data set begins, where that need not be found out.
 
     fallback: its transfer syntax is used when the file has none. derive_uids: SOP UIDs that are missing come from the
     file meta or ``fallback``, missing Study and Series UIDs are made from the SOP Instance UID; all of them are then in
@@ -57,7 +61,7 @@ def read_header(
         with _mapped(path) if content is None else nullcontext(content) as buffer:
             if not buffer:
                 raise Unreadable("There is not a single byte")
-            meta, offset = file_meta.read(buffer)
+            meta, offset = known_meta or file_meta.read(buffer)
             known = meta if meta is not None else fallback
             syntax = _transfer_syntax(buffer, offset, meta, fallback)
             layout = _parse(buffer, offset, syntax, parsed, bulk_threshold, max_inflated_bytes, path.parent)

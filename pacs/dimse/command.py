@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 from struct import Struct
 from typing import Any
 
@@ -56,8 +57,7 @@ class Command:
     def encode(self) -> bytes:
         """The command set with its group length, elements in ascending order."""
         body = bytearray()
-        for element, (attribute, vr) in _ELEMENTS.items():
-            value = getattr(self, attribute)
+        for (element, (_, vr)), value in zip(_ELEMENTS.items(), _values(self), strict=True):
             if value is not None:
                 data = _encoded(vr, value)
                 body += _HEADER.pack(0, element, len(data)) + data
@@ -124,3 +124,4 @@ _ELEMENTS = {
     0x1030: ("originator", "AE"),
     0x1031: ("originator_message_id", "US"),
 }
+_values = attrgetter(*(attribute for attribute, _ in _ELEMENTS.values()))

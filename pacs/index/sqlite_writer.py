@@ -139,8 +139,8 @@ class Writer:
         """Run and answer the jobs; the error when the transaction as a whole failed, and nobody was answered."""
         try:
             connection = self._begin()
-            for job in jobs:
-                self._run(connection, job)
+            is_alone = len(jobs) == 1
+            is_undone = [self._run(connection, job, is_alone=is_alone) for job in jobs]
             for job in jobs:
                 if job.may_commit is not None:
                     job.may_commit.wait()
@@ -151,7 +151,8 @@ class Writer:
                         job.state = _State.COMMITTING
             if is_given_up:
                 raise _GivenUp
-            connection.execute("COMMIT")
+            if not (is_alone and is_undone[0]):
+                connection.execute("COMMIT")
         except (sqlite3.Error, PacsError, _GivenUp, _NotBegun) as error:
             self._reset()
             for job in jobs:
@@ -163,13 +164,15 @@ class Writer:
             job.finish()
         return None
 
-    def _run(self, connection: sqlite3.Connection, job: _Job) -> None:
+    def _run(self, connection: sqlite3.Connection, job: _Job, *, is_alone: bool) -> bool:
+        """Run a job; whether that failed, and it was undone: of one that is alone, with the transaction."""
         with self._lock:
             job.is_skipped = job.state is _State.ABANDONED
             if job.is_skipped:
-                return
+                return False
             job.state = _State.RUNNING
-        connection.execute("SAVEPOINT job")
+        if not is_alone:
+            connection.execute("SAVEPOINT job")
         try:
             job.value = job.function(connection)
             job.error = None
@@ -177,9 +180,11 @@ class Writer:
             if not connection.in_transaction:
                 # SQLite gave the whole transaction up (a full disk, for example): the others' work went with it.
                 raise sqlite3.OperationalError(f"transaction lost: {error}") from error
-            connection.execute("ROLLBACK TO job")
+            connection.execute("ROLLBACK" if is_alone else "ROLLBACK TO job")
             job.error = translated(error)
-        connection.execute("RELEASE job")
+        if not is_alone:
+            connection.execute("RELEASE job")
+        return job.error is not None
 
     def _begin(self) -> sqlite3.Connection:
         try:

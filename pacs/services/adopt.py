@@ -113,7 +113,8 @@ class Adopt:
         header = read_header(path, derive_uids=True, max_inflated_bytes=self._max_inflated_bytes)
         hashed = ""
         with path.open("rb") as file:
-            fits = not any(file.read(128)) and mended_meta(path, header) is None
+            head = file.read(header.data_set_offset)
+            fits = not any(head[:128]) and mended_meta(head, header) is None
             if digest:
                 file.seek(header.data_set_offset)
                 hashed = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

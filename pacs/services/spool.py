@@ -58,6 +58,11 @@ class Spool:
             self.hashed_from = len(prefix)
             self._add(prefix)
 
+    @property
+    def known_meta(self) -> tuple[FileMeta, int] | None:
+        """The file meta information that was put before the data set, and how long it is."""
+        return None if self.meta is None or self.hashed_from is None else (self.meta, self.hashed_from)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes. Raises TooLarge past the limit, OutOfResources when the disk is full or fails."""
         if not self._head_done:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pacs.blobs.base import BlobStore
 from pacs.dicom import file_meta
@@ -161,14 +160,16 @@ class Store:
                 derive_uids=derive_uids,
                 max_inflated_bytes=self._max_inflated_bytes,
                 content=content,
+                known_meta=spool.known_meta,
             )
+            head = bytes(content[: header.data_set_offset]) if spool.meta is None else b""
         spool.finish()
         _check(header, spool.meta, study_uid)
         digest = spool.digest(header.data_set_offset)
         warnings: list[str] = []
         mismatches = _mismatches(header)
         if spool.meta is None:
-            meta = mended_meta(spool.path, header)
+            meta = mended_meta(head, header)
             if meta is not None:
                 if header.data_set_offset:
                     warnings.append("the file meta information did not fit the data set and was renewed")
@@ -264,12 +265,13 @@ def _mismatches(header: Header) -> tuple[str, ...]:
     return ()
 
 
-def mended_meta(path: Path, header: Header) -> FileMeta | None:
-    """The file meta information to write when the received file has none, or one that contradicts its data set."""
+def mended_meta(head: bytes, header: Header) -> FileMeta | None:
+    """The file meta information to write when the received file has none, or one that contradicts its data set.
+
+    head: of the file, up to the data set.
+    """
     source_ae_title = ""
     if header.data_set_offset:
-        with path.open("rb") as file:
-            head = file.read(header.data_set_offset)
         meta, offset = file_meta.read(head)
         fits = (
             head[128:132] == b"DICM"
