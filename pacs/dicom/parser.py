@@ -18,7 +18,7 @@ from pacs.dicom.encapsulation import read_fragments
 from pacs.dicom.json_model import ValueType, inline, value_types
 from pacs.dicom.layout import Span
 from pacs.dicom.parsed import Encoding, Parsed, Pixels
-from pacs.dicom.repeats import LONGEST, Known, Repeats
+from pacs.dicom.repeats import LONGEST, LONGEST_RUN, Known, Repeats
 from pacs.errors import Unreadable
 
 UNDEFINED = 0xFFFFFFFF
@@ -155,7 +155,7 @@ class _Parser:
                 continue
             whole = buffer[position:end] if end - position <= LONGEST else b""
             known = repeats.elements.get(whole)
-            if known is not None:
+            if known is not None and len(known_ones) < LONGEST_RUN:
                 data_set[known.key] = known.element
                 known_ones.append(known)
                 position = end

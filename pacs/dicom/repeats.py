@@ -16,6 +16,7 @@ LONGEST = 128  # bytes of an element that is kept
 MOST = 4096  # elements that are kept
 _MOST_RUNS = 512
 _SHORTEST_RUN = 3
+LONGEST_RUN = 256  # elements: wherever one might stand, so many bytes are compared
 _MOST_MISSES = 2048
 _KEY_BYTES = 8  # tag, VR and length of an element
 
@@ -65,7 +66,7 @@ class Repeats:
         return None
 
     def keep_run(self, raw: bytes, members: list[Known]) -> None:
-        """Note elements that stood one after another, all of them known. raw: their bytes.
+        """Note up to LONGEST_RUN elements that stood one after another, all of them known. raw: their bytes.
 
         Where another run begins alike, both go on to the first element that is not the same in both: that is one which
         instances differ in, and no run holds it any more.
@@ -73,25 +74,22 @@ class Repeats:
         if self._misses > _MOST_MISSES or len(self._runs) >= _MOST_RUNS:
             # Other series come than those that the runs were made from.
             self._runs, self._misses = {}, 0
-        start = 0
+        start = offset = 0
         while len(members) - start >= _SHORTEST_RUN:
-            size = sum(member.size for member in members[start:])
-            piece = raw[len(raw) - size :]
-            key = piece[:_KEY_BYTES]
+            key = raw[offset : offset + _KEY_BYTES]
             other = self._runs.pop(key, None)
-            same = _common(members, start, other.members) if other else len(members) - start
-            if same >= _SHORTEST_RUN:
-                run = members[start : start + same]
-                length = sum(member.size for member in run)
-                self._runs[key] = Run(piece[:length], {member.key: member.element for member in run}, run)
-            start += same + 1
+            stop = _first_other(members, start, other.members) if other else len(members)
+            run = members[start:stop]
+            end = offset + sum(member.size for member in run)
+            if len(run) >= _SHORTEST_RUN:
+                self._runs[key] = Run(raw[offset:end], {member.key: member.element for member in run}, run)
+            offset = end + sum(member.size for member in members[stop : stop + 1])
+            start = stop + 1
 
 
-def _common(members: list[Known], start: int, others: list[Known]) -> int:
-    """How many are the same, from the first on."""
-    count = 0
-    for one, other in zip(members[start:], others, strict=False):
-        if one is not other and one != other:
-            break
-        count += 1
-    return count
+def _first_other(members: list[Known], start: int, others: list[Known]) -> int:
+    """Position of the first member, from ``start`` on, that is not the same as its counterpart."""
+    for position, other in zip(range(start, len(members)), others, strict=False):
+        if members[position] is not other and members[position] != other:
+            return position
+    return min(len(members), start + len(others))
