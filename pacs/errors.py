@@ -127,5 +127,9 @@ class Undecodable(PacsError):
     """Stored pixels, or a deflated data set, cannot be decoded."""
 
 
+class PeerFailed(PacsError):
+    """Another archive could not be asked, or refused; says why."""
+
+
 class Corrupt(PacsError):
     """The store does not hold what the index says."""

@@ -28,7 +28,7 @@ from pacs.cli import (
     verify,
     version,
 )
-from pacs.errors import Invalid, PacsError
+from pacs.errors import Invalid, PacsError, PeerFailed
 
 _DESCRIPTION = """\
 A medical image archive: DIMSE and DICOMweb over one index and one file store.
@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Invalid as error:
         print(f"pacs: {error}", file=sys.stderr)
         return console.USAGE
+    except PeerFailed as error:
+        print(f"pacs: {error}", file=sys.stderr)
+        return console.FAILED
     except PacsError as error:
         print(f"pacs: {error}", file=sys.stderr)
         return console.UNAVAILABLE

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pacs.cli import console
+from pacs.dicom.attributes import UNIQUE_KEYS
 from pacs.dicom.keys import resolve, vr_of
 from pacs.dicom.matchers import TagPath
 from pacs.dicom.model import Level
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pacs.dimse.requests import Progress, Requests
 
 PEER_HELP = "AE title of a peer in ae.properties, or AET@host:port"
-_STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
+_LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 
 def add_peer(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,9 @@ def uids_of(arguments: argparse.Namespace) -> tuple[Level, dict[str, Any]]:
     """Level and unique keys of what the options name. Raises Invalid."""
     if arguments.instance and not arguments.series:
         raise Invalid("--instance needs the --series that it is in", "--instance")
-    named = {_STUDY: arguments.study, _SERIES: arguments.series, _INSTANCE: arguments.instance}
-    keys = {tag: {"vr": "UI", "Value": [uid]} for tag, uid in named.items() if uid}
-    return (Level.STUDY, Level.SERIES, Level.IMAGE)[len(keys) - 1], keys
+    named = zip(_LEVELS, (arguments.study, arguments.series, arguments.instance), strict=True)
+    keys = {UNIQUE_KEYS[level]: {"vr": "UI", "Value": [uid]} for level, uid in named if uid}
+    return _LEVELS[len(keys) - 1], keys
 
 
 def requests_to(settings: Settings, name: str) -> Requests:
@@ -102,12 +102,6 @@ def text_of(element: Mapping[str, Any] | None) -> str:
         str(value.get("Alphabetic", "")) if isinstance(value, Mapping) else "" if value is None else str(value)
         for value in values
     )
-
-
-def refused(error: Exception) -> int:
-    """Say why a peer could not be asked; the exit code."""
-    print(f"pacs: {error}", file=sys.stderr)
-    return console.FAILED
 
 
 def follow(steps: Iterator[Progress], title: str, *, total: int | None = None, show: bool = True) -> Progress:

@@ -65,13 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     level = Level[arguments.level.upper()]
     asked = asking.identifier(arguments.keys, _ASKED[level])
     settings = console.load_settings(log_level="ERROR")
-    from pacs.dimse.requests import Failed
-
-    requests = asking.requests_to(settings, arguments.peer)
-    try:
-        found = list(requests.find(level, asked, arguments.limit))
-    except Failed as error:
-        return asking.refused(error)
+    found = list(asking.requests_to(settings, arguments.peer).find(level, asked, arguments.limit))
     if arguments.json:
         console.print_json(found)
         return console.OK

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pacs.cli import asking, console
+from pacs.dicom.attributes import UNIQUE_KEYS
 from pacs.dicom.model import Level
 from pacs.errors import NotFound
 
 if TYPE_CHECKING:
     from pacs.dimse.requests import Requests
 
-_SERIES, _INSTANCE, _SOP_CLASS = "0020000E", "00080018", "00080016"
+_SERIES, _INSTANCE = UNIQUE_KEYS[Level.SERIES], UNIQUE_KEYS[Level.IMAGE]
+_SOP_CLASS = "00080016"
 
 
 def add_to(subcommands: Any) -> None:
@@ -34,18 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
     level, keys = asking.uids_of(arguments)
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     from pacs.archive import Archive
-    from pacs.dimse.requests import Failed
 
     requests = asking.requests_to(settings, arguments.peer)
     with Archive.open(settings) as archive:
-        try:
-            classes = _what_comes(requests, keys)
-            if not classes:
-                raise NotFound(f"{arguments.peer} has nothing of that")
-            steps = requests.get(level, keys, archive.store, list(classes))
-            last = asking.follow(steps, "Fetching", total=sum(classes.values()), show=not arguments.json)
-        except Failed as error:
-            return asking.refused(error)
+        classes = _what_comes(requests, keys)
+        if not classes:
+            raise NotFound(f"{arguments.peer} has nothing of that")
+        total = sum(classes.values())
+        steps = requests.get(level, keys, archive.store, list(classes))
+        last = asking.follow(steps, "Fetching", total=total, show=not arguments.json)
+    # Whatever the peer calls it: what it listed and did not send has not been fetched.
+    last = replace(last, failed=max(last.failed, total - last.completed - last.warnings))
     return asking.report(last, "Fetched", as_json=arguments.json)
 
 

@@ -26,12 +26,7 @@ def add_to(subcommands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     level, keys = asking.uids_of(arguments)
     settings = console.load_settings(log_level="ERROR")
-    from pacs.dimse.requests import Failed
-
     requests = asking.requests_to(settings, arguments.peer)
     steps = requests.move(arguments.to or settings.dimse_ae_title, level, keys)
-    try:
-        last = asking.follow(steps, "Moving", show=not arguments.json)
-    except Failed as error:
-        return asking.refused(error)
+    last = asking.follow(steps, "Moving", show=not arguments.json)
     return asking.report(last, "Moved", as_json=arguments.json)

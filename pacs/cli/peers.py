@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from pacs.cli import asking, console
+from pacs.errors import PeerFailed
 from pacs.settings import Settings
 
 
@@ -40,12 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def echo(settings: Settings, name: str) -> dict[str, Any]:
     """C-ECHO to a peer: whether it is there, and milliseconds or the reason. Raises Invalid for an unknown one."""
-    from pacs.dimse.requests import Failed
-
     requests = asking.requests_to(settings, name)
     try:
         return {"is_there": True, "ms": round(1000 * requests.echo(), 1)}
-    except Failed as error:
+    except PeerFailed as error:
         return {"is_there": False, "reason": str(error)}
 
 

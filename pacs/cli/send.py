@@ -57,14 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _steps(outcomes: Iterator[Outcome], total: int, failures: list[tuple[str, str]]) -> Iterator[Progress]:
     from pacs.dimse.requests import Progress
 
-    now = Progress(total)
-    for outcome in outcomes:
-        if outcome.is_success:
-            now.completed += 1
-        elif outcome.is_warning:
-            now.warnings += 1
-        else:
-            now.failed += 1
+    completed = warnings = 0
+    for done, outcome in enumerate(outcomes, 1):
+        completed += outcome.is_success
+        warnings += outcome.is_warning
+        if not (outcome.is_success or outcome.is_warning):
             failures.append((outcome.instance.target.sop_uid or "", outcome.reason))
-        now.remaining = total - now.completed - now.warnings - now.failed
-        yield now
+        yield Progress(total - done, completed, len(failures), warnings)

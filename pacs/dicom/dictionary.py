@@ -52,6 +52,17 @@ def private_vr(tag: int, creator: str) -> str | None:
     return "OB or OW" if vr == "OB_OW" else vr
 
 
+def vr_within(tag: int, data_set: _Dataset) -> str | None:
+    """VR of an element that bears none; of a private one by the creator in its data set. None: unheard of."""
+    group, element = tag >> 16, tag & 0xFFFF
+    if not group & 1:
+        return public_vr(tag)
+    if 0x10 <= element <= 0xFF:
+        return "LO"
+    creator = first_value(data_set, f"{group:04X}{element >> 8:04X}") if element else None
+    return private_vr(tag, creator) if isinstance(creator, str) else None
+
+
 def resolve(tag: int, vr: str, length: int, implicit: bool, enclosing: Iterable[_Dataset]) -> str:
     """Settle an ambiguous VR (PS3.5 Annex A and 8.1.2, PS3.3 C.7.6.3.1 and C.11.1.1).
 

@@ -7,18 +7,17 @@ dicts. Bulk data are stepped over, never read. Nesting is kept on a stack of our
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
 from pacs.dicom import charset as charsets
 from pacs.dicom.buffer import Buffer
-from pacs.dicom.dictionary import AMBIGUOUS, first_value, private_vr, public_vr, public_vrs, resolve
+from pacs.dicom.dictionary import AMBIGUOUS, public_vrs, resolve, vr_within
 from pacs.dicom.encapsulation import read_fragments
 from pacs.dicom.json_model import ValueType, inline, value_types
 from pacs.dicom.layout import Span
 from pacs.dicom.parsed import Encoding, Parsed, Pixels
-from pacs.dicom.repeats import LONGEST, LONGEST_RUN, Known, Repeats
+from pacs.dicom.repeats import LONGEST, LONGEST_RUN, Known, Repeats, repeats_of
 from pacs.errors import Unreadable
 
 UNDEFINED = 0xFFFFFFFF
@@ -177,7 +176,7 @@ class _Parser:
         self.elements_left -= count
 
     def types_and_repeats(self) -> tuple[Mapping[str | bytes, ValueType], Repeats]:
-        return value_types(self.charset, self.encoding.big_endian), _repeats(self.charset, self.encoding)
+        return value_types(self.charset, self.encoding.big_endian), repeats_of(self.charset, self.encoding)
 
     def special(self, position: int) -> int:
         """Read an element that is not a plain value. Returns where the next begins, or _DATA_SET_ENDS."""
@@ -364,19 +363,10 @@ class _Parser:
 
     def known_vr(self, tag: int, length: int, value: int, implicit: bool) -> str:
         """VR from the dictionaries for an element that bears none; UN when they do not know it either."""
-        group, element = tag >> 16, tag & 0xFFFF
-        if not group & 1:
-            vr = public_vr(tag)
-        elif 0x10 <= element <= 0xFF:
-            return "LO"
-        elif element:
-            creator = first_value(self.data_set, f"{group:04X}{element >> 8:04X}")
-            vr = private_vr(tag, creator) if isinstance(creator, str) else None
-        else:
-            vr = None
+        vr = vr_within(tag, self.data_set)
         if vr == "SQ" and length not in (0, UNDEFINED) and not implicit:
             starts_an_item = self.buffer[value : value + 4] == b"\xfe\xff\x00\xe0"
-            return "SQ" if starts_an_item and not group & 1 else "UN"
+            return "SQ" if starts_an_item and not tag >> 16 & 1 else "UN"
         return vr or "UN"
 
     def sequence_encoding(self, position: int) -> Encoding:
@@ -409,11 +399,6 @@ class _Parser:
             if beyond_end
             else f"An item of {name} is longer than the sequence"
         )
-
-
-@lru_cache(maxsize=8)
-def _repeats(charset: charsets.Charset, encoding: Encoding) -> Repeats:
-    return Repeats()
 
 
 def _is_vr(vr: bytes) -> bool:

@@ -6,11 +6,13 @@ The JSON is shared by all data sets that hold it: nobody may change it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 from pacs.dicom.buffer import Buffer
-
-Element = dict[str, Any]
+from pacs.dicom.charset import Charset
+from pacs.dicom.json_model import Element
+from pacs.dicom.parsed import Encoding
 
 LONGEST = 128  # bytes of an element that is kept
 MOST = 4096  # elements that are kept
@@ -35,6 +37,12 @@ class Run(NamedTuple):
     raw: bytes
     elements: dict[str, Element]
     members: list[Known]
+
+
+@lru_cache(maxsize=8)
+def repeats_of(charset: Charset, encoding: Encoding) -> Repeats:
+    """What has been read lately in a character set and an encoding."""
+    return Repeats()
 
 
 class Repeats:

@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.encode import encode_data_set
 from pacs.dicom.header import parse_data_set
 from pacs.dicom.model import Attributes, Caller, Level
-from pacs.dimse.association import Association, Message
-from pacs.dimse.client import associate, end
+from pacs.dimse.association import Association
+from pacs.dimse.client import FALLBACKS, associate, end
 from pacs.dimse.command import HAS_DATA_SET, RESPONSE, Command, Field
 from pacs.dimse.identifier import LEVEL, LEVEL_NAMES
-from pacs.dimse.models import VERIFICATION
+from pacs.dimse.models import MODELS, VERIFICATION
 from pacs.dimse.negotiation import MAX_CONTEXTS, Context, ProposedContext
 from pacs.dimse.peers import Peer
 from pacs.dimse.status import CANCELLED, PENDING, PENDING_UNSUPPORTED_KEYS, SUB_OPERATIONS_FAILED, SUCCESS
 from pacs.dimse.store import serve_store
 from pacs.dimse.wire import AbortReason, Closed, ProtocolError, Timeouts
-from pacs.errors import PacsError
+from pacs.errors import PeerFailed
 from pacs.services.store import Store
 
-log = logging.getLogger(__name__)
-
-_ROOTS = {Level.PATIENT: "1.2.840.10008.5.1.4.1.2.1", Level.STUDY: "1.2.840.10008.5.1.4.1.2.2"}
-_FIND, _MOVE, _GET = ".1", ".2", ".3"
-_ANY = (syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, syntaxes.IMPLICIT_VR_LITTLE_ENDIAN)
 # Uncompressed first, then what is met most.
-_SYNTAXES = (*_ANY, *(syntax.uid for syntax in syntaxes.ALL if syntax.uid not in _ANY))
+_SYNTAXES = (*FALLBACKS, *(syntax.uid for syntax in syntaxes.ALL if syntax.uid not in FALLBACKS))
 _REQUEST = 1  # the only request of its association
 _PENDING = (PENDING, PENDING_UNSUPPORTED_KEYS)
 
 
-class Failed(PacsError):
-    """The peer could not be asked, or refused; says why."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """Of C-MOVE and C-GET: sub-operations so far. remaining: None when the peer does not say."""
+    """Of sub-operations so far. remaining: None when the peer does not say."""
 
     remaining: int | None = None
     completed: int = 0
     failed: int = 0
     warnings: int = 0
 
+    def after(self, answer: Command) -> Progress:
+        """With what an answer says; what it leaves out, as many last answers do, stays."""
+        return Progress(
+            answer.remaining,
+            self.completed if answer.completed is None else answer.completed,
+            self.failed if answer.failed is None else answer.failed,
+            self.warnings if answer.warnings is None else answer.warnings,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests to one peer. calling: our AE title. All raise Failed."""
+    """Requests to one peer. calling: our AE title. All raise PeerFailed."""
 
     peer: Peer
     calling: str
@@ -60,7 +59,7 @@ class Requests:
 
     def echo(self) -> float:
         """C-ECHO; seconds from the request to its answer."""
-        with self._association([ProposedContext(1, VERIFICATION, _ANY)]) as association:
+        with self._association([ProposedContext(1, VERIFICATION, FALLBACKS)]) as association:
             context = self._context(association, VERIFICATION)
             began = time.perf_counter()
             association.send(context.context_id, Command(Field.C_ECHO, VERIFICATION, message_id=_REQUEST))
@@ -71,8 +70,8 @@ class Requests:
 
     def find(self, level: Level, keys: Attributes, limit: int | None = None) -> Iterator[Attributes]:
         """C-FIND: the matches, as they come. keys: the identifier without its level. limit: then it is cancelled."""
-        sop_class = _ROOTS[Level.PATIENT if level is Level.PATIENT else Level.STUDY] + _FIND
-        with self._association([ProposedContext(1, sop_class, _ANY)]) as association:
+        sop_class = _sop_class(Field.C_FIND, level)
+        with self._association([ProposedContext(1, sop_class, FALLBACKS)]) as association:
             context = self._ask(association, sop_class, Field.C_FIND, level, keys)
             count = 0
             while (answer := association.response(_REQUEST)).command.status in _PENDING:
@@ -89,17 +88,10 @@ class Requests:
 
     def move(self, destination: str, level: Level, keys: Attributes) -> Iterator[Progress]:
         """C-MOVE: have the peer send to ``destination``, which it has to know. keys: unique keys down to the level."""
-        sop_class = _ROOTS[Level.PATIENT if level is Level.PATIENT else Level.STUDY] + _MOVE
-        with self._association([ProposedContext(1, sop_class, _ANY)]) as association:
+        sop_class = _sop_class(Field.C_MOVE, level)
+        with self._association([ProposedContext(1, sop_class, FALLBACKS)]) as association:
             self._ask(association, sop_class, Field.C_MOVE, level, keys, destination)
-            while True:
-                answer = association.response(_REQUEST)
-                yield _progress(answer.command)
-                if answer.command.status not in _PENDING:
-                    break
-                answer.drain()
-            answer.drain()
-            self._check(answer.command, SUCCESS, SUB_OPERATIONS_FAILED)
+            yield from self._sub_operations(association, Field.C_MOVE)
 
     def get(
         self,
@@ -112,31 +104,37 @@ class Requests:
 
         They may come in any transfer syntax that is known here, so that the peer need not decode anything.
         """
-        sop_class = _ROOTS[Level.PATIENT if level is Level.PATIENT else Level.STUDY] + _GET
-        contexts = [ProposedContext(1, sop_class, _ANY), *_storage_contexts(classes)]
-        caller = Caller(self.peer.ae_title, f"{self.peer.host}:{self.peer.port}", "dimse")
-        roles = dict.fromkeys(classes, (False, True))
-        with self._association(contexts, roles) as association:
+        sop_class = _sop_class(Field.C_GET, level)
+        contexts = [ProposedContext(1, sop_class, FALLBACKS), *_storage_contexts(classes)]
+        with self._association(contexts, dict.fromkeys(classes, (False, True))) as association:
             self._ask(association, sop_class, Field.C_GET, level, keys)
-            while True:
-                message = self._next(association)
-                if message.command.field == Field.C_STORE:
-                    serve_store(message, store, caller)
-                    continue
-                yield _progress(message.command)
-                if message.command.status not in _PENDING:
-                    break
-                message.drain()
-            message.drain()
-            self._check(message.command, SUCCESS, SUB_OPERATIONS_FAILED)
+            yield from self._sub_operations(association, Field.C_GET, store)
 
-    def _next(self, association: Association) -> Message:
-        message = association.receive(self.timeouts.message_s)
-        if message is None:
-            raise Closed("released by the peer in the middle of a request")
-        if message.command.field not in (Field.C_STORE, Field.C_GET | RESPONSE):
-            raise ProtocolError("neither a sub-operation of C-GET nor its answer", AbortReason.UNEXPECTED_PDU)
-        return message
+    def _sub_operations(
+        self, association: Association, operation: Field, store: Store | None = None
+    ) -> Iterator[Progress]:
+        """What the peer says of them, to the end. store: takes those that come on this association."""
+        caller = Caller(self.peer.ae_title, f"{self.peer.host}:{self.peer.port}", "dimse")
+        now = Progress()
+        while True:
+            message = association.receive(self.timeouts.message_s)
+            if message is None:
+                raise Closed("released by the peer in the middle of a request")
+            command = message.command
+            if store is not None and command.field == Field.C_STORE:
+                serve_store(message, store, caller)
+                continue
+            if command.field != operation | RESPONSE:
+                raise ProtocolError("another message than the response that was due", AbortReason.UNEXPECTED_PDU)
+            message.drain()
+            now = now.after(command)
+            if command.status not in _PENDING:
+                break
+            yield now
+        self._check(command, SUCCESS, SUB_OPERATIONS_FAILED)
+        if command.status == SUB_OPERATIONS_FAILED and not (now.failed or now.warnings):
+            now = replace(now, failed=now.remaining or 1)  # it does not say how many
+        yield now
 
     @contextmanager
     def _association(
@@ -145,13 +143,16 @@ class Requests:
         try:
             association = associate(self.peer, self.calling, contexts, self.timeouts, roles)
         except (Closed, ProtocolError) as error:
-            raise Failed(str(error)) from error
+            raise PeerFailed(str(error)) from error
         try:
             yield association
         except (Closed, ProtocolError) as error:
             association.abort()
             association.close()
-            raise Failed(f"{self.peer.ae_title}: {error}") from error
+            raise PeerFailed(f"{self.peer.ae_title}: {error}") from error
+        except PeerFailed:
+            end(association)
+            raise
         except BaseException:
             # Its answer may not have been read to the end.
             association.abort()
@@ -163,7 +164,7 @@ class Requests:
         for context in association.contexts.values():
             if context.abstract_syntax == sop_class:
                 return context
-        raise Failed(f"{self.peer.ae_title} does not offer this service (SOP class {sop_class})")
+        raise PeerFailed(f"{self.peer.ae_title} does not offer this service (SOP class {sop_class})")
 
     def _ask(
         self,
@@ -190,7 +191,7 @@ class Requests:
     def _check(self, answer: Command, *allowed: int) -> None:
         if answer.status not in allowed:
             code = "no status" if answer.status is None else f"{answer.status:04X}H"
-            raise Failed(f"{self.peer.ae_title} answered {code} {answer.error_comment or ''}".rstrip())
+            raise PeerFailed(f"{self.peer.ae_title} answered {code} {answer.error_comment or ''}".rstrip())
 
 
 def _storage_contexts(classes: Sequence[str]) -> Iterator[ProposedContext]:
@@ -206,5 +207,6 @@ def _storage_contexts(classes: Sequence[str]) -> Iterator[ProposedContext]:
                 context_id += 2
 
 
-def _progress(command: Command) -> Progress:
-    return Progress(command.remaining, command.completed or 0, command.failed or 0, command.warnings or 0)
+def _sop_class(operation: Field, level: Level) -> str:
+    name = "patient-root" if level is Level.PATIENT else "study-root"
+    return next(uid for uid, model in MODELS.items() if (model.name, model.field) == (name, operation))

@@ -16,6 +16,7 @@ from pacs.errors import (
     NotStorable,
     OutOfResources,
     PacsError,
+    PeerFailed,
     StudyMismatch,
     TooLarge,
     Unreadable,
@@ -59,6 +60,7 @@ _KINDS: tuple[tuple[type[PacsError], int], ...] = (
     (InvalidValue, 0x0106),
     (Invalid, IDENTIFIER_MISMATCH),
     (Cancelled, CANCELLED),
+    (PeerFailed, NO_SUB_OPERATION_DONE),
 )
 
 

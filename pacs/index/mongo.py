@@ -17,16 +17,17 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import mongo_added, mongo_search, mongo_write
+from pacs.index import mongo_added, mongo_contents, mongo_search, mongo_write
 from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill
+from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
 from pacs.index.mongo_nodes import occupy
 from pacs.index.mongo_outage import HEARTBEAT_MS, Outage
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import totals
-from pacs.index.mongo_write import contents, deleted_document
+from pacs.index.mongo_write import deleted_document
 from pacs.index.mongo_writer import Writer, translated
 from pacs.index.rows import prepare
 
@@ -92,7 +93,7 @@ class MongoIndex:
             yield from (InstanceMetadata(Target(*one.split("\\")), found[one]) for one in page if one in found)
 
     def held(self, target: Target) -> Held | None:
-        return self._read(lambda tables: mongo_search.held(tables, target))
+        return self._read(lambda tables: mongo_contents.held(tables, target))
 
     def layout(self, target: Target) -> Layout:
         own_id = instance_id(target)

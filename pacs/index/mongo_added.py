@@ -10,10 +10,10 @@ import orjson
 from pacs.dicom.matching import Matcher, TagPath, timezone_of
 from pacs.dicom.model import Attributes
 from pacs.errors import NotFound
-from pacs.index import mongo_write
 from pacs.index.added import check, leaves, path_of, text_of, values_of
 from pacs.index.base import AddedIndex
 from pacs.index.mongo_conditions import Filter, on_added
+from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import Document, study_of
 from pacs.index.mongo_tables import GROUPS, Tables
 
@@ -57,7 +57,7 @@ def fill(unit: Unit, path: TagPath) -> bool:
         return True
     found = unit.find("instances", {"o": {"$gt": one["filled_to"]}}, {"o": 1}).sort("o", 1).limit(_BATCH)
     orders = {row["_id"]: row["o"] for row in found}
-    for own_id, metadata in mongo_write.contents(unit.tables, list(orders), "m", unit.session).items():
+    for own_id, metadata in contents(unit.tables, list(orders), "m", unit.session).items():
         values = values_of_all([(one["_id"], path)], orjson.loads(metadata))
         if values:
             unit.tables["instances"].update_one(

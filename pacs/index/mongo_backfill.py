@@ -11,6 +11,7 @@ import orjson
 from pymongo import UpdateOne
 
 from pacs.dicom.model import Level
+from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
     STORED,
     Document,
@@ -21,7 +22,6 @@ from pacs.index.mongo_documents import (
     with_lists,
 )
 from pacs.index.mongo_tables import Tables
-from pacs.index.mongo_write import contents
 from pacs.index.rows import Rows, rows_of
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 
 from pacs.dicom.attributes import BY_TAG
-from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath, is_universal, matches_all
 from pacs.dicom.model import Level, StoredInstance, Target
-from pacs.errors import Corrupt, Invalid
+from pacs.errors import Invalid
 from pacs.index import mongo_added
-from pacs.index.base import Held, Page, Query
+from pacs.index.base import Page, Query
 from pacs.index.mongo_conditions import Filter, on_values
+from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
     COLLECTIONS,
     STORED,
@@ -28,13 +28,11 @@ from pacs.index.mongo_documents import (
     RowMaker,
     attributes_of,
     field_of,
-    instance_id,
     stored_instance,
     study_of,
     subtree,
 )
 from pacs.index.mongo_tables import Tables
-from pacs.index.mongo_write import contents
 
 _FEW = 2000  # ids that a filter may list
 _BATCH = 200
@@ -84,25 +82,6 @@ def search(tables: Tables, query: Query) -> Page:
 def select(tables: Tables, keys: Mapping[TagPath, Matcher], within: Target | None) -> list[StoredInstance]:
     """Instances that match, in the contract's order."""
     return [stored_instance(one) for one in _selected(tables, keys, within)]
-
-
-def held(tables: Tables, target: Target) -> Held | None:
-    """One instance, of one moment."""
-    own_id = instance_id(target)
-    where = {"_id": own_id, "study_uid": target.study_uid}
-    document = tables["instances"].find_one(where, {**STORED, "m": 1, "l": 1})
-    while document is not None:
-        # Long ones lie in pieces elsewhere.
-        elsewhere = [name for name in "ml" if document.get(name) is None]
-        parts = {name: contents(tables, [own_id], name).get(own_id) for name in elsewhere}
-        after = tables["instances"].find_one(where, {**STORED, "m": 1, "l": 1}) if elsewhere else document
-        if after == document:
-            metadata, layout = (document.get(name) or parts.get(name) for name in "ml")
-            if metadata is None or layout is None:
-                raise Corrupt("the index is damaged: contents of an instance are missing")
-            return Held(stored_instance(document), Layout.from_bytes(layout), metadata)
-        document = after
-    return None
 
 
 def instance_ids(tables: Tables, target: Target) -> list[str]:

@@ -12,6 +12,7 @@ import orjson
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index import mongo_added
 from pacs.index.base import Discarded, Put, PutResult
+from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
     STORED,
     WHOLE_BYTES,
@@ -244,25 +245,6 @@ def _pieces(document: Document, item: Prepared) -> list[Document]:
         for name, data in (("m", zlib.compress(item.metadata, 3)), ("l", zlib.compress(item.layout, 3)))
         for begin in range(0, len(data), WHOLE_BYTES)
     ]
-
-
-def contents(tables: Tables, ids: Sequence[str], name: str, session: object = None) -> dict[str, bytes]:
-    """Metadata ("m") or layout ("l") of instances by id; those that are gone are left out."""
-    if not ids:
-        return {}
-    where = {"_id": {"$in": list(ids)}, "study_uid": {"$in": sorted(set(map(study_of, ids)))}}
-    found = {one["_id"]: one.get(name) for one in tables["instances"].find(where, {name: 1}, session=session)}
-    for instance in [one for one, data in found.items() if data is None]:
-        # In the order of their ids, which is that of the pieces.
-        place = {"_id": {"$gt": f"{instance}\\{name}", "$lt": f"{instance}\\{name}~"}, "study_uid": study_of(instance)}
-        pieces = tables["contents"].find(place, {name: 1}, session=session).sort("_id", 1)
-        data = b"".join(piece[name] for piece in pieces)
-        if data:
-            found[instance] = zlib.decompress(data)
-        else:
-            # Removed since the instance was read.
-            del found[instance]
-    return found
 
 
 def _rows_at(unit: Unit, own_id: str) -> Rows:

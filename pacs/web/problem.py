@@ -27,6 +27,7 @@ from pacs.errors import (
     NotStorable,
     OutOfResources,
     PacsError,
+    PeerFailed,
     Rejected,
     StudyMismatch,
     TooLarge,
@@ -51,6 +52,7 @@ _STATUS: tuple[tuple[type[PacsError], HTTPStatus], ...] = (
     (Cancelled, HTTPStatus.SERVICE_UNAVAILABLE),
     (Rejected, HTTPStatus.CONFLICT),
     (Corrupt, HTTPStatus.INTERNAL_SERVER_ERROR),
+    (PeerFailed, HTTPStatus.BAD_GATEWAY),
 )
 
 # Failure Reason (0008,1197): PS3.18 Table I.2-2, PS3.7 Annex C.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pacs.dicom import parser, repeats
+from pacs.dicom import repeats
+from pacs.dicom.charset import DEFAULT
 from pacs.dicom.parsed import Encoding
 from pacs.dicom.parser import parse
 from pacs.dicom.repeats import Known, Repeats
@@ -19,9 +20,9 @@ CHARSETS = (b"ISO_IR 100", b"ISO_IR 144", b"")
 
 @pytest.fixture(autouse=True)
 def _cold() -> Iterator[None]:
-    parser._repeats.cache_clear()
+    repeats.repeats_of.cache_clear()
     yield
-    parser._repeats.cache_clear()
+    repeats.repeats_of.cache_clear()
 
 
 def read(data: bytes, encoding: Encoding) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def test_reading_many_gives_what_reading_each_alone_gives(encoding: Encoding, se
     data_sets = [data_set(rng, encoding) for _ in range(150)]
     warm = [read(data, encoding) for data in data_sets]
     for data, found in zip(data_sets, warm, strict=True):
-        parser._repeats.cache_clear()
+        repeats.repeats_of.cache_clear()
         assert read(data, encoding) == found
         assert list(read(data, encoding)) == list(found)
 
@@ -107,7 +108,7 @@ def test_what_is_kept_is_bounded() -> None:
     for number in range(3 * repeats.MOST):
         found = read(explicit(0x00200013, b"IS", b"%08d" % number), EXPLICIT)
         assert found == {"00200013": {"vr": "IS", "Value": [number]}}
-    kept = parser._repeats(parser.charsets.DEFAULT, EXPLICIT)
+    kept = repeats.repeats_of(DEFAULT, EXPLICIT)
     assert 0 < len(kept.elements) <= repeats.MOST
     long = explicit(0x00104000, b"LT", b"x" * 1000)
     assert read(long, EXPLICIT)["00104000"]["Value"] == ["x" * 1000]
