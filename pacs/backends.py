@@ -19,6 +19,7 @@ from pacs.index.base import Index
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.sqlite_added import paths_in, setting_in
 from pacs.index.sqlite_backup import check_index, copy_index, log_files, put_in_place, set_aside, unpack
+from pacs.index.sqlite_carry import carry_over, go_on_after_backup
 from pacs.index.sqlite_turn import lock_files
 from pacs.mongo_settings import mongo_uri
 from pacs.services import store_identity
@@ -107,6 +108,7 @@ def _rebuilding_sqlite(old: Path) -> Iterator[Index]:
                 index.add_index(path)
                 index.fill_index(path)  # complete at once: there is nothing yet
             yield index
+        carry_over(old, new)
         put_in_place(new, old)
     finally:
         _remove_database(new)
@@ -139,6 +141,7 @@ def restoring(settings: Settings, backup: Path) -> Iterator[tuple[BlobStore, Ind
             check_index(new)
             with closing(SqliteIndex(new)) as index:
                 store_identity.settle(index, blobs)
+            go_on_after_backup(new)
             aside = set_aside(place)
             put_in_place(new, place)
         finally:

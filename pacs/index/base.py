@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, Level, StoredInstance, Target
+from pacs.index.work import NewJob, Work
 
 
 def nothing() -> None:
@@ -146,14 +147,25 @@ class AddedIndex:
 class Index(Protocol):
     """Safe to call from any thread. Raises OutOfResources when it cannot write (full disk, locked, read-only)."""
 
+    @property
+    def work(self) -> Work:
+        """Jobs, changes and records in the same storage."""
+
     def put(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False, durable: Callable[[], None] = nothing
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        durable: Callable[[], None] = nothing,
+        jobs: Sequence[Sequence[NewJob]] = (),
+        announce: bool = True,
     ) -> list[PutResult]:
         """Add instances, with counters, in one durable transaction; returns when it is on disk.
 
         Calls from several threads at once share a commit. One result a record, in order. durable: makes the records'
         files durable; called once, by this thread, and nothing is committed before it returns. What it raises is
-        raised, and no row is kept.
+        raised, and no row is kept. jobs: what follows from each record that is STORED or REPLACED, in their order.
+        announce: whether those are changes to others; not when an index is made anew.
         """
 
     def search(self, query: Query) -> Page:
@@ -177,10 +189,11 @@ class Index(Protocol):
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         """Take subtrees out, with counters, in one transaction; returns the files that no row needs any more."""
 
-    def delete(self, target: Target, at: datetime) -> list[StoredInstance]:
+    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
         """Take a subtree out of sight, with counters, in one transaction; its files stay noted (``discarded``).
 
-        Returns what was there, superseded versions included. A deleted instance may be stored again.
+        Returns what was there, superseded versions included. A deleted instance may be stored again. jobs: what follows
+        when there was something.
         """
 
     def versions(self, target: Target) -> list[StoredInstance]:

@@ -26,10 +26,12 @@ from pacs.index.mongo_documents import STORED, Document, instance_id, stored_ins
 from pacs.index.mongo_nodes import occupy
 from pacs.index.mongo_outage import HEARTBEAT_MS, Outage
 from pacs.index.mongo_tables import Tables
-from pacs.index.mongo_unit import totals
+from pacs.index.mongo_unit import Unit, totals
+from pacs.index.mongo_work import MongoWork
 from pacs.index.mongo_write import deleted_document
-from pacs.index.mongo_writer import Writer, translated
+from pacs.index.mongo_writer import PutOptions, Writer, translated
 from pacs.index.rows import prepare
+from pacs.index.work import NewJob
 
 T = TypeVar("T")
 _PAGE = 500
@@ -66,14 +68,22 @@ class MongoIndex:
             raise
         self._outage = Outage(self._client)
         self._writer = Writer(self._client, lambda: self._tables, self._outage, 2 * timeout_s)
+        self.work = MongoWork(self)
 
     def put(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False, durable: Callable[[], None] = nothing
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        durable: Callable[[], None] = nothing,
+        jobs: Sequence[Sequence[NewJob]] = (),
+        announce: bool = True,
     ) -> list[PutResult]:
         durable()
         if not records:
             return []
-        return self._writer.put([prepare(record) for record in records], replace=replace)
+        items = [prepare(record) for record in records]
+        return self._writer.put(items, PutOptions(replace, announce), jobs)
 
     def search(self, query: Query) -> Page:
         return self._read(lambda tables: mongo_search.search(tables, query))
@@ -105,8 +115,8 @@ class MongoIndex:
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         return self._writer.run(lambda unit: mongo_write.remove_all(unit, targets))
 
-    def delete(self, target: Target, at: datetime) -> list[StoredInstance]:
-        return self._writer.run(lambda unit: mongo_write.delete(unit, target, at))
+    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
+        return self._writer.run(lambda unit: mongo_write.delete(unit, target, at, jobs))
 
     def versions(self, target: Target) -> list[StoredInstance]:
         def read(tables: Tables) -> list[StoredInstance]:
@@ -219,6 +229,7 @@ class MongoIndex:
         new._tables = old.at(old.generation + 1)
         new._outage = self._outage
         new._writer = Writer(self._client, lambda: new._tables, self._outage, self._writer.timeout_s)
+        new.work = MongoWork(new)
         self._change(lambda _: new._tables.drop())
         self._change(lambda _: new._tables.create())
         for one in self.added_indexes():
@@ -242,6 +253,14 @@ class MongoIndex:
                 return
             asked = {**where, "_id": {"$gt": page[-1]["_id"]}}
             yield page
+
+    def read(self, function: Callable[[Tables], T]) -> T:
+        """For ``MongoWork``."""
+        return self._read(function)
+
+    def transact(self, function: Callable[[Unit], T]) -> T:
+        """For ``MongoWork``: in a transaction, which may run several times."""
+        return self._writer.run(function)
 
     def _read(self, function: Callable[[Tables], T]) -> T:
         self._outage.check()

@@ -26,7 +26,7 @@ from pacs.index.mongo_documents import COLLECTIONS, Document, field_of
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 GROUPS = 32  # documents that the archive's totals are spread over
 _ARCHIVE = "archive"
 # Every instance of a series would go to another place of these indexes, and nobody asks for them without a series, a
@@ -36,6 +36,8 @@ _KEYS_WITH_ORDER = ("00100010", "00100020", "00080020", "00080050")
 _COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _BIG = ("studies", "series", "instances", "contents")
 _OTHER = ("patients", "superseded", "deleted", "added", "totals", "settings")
+# What no rebuilt index makes anew: the same collections for all generations.
+_LASTING = ("jobs", "changes", "records", "counters")
 _MIGRATION_LEASE_S = 60
 
 
@@ -60,7 +62,7 @@ class Tables:
     def __getitem__(self, name: str) -> Any:
         found = self._collections.get(name)
         if found is None:
-            suffix = "" if self.generation == 1 else f"_{self.generation}"
+            suffix = "" if self.generation == 1 or name in _LASTING else f"_{self.generation}"
             found = self._collections[name] = self._database[f"{name}{suffix}"]
         return found
 
@@ -107,7 +109,7 @@ class Tables:
     def create(self) -> None:
         """Collections, indexes and shards of this generation; nothing happens to those that are there."""
         present = set(self._database.list_collection_names())
-        for name in (*_BIG, *_OTHER):
+        for name in (*_BIG, *_OTHER, *_LASTING):
             if self[name].name not in present:
                 try:
                     self._database.create_collection(self[name].name, storageEngine=_COMPRESSED)
@@ -117,13 +119,13 @@ class Tables:
         if self.sharded:
             for name in _BIG:
                 self._shard(name)
-        for name in (*_BIG, *_OTHER):
+        for name in (*_BIG, *_OTHER, *_LASTING):
             models = indexes_of(name, sharded=self.sharded)
             if models:
                 self[name].create_indexes(models)
 
     def drop(self, *, keep: Sequence[str] = ()) -> None:
-        """Remove this generation's collections, but those to keep."""
+        """Remove this generation's collections, but those to keep, and those of all generations."""
         for name in (*_BIG, *_OTHER):
             if name not in keep:
                 self[name].drop()
@@ -172,6 +174,9 @@ def indexes_of(name: str, *, sharded: bool) -> list[IndexModel]:
             models.append(IndexModel([("blob_key", ASCENDING)], unique=True, sparse=True))
         if name == "added":
             models.append(IndexModel([("path", ASCENDING)], unique=True))
+        if name == "changes":
+            models.append(IndexModel([("cursor", ASCENDING)], unique=True, sparse=True))
+            models.append(IndexModel([("pending", ASCENDING), ("part", ASCENDING)], sparse=True))
         return models
     # A place in the order of first storage is one entity's. (Over shards nothing but the shard key can be unique.)
     models.append(IndexModel([("o", ASCENDING)], unique=not sharded))
@@ -197,6 +202,8 @@ _PLAIN: dict[str, Sequence[Sequence[str]]] = {
     "contents": (["study_uid"],),
     "superseded": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
     "deleted": (["study_uid", "series_uid", "sop_uid"],),
+    "jobs": (["kind", "state", "due"], ["kind", "group", "state", "due"]),
+    "records": (["kind", "key"], ["kind", "label", "key"]),
 }
 
 

@@ -6,11 +6,12 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import orjson
 
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
-from pacs.index import mongo_added
+from pacs.index import mongo_added, mongo_changes, mongo_work
 from pacs.index.base import Discarded, Put, PutResult
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
@@ -36,12 +37,22 @@ from pacs.index.mongo_recent import Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit
 from pacs.index.rows import Prepared, Rows, rows_of
+from pacs.index.work import ChangeKind, NewJob
 
 _PATIENT_COUNTERS = ("00201200", "00201202", "00201204")
 _VERSIONS_PAGE = 1000
 
 
-def put_all(unit: Unit, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
+class PutOptions(NamedTuple):
+    """As of ``Index.put``."""
+
+    replace: bool = False
+    announce: bool = True
+
+
+def put_all(
+    unit: Unit, items: Sequence[Prepared], options: PutOptions, jobs: Sequence[Sequence[NewJob]]
+) -> list[PutResult]:
     """Add records one after the other."""
     targets = [item.record.header.target for item in items]
     unit.load(
@@ -54,7 +65,9 @@ def put_all(unit: Unit, items: Sequence[Prepared], *, replace: bool) -> list[Put
     )
     added = unit.definitions()
     unit.reserve(len(items))
-    return [_put(unit, item, replace, added) for item in items]
+    results = [_put(unit, item, options.replace, added) for item in items]
+    mongo_work.follow(unit, targets, results, jobs, announce=options.announce)
+    return results
 
 
 def remove_all(unit: Unit, targets: Sequence[Target]) -> list[BlobRef]:
@@ -77,9 +90,11 @@ def held_keys(tables: Tables, keys: Sequence[str], session: object = None) -> se
     return found
 
 
-def delete(unit: Unit, target: Target, at: datetime) -> list[StoredInstance]:
+def delete(unit: Unit, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
     """Take a subtree out and note what was there, earlier versions too."""
     instances = [*take_out(unit, target), *_take_superseded(unit, target)]
+    if instances:
+        mongo_work.add_jobs(unit, jobs)
     noted = {one.blob.key: deleted_document(Discarded(one, at, is_deleted=True)) for one in instances}
     known = unit.distinct("deleted", "blob_key", {"blob_key": {"$in": list(noted)}})
     unit.insert("deleted", [document for key, document in noted.items() if key not in known])
@@ -281,6 +296,7 @@ def take_out(unit: Unit, target: Target) -> list[StoredInstance]:
     study = unit.get("studies", target.study_uid)
     assert study is not None
     instances = [stored_instance(one) for one in found]
+    mongo_changes.note(unit, ChangeKind.DELETED, [instance.target for instance in instances], datetime.now(UTC))
     emptied = 0
     for own_id, number in Counter(one["series_id"] for one in found).items():
         emptied += _shrink_series(unit, study, own_id, number)

@@ -29,8 +29,9 @@ from pacs.index.mongo_outage import Outage
 from pacs.index.mongo_recent import Recent, Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Order, Unit
-from pacs.index.mongo_write import put_all
+from pacs.index.mongo_write import PutOptions, put_all
 from pacs.index.rows import Prepared
+from pacs.index.work import NewJob
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -63,9 +64,11 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def put(self, items: Sequence[Prepared], *, replace: bool) -> list[PutResult]:
+    def put(
+        self, items: Sequence[Prepared], options: PutOptions, jobs: Sequence[Sequence[NewJob]] = ()
+    ) -> list[PutResult]:
         """See ``Index.put``."""
-        own = _Put(items, replace)
+        own = _Put(items, options, jobs or [()] * len(items))
         with self._lock:
             if self._is_closed:
                 raise OutOfResources("the index is closed")
@@ -150,7 +153,7 @@ class Writer:
                 except Empty:
                     following = _MORE
                     break
-                if following is None or following.replace is not group[0].replace:
+                if following is None or following.options != group[0].options:
                     break
                 group.append(following)
                 size += len(following.items)
@@ -162,8 +165,10 @@ class Writer:
 
     def _run_group(self, group: list[_Put]) -> None:
         items = [item for one in group for item in one.items]
+        jobs = [following for one in group for following in one.jobs]
+        options = group[0].options
         try:
-            results = iter(self.run(lambda unit: put_all(unit, items, replace=group[0].replace), by_memory=True))
+            results = iter(self.run(lambda unit: put_all(unit, items, options, jobs), by_memory=True))
         except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
             # A server that is away stays so for the next one, and what may have been committed must not be again.
             if len(group) == 1 or isinstance(error, PacsError):
@@ -182,9 +187,10 @@ class Writer:
 class _Put:
     """One call's records."""
 
-    def __init__(self, items: Sequence[Prepared], replace: bool) -> None:
+    def __init__(self, items: Sequence[Prepared], options: PutOptions, jobs: Sequence[Sequence[NewJob]]) -> None:
         self.items = items
-        self.replace = replace
+        self.options = options
+        self.jobs = jobs
         self.results: list[PutResult] = []
         self.error: Exception | None = None
         self.done = threading.Event()
@@ -195,7 +201,7 @@ class _Put:
 
 
 # None ends the writer.
-_MORE = _Put((), replace=False)
+_MORE = _Put((), PutOptions(), ())
 
 
 def _commit(session: ClientSession, deadline: float) -> None:

@@ -16,7 +16,7 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_write
+from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_work, sqlite_write
 from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
@@ -25,7 +25,9 @@ from pacs.index.sqlite_packing import pack, reclaim
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, stored_instance
 from pacs.index.sqlite_schema import migrate
 from pacs.index.sqlite_turn import Turn
+from pacs.index.sqlite_work import SqliteWork
 from pacs.index.sqlite_writer import Writer, translated
+from pacs.index.work import NewJob
 
 _METADATA_PAGE = 100
 _STORED_PAGE = 1000
@@ -64,16 +66,25 @@ class SqliteIndex:
             with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
                 # Some builds overwrite what is deleted: tables that go as a whole would be written once more.
                 connection.execute("PRAGMA secure_delete = FAST")
-                if migrate(connection, more={5: pack}, backfill=sqlite_write.backfill):
+                if migrate(connection, more={5: pack, 6: sqlite_work.create}, backfill=sqlite_write.backfill):
                     reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))
+        self.work = SqliteWork(self._writer, self._connection)
 
     def put(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False, durable: Callable[[], None] = nothing
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        durable: Callable[[], None] = nothing,
+        jobs: Sequence[Sequence[NewJob]] = (),
+        announce: bool = True,
     ) -> list[PutResult]:
         prepared = [prepare(record, self._made) for record in records]
         return self._writer.run(
-            lambda connection: sqlite_write.put_all(connection, self._appending, prepared, replace=replace),
+            lambda connection: sqlite_write.put_all(
+                connection, self._appending, prepared, replace=replace, jobs=jobs, announce=announce
+            ),
             before_commit=durable,
         )
 
@@ -131,8 +142,8 @@ class SqliteIndex:
         wanted = list(targets)
         return self._writer.run(lambda connection: sqlite_write.remove_all(connection, wanted))
 
-    def delete(self, target: Target, at: datetime) -> list[StoredInstance]:
-        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at))
+    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
+        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at, jobs))
 
     def versions(self, target: Target) -> list[StoredInstance]:
         with self._reading() as reader:
@@ -228,6 +239,11 @@ class SqliteIndex:
             idle, self._readers = self._readers, []
         for reader in idle:
             reader.connection.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as reader:
+            yield reader.connection
 
     @contextmanager
     def _reading(self) -> Iterator[_Reader]:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from pacs.dicom.model import Level
+from pacs.index import sqlite_changes
 from pacs.index.base import Put, PutResult
 from pacs.index.rows import COLUMNS, Prepared
 from pacs.index.sqlite_contents import Contents, Packer
 from pacs.index.sqlite_entities import insert_sql
 from pacs.index.sqlite_rows import key_hash, stored_digest, stored_key, stored_time
+from pacs.index.work import ChangeKind
 
 INSTANCE_NAMES = (
     *("fragment", "rest", "seq", "study_id", "series_id", "number", "study_digest", "sop_class_uid"),
@@ -45,8 +48,13 @@ class Appending:
         yield packer
         self._connection, self._packer = connection, packer
 
-    def append(self, connection: sqlite3.Connection, packer: Packer, item: Prepared) -> PutResult | None:
-        """Add the instance; None, and nothing done, when anything else than counters has to change."""
+    def append(
+        self, connection: sqlite3.Connection, packer: Packer, item: Prepared, now: datetime | None
+    ) -> PutResult | None:
+        """Add the instance; None, and nothing done, when anything else than counters has to change.
+
+        now: of the change to note, None for none.
+        """
         header, rows = item.record.header, item.rows
         target = header.target
         key = (target.study_uid, target.series_uid, target.sop_uid, header.sop_class_uid)
@@ -57,7 +65,11 @@ class Appending:
         packed = packer.pack(series_id, contents_of(item))
         values = instance_values(item, packed, next_id, study_id, series_id)
         connection.execute(
-            _APPEND, (*values, next_id, packed.metadata, packed.layout, patient_id, header.sop_class_uid)
+            _APPEND,
+            (
+                *(*values, next_id, packed.metadata, packed.layout, patient_id, header.sop_class_uid),
+                *(sqlite_changes.values(ChangeKind.STORED, target, now) if now else _UNNOTED),
+            ),
         )
         return PutResult(Put.STORED)
 
@@ -97,8 +109,13 @@ _FIND = (
     " LEFT JOIN study_classes k ON k.study_id = s.id AND k.sop_class_uid = ?4"
 )
 _ALL_NAMES = (*INSTANCE_NAMES, "id")
-_APPENDED_NAMES = (*_ALL_NAMES, "metadata", "layout", "patient_id", "sop_class")
+_CHANGE_NAMES = ("changed_at", "change_kind", "study_uid", "series_uid", "sop_uid")
+_UNNOTED = (None,) * len(_CHANGE_NAMES)
+_APPENDED_NAMES = (*_ALL_NAMES, "metadata", "layout", "patient_id", "sop_class", *_CHANGE_NAMES)
 _APPEND = insert_sql("appended", _APPENDED_NAMES)
+
+
+_NEW_CHANGE = tuple(f"NEW.{name}" for name in _CHANGE_NAMES)
 
 
 def _filled(sql: str, *values: str) -> str:
@@ -121,6 +138,8 @@ _SETUP = (
             _filled(COUNT_SERIES, "1", "NEW.id", "NEW.series_id"),
             "UPDATE study_classes SET instances = instances + 1"
             " WHERE study_id = NEW.study_id AND sop_class_uid = NEW.sop_class",
+            _filled(sqlite_changes.INSERT.replace("VALUES (?, ?, ?, ?, ?)", "SELECT ?, ?, ?, ?, ?"), *_NEW_CHANGE)
+            + " WHERE NEW.changed_at IS NOT NULL",
         )
     )
     + "; END",

@@ -11,7 +11,9 @@ import orjson
 from pacs.dicom.model import StoredInstance, Target
 from pacs.index.base import Discarded
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, stored_instance, version_values
+from pacs.index.sqlite_work import add_jobs
 from pacs.index.sqlite_write import is_current_key, take_out, within_uids
+from pacs.index.work import NewJob
 
 _PAGE = 500
 _COLUMNS = (
@@ -19,12 +21,16 @@ _COLUMNS = (
 )
 
 
-def delete(connection: sqlite3.Connection, target: Target, at: datetime) -> list[StoredInstance]:
+def delete(
+    connection: sqlite3.Connection, target: Target, at: datetime, jobs: Sequence[NewJob] = ()
+) -> list[StoredInstance]:
     """Take a subtree out and note what was there, earlier versions too."""
     within, values = within_uids(target)
     instances = [*take_out(connection, target), *_superseded(connection, target)]
     connection.execute(f"DELETE FROM superseded WHERE {within}", values)
     bury(connection, [Discarded(instance, at, is_deleted=True) for instance in instances])
+    if instances:
+        add_jobs(connection, jobs)
     return instances
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
-from pacs.index import sqlite_added
+from pacs.index import sqlite_added, sqlite_changes, sqlite_work
 from pacs.index.base import Put, PutResult
 from pacs.index.rows import COLUMNS, Prepared, Rows
 from pacs.index.sqlite_append import (
@@ -52,14 +52,29 @@ from pacs.index.sqlite_rows import (
     version_values,
 )
 from pacs.index.sqlite_schema import TABLES
+from pacs.index.work import ChangeKind, NewJob
 
 
 def put_all(
-    connection: sqlite3.Connection, appending: Appending, items: Sequence[Prepared], *, replace: bool
+    connection: sqlite3.Connection,
+    appending: Appending,
+    items: Sequence[Prepared],
+    *,
+    replace: bool,
+    jobs: Sequence[Sequence[NewJob]],
+    announce: bool,
 ) -> list[PutResult]:
     """Add records one after the other. appending: the caller's, from one call to the next."""
+    now = datetime.now(UTC) if announce else None
     with appending.using(connection) as packer:
-        return [appending.append(connection, packer, item) or _put(connection, packer, item, replace) for item in items]
+        results = [
+            appending.append(connection, packer, item, now) or _put(connection, packer, item, replace, now)
+            for item in items
+        ]
+    for result, following in zip(results, jobs, strict=False):
+        if following and result.outcome in (Put.STORED, Put.REPLACED):
+            sqlite_work.add_jobs(connection, following)
+    return results
 
 
 def remove_all(connection: sqlite3.Connection, targets: Sequence[Target]) -> list[BlobRef]:
@@ -129,7 +144,9 @@ def backfill(connection: sqlite3.Connection) -> None:
             update_row(connection, level, row_id, row_at(rows, level), digest)
 
 
-def _put(connection: sqlite3.Connection, packer: Packer, item: Prepared, replace: bool) -> PutResult:
+def _put(
+    connection: sqlite3.Connection, packer: Packer, item: Prepared, replace: bool, now: datetime | None
+) -> PutResult:
     header, blob, rows = item.record.header, item.record.blob, item.rows
     study = connection.execute(_FIND_STUDY, (header.target.study_uid,)).fetchone()
     series = study and connection.execute(_FIND_SERIES, (header.target.series_uid, study[0])).fetchone()
@@ -153,6 +170,9 @@ def _put(connection: sqlite3.Connection, packer: Packer, item: Prepared, replace
         count_class(connection, study_id, existing.sop_class_uid, -1)
     count_class(connection, study_id, header.sop_class_uid, 1)
     _count(connection, patient_id, study_id, series_id, instance_id, (not study, not series, not old))
+    if now is not None:
+        kind = ChangeKind.REPLACED if existing else ChangeKind.STORED
+        sqlite_changes.note(connection, kind, [header.target], now)
     if existing:
         note_inconsistency(connection, study_id)
         return PutResult(Put.REPLACED, existing)
@@ -268,6 +288,8 @@ def take_out(connection: sqlite3.Connection, target: Target) -> list[StoredInsta
     if not found:
         return []
     instances = [stored_instance(row[3:]) for row in found]
+    gone = [instance.target for instance in instances]
+    sqlite_changes.note(connection, ChangeKind.DELETED, gone, datetime.now(UTC))
     ids = orjson.dumps([row[0] for row in found]).decode()
     connection.execute("DELETE FROM contents WHERE id IN (SELECT value FROM json_each(?))", (ids,))
     connection.execute("DELETE FROM instances WHERE id IN (SELECT value FROM json_each(?))", (ids,))

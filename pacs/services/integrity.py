@@ -232,7 +232,8 @@ class Integrity:
         files = self._listed(on_listed)
         deleted = self._bury({key for _, key, _ in files}, progress)
         rebuilt = Rebuilt(len(files), deleted=len(deleted))
-        self._take_in([file for file in files if file[1] not in deleted], rebuilt, replace=replace, progress=progress)
+        known = [file for file in files if file[1] not in deleted]
+        self._take_in(known, rebuilt, replace=replace, progress=progress, announce=False)
         return rebuilt
 
     def catch_up(
@@ -274,7 +275,9 @@ class Integrity:
         on_listed(len(files))
         return files
 
-    def _take_in(self, files: list[_Listed], rebuilt: Rebuilt, *, replace: bool, progress: Progress) -> None:
+    def _take_in(
+        self, files: list[_Listed], rebuilt: Rebuilt, *, replace: bool, progress: Progress, announce: bool = True
+    ) -> None:
         """Index files in their order."""
         with ThreadPoolExecutor(self._threads, "reindex") as threads:
             for start in range(0, len(files), _BATCH):
@@ -288,7 +291,8 @@ class Integrity:
                         rebuilt.problems.append(result)
                     else:
                         records.append(result)
-                for record, put in zip(records, self._index.put(records, replace=replace), strict=True):
+                puts = self._index.put(records, replace=replace, announce=announce)
+                for record, put in zip(records, puts, strict=True):
                     if put.outcome in (Put.STORED, Put.REPLACED):
                         rebuilt.indexed += 1
                     else:

@@ -32,6 +32,7 @@ from pacs.services.store import Store
 from tests import builders
 from tests.contracts.index_contract import IndexContract, Reopen, rows, uids, value
 from tests.contracts.index_records import record
+from tests.contracts.work_contract import WorkContract
 from tests.mongod import replica_set
 
 Open = Callable[[], MongoIndex]
@@ -65,13 +66,19 @@ def node(mongod: str, database: str) -> Iterator[Open]:
         index.close()
 
 
-class TestMongoIndex(IndexContract):
+class _OnMongo:
     @pytest.fixture
     def reopen(self, mongod: str, database: str) -> Reopen:
         def open_index() -> Index:
             return MongoIndex(mongod, database)
 
         return open_index
+
+
+class TestMongoIndex(_OnMongo, IndexContract): ...
+
+
+class TestMongoWork(_OnMongo, WorkContract): ...
 
 
 # Several nodes
