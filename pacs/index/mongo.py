@@ -28,8 +28,8 @@ from pacs.index.mongo_outage import HEARTBEAT_MS, Outage
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit, totals
 from pacs.index.mongo_work import MongoWork
-from pacs.index.mongo_write import deleted_document
-from pacs.index.mongo_writer import PutOptions, Writer, translated
+from pacs.index.mongo_write import PutOptions, deleted_document
+from pacs.index.mongo_writer import Writer, translated
 from pacs.index.rows import prepare
 from pacs.index.work import NewJob
 

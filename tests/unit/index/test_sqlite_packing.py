@@ -19,7 +19,7 @@ from pacs.errors import Corrupt, PacsError
 from pacs.index import sqlite_packing
 from pacs.index.base import Put
 from pacs.index.sqlite import SqliteIndex
-from pacs.index.sqlite_schema import migrate
+from pacs.index.sqlite_schema import SCHEMA_VERSION, migrate
 from tests.contracts.index_records import record
 from tests.unit.index.old_index import HERE, answers
 
@@ -54,7 +54,7 @@ def test_it_answers_as_the_program_that_wrote_it(old: Path, expected: dict[str, 
             for instance in index.stored():
                 assert index.holds_key(instance.blob.key)
             assert not index.holds_key("1/1.1/1.1.1")
-    assert version(old) == 5
+    assert version(old) == SCHEMA_VERSION
 
 
 def test_it_has_the_tables_of_a_new_file(old: Path, tmp_path: Path) -> None:
