@@ -20,6 +20,7 @@ from pacs.blobs.base import BlobStore
 from pacs.dicom.model import BlobRef, Caller, StoredInstance, Target
 from pacs.errors import Corrupt, OutOfResources, PacsError
 from pacs.index.base import Discarded, Index
+from pacs.index.work import NewJob
 from pacs.services.retrieve import missing
 
 log = logging.getLogger(__name__)
@@ -42,15 +43,22 @@ class Purged:
 class Delete:
     """Takes studies, series and instances out of sight. Safe to call from any thread.
 
-    on_purged: called with each file that is gone for good, for what was made of it.
+    on_purged: called with each file that is gone for good, for what was made of it. follow: the jobs that follow from a
+    deletion, written in its transaction.
     """
 
     def __init__(
-        self, index: Index, blobs: BlobStore, *, on_purged: Callable[[BlobRef], None] = lambda ref: None
+        self,
+        index: Index,
+        blobs: BlobStore,
+        *,
+        on_purged: Callable[[BlobRef], None] = lambda ref: None,
+        follow: Callable[[Target], Sequence[NewJob]] = lambda target: (),
     ) -> None:
         self._index = index
         self._blobs = blobs
         self._on_purged = on_purged
+        self._follow = follow
 
     def delete(self, target: Target, caller: Caller) -> int:
         """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already."""
@@ -60,7 +68,7 @@ class Delete:
         at = datetime.now(UTC)
         record = self._record(versions, at, caller)
         try:
-            taken = self._index.delete(target, at)
+            taken = self._index.delete(target, at, self._follow(target))
         except BaseException:
             self._withdraw(record)
             raise

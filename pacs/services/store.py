@@ -21,6 +21,7 @@ from pacs.dicom.model import BlobRef, Caller, Header, InstanceRecord, StoredInst
 from pacs.dicom.transfer_syntax import find
 from pacs.errors import ClassMismatch, Conflict, OutOfResources, PacsError, Rejected, StudyMismatch, Uncertain
 from pacs.index.base import Index, Put, PutResult
+from pacs.index.work import NewJob
 from pacs.services.bulk_file import BulkFile
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.spool import Spool
@@ -55,7 +56,8 @@ class Store:
 
     replace: what a known SOP Instance UID with other bytes does; False: Conflict, True: it replaces, and the earlier
     version is kept. min_free_bytes: below this much free space nothing is taken. max_inflated_bytes: the largest data
-    set that a deflated one may become. on_stored: called with each instance that is new, when it is durable.
+    set that a deflated one may become. on_stored: called with each instance that is new, when it is durable. follow:
+    the jobs that follow from an instance, written in the transaction that takes it in; it must not raise.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Store:
         max_object_bytes: int | None = None,
         max_inflated_bytes: int = 4 << 30,
         on_stored: Callable[[StoredInstance], None] = lambda instance: None,
+        follow: Callable[[InstanceRecord], Sequence[NewJob]] | None = None,
     ) -> None:
         self._index = index
         self._blobs = blobs
@@ -78,6 +81,7 @@ class Store:
         self._max_object_bytes = max_object_bytes
         self._max_inflated_bytes = max_inflated_bytes
         self._on_stored = on_stored
+        self._follow = follow
 
     def spool(self, meta: FileMeta | None = None) -> Spool:
         """A file to receive one object into. Raises OutOfResources when there is no room for it."""
@@ -205,6 +209,7 @@ class Store:
                     records,
                     replace=self._replace,
                     durable=lambda: self._blobs.settle([record.blob.key for record in records]),
+                    jobs=[self._follow(record) for record in records] if self._follow else (),
                 )
             )
         except PacsError as error:

@@ -1,0 +1,207 @@
+"""Runs jobs: follow-up work that was written in the transaction of what it follows from (``pacs.index.work``).
+
+A job is run at least once, by whichever process claims it first. A failure is tried again, ever more seldom, until it
+is too old; then it stays, given up, for somebody to see.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from pacs.errors import PacsError
+from pacs.index.work import Job, JobEnd, Work
+
+log = logging.getLogger(__name__)
+
+_LEASE_S = 60.0
+_RENEW_S = 20.0
+_POLL_S = 2.0  # other processes add jobs too
+_FLUSH_S = 1.0  # how long ends are gathered for one transaction
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 1800.0
+_ERROR_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one job of a batch went. error: empty when it is done. is_final: trying again would not help."""
+
+    job: Job
+    error: str = ""
+    is_final: bool = False
+
+
+class Unavailable(Exception):
+    """What a whole group of jobs needs is away: a peer, a server. ``str`` says what and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """Who does the jobs of one kind.
+
+    run: does a batch of claimed jobs of one group, and yields how each ended, as soon as it is known; those that it
+    does not speak of are tried again. May raise Unavailable, PacsError (those left are tried again), or anything else
+    (likewise; it is logged). It may be left between two of its yields. batch: how many jobs it can take at once.
+    threads: how many batches this process runs side by side.
+    """
+
+    kind: str
+    run: Callable[[Sequence[Job]], Iterator[Ended]]
+    batch: int = 1
+    threads: int = 1
+
+
+class JobRunner:
+    """Threads that run jobs until they are stopped. give_up_s: how long a job is tried, from when it was asked for."""
+
+    def __init__(self, work: Work, handlers: Sequence[Handler], *, give_up_s: float = 7 * 86400.0) -> None:
+        self._work = work
+        self._give_up_s = give_up_s
+        self._handlers = list(handlers)
+        self._stop = threading.Event()
+        self._wakers: dict[str, list[threading.Event]] = {}
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()  # guards what is running
+        self._running: dict[str, Job] = {}
+
+    def start(self) -> None:
+        for handler in self._handlers:
+            for number in range(handler.threads):
+                waker = threading.Event()
+                self._wakers.setdefault(handler.kind, []).append(waker)
+                self._begin(f"jobs-{handler.kind}-{number}", partial(self._work_on, handler, waker))
+        if self._handlers:
+            self._begin("jobs-leases", self._renew)
+
+    def stop(self, grace_s: float) -> None:
+        """Begin no other batch; a batch under way is left between two of its jobs, or at the end of the grace.
+
+        What has not ended then is done again by whoever claims it next.
+        """
+        self._stop.set()
+        self.wake()
+        deadline = time.monotonic() + grace_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def wake(self, kinds: Sequence[str] | None = None) -> None:
+        """There may be jobs of these kinds that are due: look now, not only at the next turn."""
+        for kind, wakers in self._wakers.items():
+            if kinds is None or kind in kinds:
+                for waker in wakers:
+                    waker.set()
+
+    def _begin(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work_on(self, handler: Handler, waker: threading.Event) -> None:
+        while not self._stop.is_set():
+            waker.clear()
+            pause_s = _POLL_S
+            try:
+                due = self._work.next_due([handler.kind])
+                if due is not None:
+                    pause_s = min(pause_s, (due - datetime.now(UTC)).total_seconds())
+                    if pause_s <= 0 and self._run_batch(handler):
+                        continue
+            except PacsError as error:
+                log.warning("jobs wait kind=%s reason=%s", handler.kind, error)
+                pause_s = _POLL_S
+            except Exception:  # the next job may be another matter
+                log.exception("jobs failed kind=%s", handler.kind)
+                pause_s = _POLL_S
+            waker.wait(max(pause_s, 0.05))
+
+    def _run_batch(self, handler: Handler) -> bool:
+        """Whether there was anything to do."""
+        now = datetime.now(UTC)
+        jobs = self._work.claim_jobs(handler.kind, now, now + timedelta(seconds=_LEASE_S), handler.batch)
+        if not jobs:
+            return False
+        with self._lock:
+            self._running.update((job.job_id, job) for job in jobs)
+        left = {job.job_id: job for job in jobs}
+        ends: list[JobEnd] = []
+        reason = "it was not done"
+        flushed = time.monotonic()
+        endings = handler.run(jobs)
+        try:
+            for ended in endings:
+                left.pop(ended.job.job_id, None)
+                ends.append(self._end(ended))
+                if time.monotonic() - flushed > _FLUSH_S:
+                    self._note(ends)
+                    ends, flushed = [], time.monotonic()
+                if self._stop.is_set() and left:
+                    ends += [JobEnd(job, "the server was stopped", now) for job in left.values()]
+                    left.clear()
+                    break
+        except Unavailable as error:
+            reason = str(error)
+            until = datetime.now(UTC) + timedelta(seconds=_pause_s(min(job.attempts for job in jobs)))
+            log.warning("jobs put off kind=%s group=%s reason=%s", handler.kind, jobs[0].group, reason)
+            self._work.postpone_jobs(handler.kind, jobs[0].group, until)
+        except PacsError as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("jobs failed kind=%s group=%s", handler.kind, jobs[0].group)
+            reason = f"internal error: {type(error).__name__}"
+        finally:
+            close = getattr(endings, "close", None)
+            if close is not None:
+                close()
+            ends += [self._end(Ended(job, reason)) for job in left.values()]
+            try:
+                self._note(ends)
+            finally:
+                with self._lock:
+                    for job in jobs:
+                        self._running.pop(job.job_id, None)
+        return True
+
+    def _end(self, ended: Ended) -> JobEnd:
+        job, error = ended.job, ended.error[:_ERROR_LIMIT]
+        if not error:
+            return JobEnd(job)
+        age_s = (datetime.now(UTC) - job.created_at).total_seconds()
+        if ended.is_final or age_s > self._give_up_s:
+            log.error("job given up kind=%s key=%s attempts=%d reason=%s", job.kind, job.key, job.attempts, error)
+            return JobEnd(job, error)
+        pause_s = _pause_s(job.attempts)
+        log.warning(
+            "job failed kind=%s key=%s attempts=%d again_in_s=%.0f reason=%s",
+            *(job.kind, job.key, job.attempts, pause_s, error),
+        )
+        return JobEnd(job, error, datetime.now(UTC) + timedelta(seconds=pause_s))
+
+    def _note(self, ends: Sequence[JobEnd]) -> None:
+        if ends:
+            self._work.end_jobs(ends)
+            with self._lock:
+                for end in ends:
+                    self._running.pop(end.job.job_id, None)
+
+    def _renew(self) -> None:
+        """Keep the leases of what takes longer."""
+        while not self._stop.wait(_RENEW_S):
+            with self._lock:
+                running = list(self._running.values())
+            if running:
+                try:
+                    self._work.extend_claims(running, datetime.now(UTC) + timedelta(seconds=_LEASE_S))
+                except PacsError as error:
+                    log.warning("leases of jobs could not be renewed reason=%s", error)
+
+
+def _pause_s(attempts: int) -> float:
+    """Twice as long after each attempt; at random, so that what failed together is not tried together."""
+    longest = min(_FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 30), _LONGEST_PAUSE_S)
+    return longest * (0.5 + random.random() / 2)
