@@ -7,6 +7,7 @@ through it, and a peer that sends faster than the disk writes is slowed down by 
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
+from typing import Protocol
 
 BUFFER_BYTES = 256 * 1024
 CONTROL_PDU_LIMIT = 1024 * 1024  # A-ASSOCIATE-RQ with 128 contexts of 40 transfer syntaxes takes half of it
@@ -66,6 +68,12 @@ class Timeouts:
     idle_s: float | None = None
 
 
+class Wakes(Protocol):
+    """Something with a descriptor that becomes readable."""
+
+    def fileno(self) -> int: ...
+
+
 class Wire:
     """Used by one thread; ``shut_reading`` and ``shut`` may come from another.
 
@@ -109,6 +117,33 @@ class Wire:
                 if idle_s is not None and time.monotonic() - began >= idle_s:
                     raise Closed("idle for too long") from None
 
+    def wait_or_wake(self, wake: Wakes, timeout_s: float | None) -> bool:
+        """Whether something has arrived; False when ``wake`` was signalled before, or timeout_s is over.
+
+        Raises Closed.
+        """
+        if self._start != self._end:
+            return True
+        if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            poll.register(wake.fileno(), select.POLLIN)
+            ready = poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
+            if self._socket.fileno() not in (descriptor for descriptor, _ in ready):
+                return False
+        with contextlib.suppress(_TimedOut):  # the first part of a TLS record, and no other
+            self._fill()
+        return self._start != self._end
+
+    def arrived_kind(self) -> int | None:
+        """The first byte that has arrived and was not read: between two PDUs, the next one's type. Raises Closed."""
+        if self._start == self._end:
+            if not self.is_readable():
+                return None
+            with contextlib.suppress(_TimedOut):
+                self._fill()
+        return self._buffer[self._start] if self._start != self._end else None
+
     def header(self) -> tuple[int, int]:
         """Type and length of the next PDU. Raises ProtocolError for a type that does not exist."""
         kind, _, length = _PDU_HEADER.unpack(self._take(6))
@@ -138,13 +173,13 @@ class Wire:
             length -= size
             yield view
 
-    def is_readable(self) -> bool:
+    def is_readable(self, within_s: float = 0.0) -> bool:
         """Whether something has arrived that was not read yet (the end of the connection included)."""
         if self._start != self._end:
             return True
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
-        return bool(self._poll.poll(0))
+        return bool(self._poll.poll(within_s * 1000))
 
     def _take(self, size: int) -> memoryview:
         while self._end - self._start < size:
