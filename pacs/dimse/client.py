@@ -54,7 +54,7 @@ class Outcome:
     @property
     def is_warning(self) -> bool:
         """PS3.7 C.3: 0001H, 0107H, 0116H and Bxxx."""
-        return bool(self.status) and not is_failure(self.status)
+        return self.status is not None and self.status != 0 and not is_failure(self.status)
 
 
 class Sender:

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,7 @@ def read_answer(message: Message, peer: str) -> Answer:
     try:
         attributes = parse_data_set(message.data_set(), message.context.transfer_syntax) if command.has_data_set else {}
     except PacsError as error:
-        raise PeerFailed(f"{peer} answered what cannot be read: {error}", command.status) from error
+        raise PeerFailed(f"{peer} answered what cannot be read: {error}") from error
     if command.status is None:
         raise PeerFailed(f"{peer} answered without a status")
     if is_failure(command.status):
@@ -141,9 +140,12 @@ class Outbox:
             self._give_up("no answer in time")
         return has_next and not overdue
 
-    def patience_s(self) -> float | None:
-        """How long the answer that is awaited may still take."""
-        return None if self._answer is None else max(0.0, self._due - time.monotonic())
+    def patience_s(self, limit_s: float | None) -> float | None:
+        """How long to wait at most: until the answer that is awaited is overdue, and no longer than limit_s."""
+        if self._answer is None:
+            return limit_s
+        left_s = max(0.0, self._due - time.monotonic())
+        return left_s if limit_s is None else min(left_s, limit_s)
 
     def send_next(self, association: Association) -> None:
         """Send the next request. Raises Closed."""
@@ -157,7 +159,7 @@ class Outbox:
             self._message_id = self._message_id % 0xFFFF + 1
             try:
                 command, parts = request.encode(association, self._message_id)
-            except Exception as error:  # one request that makes no sense is no reason to lose the association
+            except Exception as error:  # noqa: BLE001  # one request that makes no sense is no reason to lose the association
                 future.set_exception(error)
                 continue
             self._asked, self._answer, self._due = command, future, time.monotonic() + self._answer_s
@@ -168,12 +170,15 @@ class Outbox:
         asked, command = self._asked, message.command
         if asked is None or (command.field, command.responded_id) != (asked.field | RESPONSE, asked.message_id):
             return False
+        future, self._asked, self._answer = self._answer, None, None
         try:
             result = read_answer(message, "the peer")
-        except PeerFailed:
-            self._finish(lambda future: future.set_exception(error))
+        except PeerFailed as error:
+            if future is not None:  # else it was given up: this comes too late
+                future.set_exception(error)
         else:
-            self._finish(lambda future: future.set_result(result))
+            if future is not None:
+                future.set_result(result)
         return True
 
     def close(self) -> None:
@@ -184,11 +189,6 @@ class Outbox:
                 self._has_descriptors = False
                 os.close(self._wake_reader)
                 os.close(self._wake_writer)
-
-    def _finish(self, tell: Callable[[Future[Answer]], None]) -> None:
-        future, self._asked, self._answer = self._answer, None, None
-        if future is not None:  # else given up: it came too late
-            tell(future)
 
     def _give_up(self, reason: str) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What the archive asks of its peers as SCU: C-ECHO, C-FIND, C-MOVE, C-GET and DIMSE-N, each over an association of its own."""
+"""What the archive asks of its peers as SCU: C-ECHO, C-FIND, C-MOVE, C-GET, DIMSE-N; each over its own association."""
 
 from __future__ import annotations
 

@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 Serve = Callable[[Message, Caller], None]
 
-_UNRECOGNIZED = Refused(Status(UNRECOGNIZED_OPERATION, "the SOP class has no such operation here"))
-
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -57,22 +55,25 @@ class Services:
         """
         command = message.command
         service = self._by_class.get(message.context.abstract_syntax)
-        serve = service.serve.get(command.field) if service else None  # type: ignore[call-overload]  # any number
-        if serve is not None and service is not None:
+        if service is not None and command.field in service.serve:
             # UPS: the class of the request is UPS Push on the contexts of all UPS classes (PS3.4 CC.3.1).
             if is_normalized(command.field) and command.class_uid not in (None, *service.sop_classes):
                 raise Refused(Status(CLASS_NOT_SUPPORTED, comment(f"SOP class {command.class_uid} is not supported")))
-            return serve
+            return service.serve[Field(command.field)]
         if is_normalized(command.field):
-            raise _UNRECOGNIZED
+            raise _unrecognized()
         return None
 
     def serve(self, message: Message, caller: Caller) -> None:
         """Have a service answer the request. Raises Refused when none does."""
         serve = self.find(message)
         if serve is None:
-            raise _UNRECOGNIZED
+            raise _unrecognized()
         serve(message, caller)
+
+
+def _unrecognized() -> Refused:
+    return Refused(Status(UNRECOGNIZED_OPERATION, "the SOP class has no such operation here"))
 
 
 def answer(message: Message, caller: Caller, serve: Serve) -> None:
