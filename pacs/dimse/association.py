@@ -128,7 +128,7 @@ class Association:
         self._outbox: Outbox | None = None
 
     def outbox(self) -> Outbox:
-        """Where any thread may post requests to this peer, from now on: they go out when it has none under way."""
+        """Where any thread may post requests to this peer, from now on; they go out while it rests."""
         if self._outbox is None:
             self._outbox = Outbox()
         return self._outbox
@@ -141,10 +141,11 @@ class Association:
         Raises Closed, ProtocolError, and Stopping once ``finish`` was called.
         """
         self._cancelled.clear()
+        quiet_since = time.monotonic() if self._outbox is not None else 0.0
         while True:
             if self._release_requested:
                 return None
-            self._wait(idle_s)
+            self._wait(idle_s, quiet_since)
             message = self._next_message()
             if message is None:
                 return None
@@ -184,7 +185,7 @@ class Association:
                 raise ProtocolError("a request in the middle of another", AbortReason.UNEXPECTED_PDU)
         return message_id in self._cancelled or self._release_requested
 
-    def _wait(self, idle_s: float | None) -> None:
+    def _wait(self, idle_s: float | None, quiet_since: float) -> None:
         with self._lock:
             if self._stopping:
                 raise Stopping
@@ -193,7 +194,7 @@ class Association:
             if self._outbox is None:
                 self._wire.wait(idle_s)
             else:
-                self._send_posted_until_something_comes(self._outbox, idle_s)
+                self._outbox.rest(self, self._wire, idle_s, quiet_since)
         except Closed:
             if self._stopping:
                 raise Stopping from None
@@ -201,18 +202,6 @@ class Association:
         finally:
             with self._lock:
                 self._idle = False
-
-    def _send_posted_until_something_comes(self, outbox: Outbox, idle_s: float | None) -> None:
-        began = time.monotonic()
-        while True:
-            # A peer that has asked for its release takes no request any more, and some abort over one.
-            if outbox.attend() and self._wire.arrived_kind() not in (PduType.RELEASE_RQ, PduType.ABORT):
-                outbox.send_next(self)
-            left_s = None if idle_s is None else max(0.0, idle_s - (time.monotonic() - began))
-            if self._wire.wait_or_wake(outbox, outbox.patience_s(left_s)):
-                return
-            if left_s == 0:
-                raise Closed("idle for too long")
 
     def _answers_posted(self, message: Message) -> bool:
         return self._outbox is not None and self._outbox.take(message)

@@ -15,12 +15,15 @@ from pacs.dicom.header import parse_data_set
 from pacs.dicom.model import Attributes
 from pacs.dimse.command import HAS_DATA_SET, RESPONSE, Command, Field
 from pacs.dimse.status import is_failure
+from pacs.dimse.wire import Closed, PduType, Wire
 from pacs.errors import PacsError, PeerFailed
 
 if TYPE_CHECKING:
     from pacs.dimse.association import Association, Message
 
 ANSWER_S = 60.0
+QUIET_S = 0.5
+_LAST_PDUS = (PduType.RELEASE_RQ, PduType.ABORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,15 @@ class Outbox:
     """Requests on their way to one peer, in order, each after the answer to the one before (PS3.7 D.3.3.3).
 
     ``post`` may be called by any thread; all else belongs to the association's. answer_s: how long an answer may
-    take; after that the peer is sent nothing more, and may go on with requests of its own.
+    take; after that the peer is sent nothing more, and may go on with requests of its own. quiet_s: how long the peer
+    must have asked for nothing: DCMTK and pynetdicom abort when a request comes instead of the response that they wait
+    for, and what they were about to store would be lost with the association.
     """
 
-    def __init__(self, answer_s: float = ANSWER_S) -> None:
+    def __init__(self, answer_s: float = ANSWER_S, quiet_s: float = QUIET_S) -> None:
         self._answer_s = answer_s
+        self._quiet_s = quiet_s
+        self._hold_s: float | None = None  # what is left of quiet_s before the next can be sent
         self._lock = threading.Lock()
         self._posted: deque[tuple[Request, Future[Answer]]] = deque()
         self._closed: str | None = None  # why
@@ -104,7 +111,7 @@ class Outbox:
         self._has_descriptors = True
 
     def post(self, request: Request) -> Future[Answer]:
-        """Send when the peer has no request under way. The future is its answer, or raises PeerFailed.
+        """Send once the peer rests between two requests. The future is its answer, or raises PeerFailed.
 
         PeerFailed with a status: the peer refuses. Without: the association is over, or there was no answer in time;
         the peer may have received the request all the same. A future that could be cancelled was never sent. What is
@@ -128,42 +135,21 @@ class Outbox:
         """Readable when something was posted."""
         return self._wake_reader
 
-    def attend(self) -> bool:
-        """Take note of what was posted; whether ``send_next`` has something to send now."""
-        overdue = self._answer is not None and time.monotonic() >= self._due
-        with self._lock:
-            if self._is_signalled:
-                self._is_signalled = False
-                os.read(self._wake_reader, 1)
-            has_next = bool(self._posted) and self._asked is None
-        if overdue:
-            self._give_up("no answer in time")
-        return has_next and not overdue
+    def rest(self, association: Association, wire: Wire, idle_s: float | None, quiet_since: float) -> None:
+        """Send what is posted, until something has come from the peer. Raises Closed, also when idle_s are over.
 
-    def patience_s(self, limit_s: float | None) -> float | None:
-        """How long to wait at most: until the answer that is awaited is overdue, and no longer than limit_s."""
-        if self._answer is None:
-            return limit_s
-        left_s = max(0.0, self._due - time.monotonic())
-        return left_s if limit_s is None else min(left_s, limit_s)
-
-    def send_next(self, association: Association) -> None:
-        """Send the next request. Raises Closed."""
-        while self._asked is None:
-            with self._lock:
-                if not self._posted:
-                    return
-                request, future = self._posted.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            self._message_id = self._message_id % 0xFFFF + 1
-            try:
-                command, parts = request.encode(association, self._message_id)
-            except Exception as error:  # noqa: BLE001  # one request that makes no sense is no reason to lose the association
-                future.set_exception(error)
-                continue
-            self._asked, self._answer, self._due = command, future, time.monotonic() + self._answer_s
-            association.send_encoded(parts)
+        quiet_since: when the peer's last request had been served, of ``time.monotonic``.
+        """
+        began = time.monotonic()
+        while True:
+            # A peer that has asked for its release takes no request any more, and some abort over one.
+            if self._attend(time.monotonic() - quiet_since) and wire.arrived_kind() not in _LAST_PDUS:
+                self._send_next(association)
+            left_s = None if idle_s is None else max(0.0, idle_s - (time.monotonic() - began))
+            if wire.wait_or_wake(self, self._patience_s(left_s)):
+                return
+            if left_s == 0:
+                raise Closed("idle for too long")
 
     def take(self, message: Message) -> bool:
         """Whether this was the answer to a request of ours; then it has been read. Raises what associations raise."""
@@ -189,6 +175,49 @@ class Outbox:
                 self._has_descriptors = False
                 os.close(self._wake_reader)
                 os.close(self._wake_writer)
+
+    def _attend(self, quiet_s: float) -> bool:
+        """Take note of what was posted; whether ``_send_next`` has something to send now.
+
+        quiet_s: for how long the peer has had no request under way.
+        """
+        overdue = self._answer is not None and time.monotonic() >= self._due
+        with self._lock:
+            if self._is_signalled:
+                self._is_signalled = False
+                os.read(self._wake_reader, 1)
+            has_next = bool(self._posted) and self._asked is None
+        if overdue:
+            self._give_up("no answer in time")
+        if not has_next or overdue:
+            self._hold_s = None
+            return False
+        self._hold_s = max(0.0, self._quiet_s - quiet_s)
+        return self._hold_s == 0
+
+    def _patience_s(self, limit_s: float | None) -> float | None:
+        """How long to wait for the peer at most before ``_attend`` is due, and no longer than limit_s."""
+        due_s = None if self._answer is None else max(0.0, self._due - time.monotonic())
+        return min((each for each in (limit_s, due_s, self._hold_s) if each is not None), default=None)
+
+    def _send_next(self, association: Association) -> None:
+        """Send the next request. Raises Closed."""
+        self._hold_s = None
+        while self._asked is None:
+            with self._lock:
+                if not self._posted:
+                    return
+                request, future = self._posted.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._message_id = self._message_id % 0xFFFF + 1
+            try:
+                command, parts = request.encode(association, self._message_id)
+            except Exception as error:  # noqa: BLE001  # one request that makes no sense is no reason to lose the association
+                future.set_exception(error)
+                continue
+            self._asked, self._answer, self._due = command, future, time.monotonic() + self._answer_s
+            association.send_encoded(parts)
 
     def _give_up(self, reason: str) -> None:
         with self._lock:

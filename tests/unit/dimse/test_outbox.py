@@ -57,6 +57,7 @@ def ends() -> Iterator[Ends]:
         ours, _ = listener.accept()
     accepted = Accepted(CONTEXTS, 16384)
     association = Association(Wire(ours, 5), accepted, 131072)
+    association._outbox = Outbox(quiet_s=0)
     ends = Ends(association, Association(Wire(theirs, 5), accepted, 131072), theirs)
     yield ends
     theirs.close()
@@ -182,6 +183,21 @@ def test_a_request_that_has_arrived_does_not_hold_it_up(ends: Ends) -> None:
     assert event.command.field == Field.N_EVENT_REPORT
 
 
+def test_nothing_comes_between_the_requests_of_a_busy_peer(ends: Ends) -> None:
+    ends.ours._outbox = Outbox(quiet_s=1.0)
+    server = ends.serve()
+    future = server.outbox.post(report())
+    for number in range(20):
+        ends.theirs.send(1, Command(Field.C_ECHO, VERIFICATION, message_id=number))
+        assert received(ends).command.field == Field.C_ECHO | RESPONSE
+    assert not future.running()
+    message = received(ends)
+    message.drain()
+    assert message.command.field == Field.N_EVENT_REPORT
+    message.respond(Status(0))
+    assert future.result(5).status == 0
+
+
 @pytest.mark.parametrize("ending", ["release", "abort"])
 def test_nothing_is_sent_to_a_peer_that_is_on_its_way_out(ends: Ends, ending: str) -> None:
     future = ends.ours.outbox().post(report())
@@ -229,7 +245,7 @@ def test_what_was_cancelled_in_time_is_not_sent(ends: Ends) -> None:
 
 
 def test_a_peer_that_never_answers_is_asked_nothing_more_and_served_on(ends: Ends) -> None:
-    ends.ours._outbox = Outbox(answer_s=0.2)
+    ends.ours._outbox = Outbox(answer_s=0.2, quiet_s=0)
     server = ends.serve()
     futures = [server.outbox.post(report()), server.outbox.post(report())]
     message = received(ends)
