@@ -86,7 +86,7 @@ class NormalizedUser:
     def _ask(self, request: Request) -> Answer:
         with self._usable() as association:
             self._message_id = self._message_id % 0xFFFF + 1
-            command, parts = request.encode(association, self._message_id)
+            command, parts = request.encode(association, self._message_id, self._peer.name)
             association.send_encoded(parts)
             expected = (command.field | RESPONSE, command.message_id)
             while True:

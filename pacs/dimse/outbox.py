@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ANSWER_S = 60.0
 QUIET_S = 0.5
+_PEER = "the peer"  # for messages: who it is, its service knows
 _LAST_PDUS = (PduType.RELEASE_RQ, PduType.ABORT)
 
 
@@ -37,13 +38,13 @@ class Request:
     command: Command
     attributes: Attributes | None = None
 
-    def encode(self, association: Association, message_id: int) -> tuple[Command, list[bytes | memoryview]]:
+    def encode(self, association: Association, message_id: int, peer: str) -> tuple[Command, list[bytes | memoryview]]:
         """For ``Association.send_encoded``. Raises PeerFailed when the peer has not accepted such a context."""
         for context in association.contexts.values():
             if context.abstract_syntax == self.context:
                 break
         else:
-            raise PeerFailed(f"the peer does not offer this service (SOP class {self.context})")
+            raise PeerFailed(f"{peer} does not offer this service (SOP class {self.context})")
         command, data = replace(self.command, message_id=message_id), b""
         if self.attributes is not None:
             data = encode_data_set(self.attributes, context.transfer_syntax)
@@ -156,15 +157,18 @@ class Outbox:
         asked, command = self._asked, message.command
         if asked is None or (command.field, command.responded_id) != (asked.field | RESPONSE, asked.message_id):
             return False
-        future, self._asked, self._answer = self._answer, None, None
+        result: Answer | PeerFailed
         try:
-            result = read_answer(message, "the peer")
+            result = read_answer(message, _PEER)
         except PeerFailed as error:
-            if future is not None:  # else it was given up: this comes too late
-                future.set_exception(error)
+            result = error
+        future, self._asked, self._answer = self._answer, None, None
+        if future is None:  # it was given up: this comes too late
+            pass
+        elif isinstance(result, PeerFailed):
+            future.set_exception(result)
         else:
-            if future is not None:
-                future.set_result(result)
+            future.set_result(result)
         return True
 
     def close(self) -> None:
@@ -212,7 +216,7 @@ class Outbox:
                 continue
             self._message_id = self._message_id % 0xFFFF + 1
             try:
-                command, parts = request.encode(association, self._message_id)
+                command, parts = request.encode(association, self._message_id, _PEER)
             except Exception as error:  # noqa: BLE001  # one request that makes no sense is no reason to lose the association
                 future.set_exception(error)
                 continue

@@ -221,6 +221,28 @@ def test_a_peer_that_leaves_instead_of_answering_fails_it_and_what_follows(ends:
     assert "ended" in str(failure(server.outbox.post(report())))
 
 
+def test_a_peer_that_leaves_in_the_middle_of_its_answer_fails_it(ends: Ends) -> None:
+    server = ends.serve()
+    future = server.outbox.post(report())
+    message = received(ends)
+    message.drain()
+    answer = message.response(Status(0), data_set_type=1)
+    ends.theirs.send_encoded(ends.theirs.encode(5, answer, b"x" * 100)[:2])
+    ends.abort()
+    assert "ended" in str(failure(future))
+
+
+def test_an_answer_that_cannot_be_read_is_a_failure_and_not_the_end(ends: Ends) -> None:
+    server = ends.serve()
+    future = server.outbox.post(report())
+    message = received(ends)
+    message.drain()
+    ends.theirs.send(5, message.response(Status(0), data_set_type=1), b"nonsense")
+    assert "cannot be read" in str(failure(future))
+    ends.theirs.send(1, ECHO)
+    assert received(ends).command.field == Field.C_ECHO | RESPONSE
+
+
 def test_a_refusal_has_its_status(ends: Ends) -> None:
     server = ends.serve()
     future = server.outbox.post(report())
