@@ -170,8 +170,8 @@ class Association:
                 raise ProtocolError("another message than the response that was due", AbortReason.UNEXPECTED_PDU)
 
     def is_readable(self, within_s: float) -> bool:
-        """Whether something comes within that time, the end of the connection included."""
-        return self._wire.is_readable(within_s)
+        """Whether something comes within that time. Raises Closed."""
+        return self._wire.wait_or_wake(None, within_s)
 
     def is_cancelled(self, message_id: int) -> bool:
         """Whether the peer wants this operation to end. Takes in what has arrived, without waiting for more."""

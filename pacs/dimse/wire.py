@@ -117,7 +117,7 @@ class Wire:
                 if idle_s is not None and time.monotonic() - began >= idle_s:
                     raise Closed("idle for too long") from None
 
-    def wait_or_wake(self, wake: Wakes, timeout_s: float | None) -> bool:
+    def wait_or_wake(self, wake: Wakes | None, timeout_s: float | None) -> bool:
         """Whether something has arrived; False when ``wake`` was signalled before, or timeout_s is over.
 
         Raises Closed.
@@ -127,7 +127,8 @@ class Wire:
         if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
-            poll.register(wake.fileno(), select.POLLIN)
+            if wake is not None:
+                poll.register(wake.fileno(), select.POLLIN)
             ready = poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
             if self._socket.fileno() not in (descriptor for descriptor, _ in ready):
                 return False
@@ -173,13 +174,13 @@ class Wire:
             length -= size
             yield view
 
-    def is_readable(self, within_s: float = 0.0) -> bool:
+    def is_readable(self) -> bool:
         """Whether something has arrived that was not read yet (the end of the connection included)."""
         if self._start != self._end:
             return True
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
-        return bool(self._poll.poll(within_s * 1000))
+        return bool(self._poll.poll(0))
 
     def _take(self, size: int) -> memoryview:
         while self._end - self._start < size:
