@@ -122,28 +122,18 @@ class Wire:
 
         Raises Closed.
         """
-        if self._start != self._end:
+        if self._has_arrived():
             return True
-        if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            if wake is not None:
-                poll.register(wake.fileno(), select.POLLIN)
-            ready = poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
-            if self._socket.fileno() not in (descriptor for descriptor, _ in ready):
-                return False
-        with contextlib.suppress(_TimedOut):  # the first part of a TLS record, and no other
-            self._fill()
-        return self._start != self._end
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if wake is not None:
+            poll.register(wake.fileno(), select.POLLIN)
+        poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
+        return self._has_arrived()
 
     def arrived_kind(self) -> int | None:
         """The first byte that has arrived and was not read: between two PDUs, the next one's type. Raises Closed."""
-        if self._start == self._end:
-            if not self.is_readable():
-                return None
-            with contextlib.suppress(_TimedOut):
-                self._fill()
-        return self._buffer[self._start] if self._start != self._end else None
+        return self._buffer[self._start] if self._has_arrived() else None
 
     def header(self) -> tuple[int, int]:
         """Type and length of the next PDU. Raises ProtocolError for a type that does not exist."""
@@ -181,6 +171,12 @@ class Wire:
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         return bool(self._poll.poll(0))
+
+    def _has_arrived(self) -> bool:
+        if self._start == self._end and self.is_readable():
+            with contextlib.suppress(_TimedOut):
+                self._fill()
+        return self._start != self._end
 
     def _take(self, size: int) -> memoryview:
         while self._end - self._start < size:
