@@ -173,7 +173,7 @@ class Wire:
         return bool(self._poll.poll(0))
 
     def _has_arrived(self) -> bool:
-        if self._start == self._end and self.is_readable():
+        if self.is_readable() and self._start == self._end:
             with contextlib.suppress(_TimedOut):
                 self._fill()
         return self._start != self._end
