@@ -9,7 +9,7 @@ from pacs.dicom.model import Attributes, Caller
 from pacs.dimse.association import Association, Message
 from pacs.dimse.command import RESPONSE, Command, Field
 from pacs.dimse.outbox import Answer, Request, event_report, read_answer
-from pacs.dimse.service import Services, answer
+from pacs.dimse.service import Services, serve_request
 from pacs.dimse.wire import AbortReason, Closed, ProtocolError
 from pacs.errors import PeerFailed
 
@@ -18,7 +18,7 @@ class NormalizedUser:
     """Made by ``Requests.normalized``. Each method asks, and returns the peer's answer: Success or a Warning.
 
     All raise PeerFailed: with the peer's status when it refuses, after which the association can be used on; without
-    when there can be no answer. context: the abstract syntax to ask on, where it is not the SOP class (PS3.4 CC.3.1:
+    when there can be no answer. context: the abstract syntax to ask on, where it is not the SOP class (PS3.4 CC:
     UPS Push is asked for on the contexts of UPS Pull, Watch and Query too).
     """
 
@@ -118,7 +118,7 @@ class NormalizedUser:
     def _serve(self, message: Message) -> None:
         if message.command.field & RESPONSE:
             raise ProtocolError("another message than the response that was due", AbortReason.UNEXPECTED_PDU)
-        answer(message, self._peer, self._services.serve)
+        serve_request(message, self._peer, self._services.serve)
 
 
 def _request(

@@ -56,7 +56,7 @@ class Services:
         command = message.command
         service = self._by_class.get(message.context.abstract_syntax)
         if service is not None and command.field in service.serve:
-            # UPS: the class of the request is UPS Push on the contexts of all UPS classes (PS3.4 CC.3.1).
+            # UPS: the class of the request is UPS Push on the contexts of all UPS classes (PS3.4 CC).
             if is_normalized(command.field) and command.class_uid not in (None, *service.sop_classes):
                 raise Refused(Status(CLASS_NOT_SUPPORTED, comment(f"SOP class {command.class_uid} is not supported")))
             return service.serve[Field(command.field)]
@@ -76,7 +76,7 @@ def _unrecognized() -> Refused:
     return Refused(Status(UNRECOGNIZED_OPERATION, "the SOP class has no such operation here"))
 
 
-def answer(message: Message, caller: Caller, serve: Serve) -> None:
+def serve_request(message: Message, caller: Caller, serve: Serve) -> None:
     """Have a request served; a failure is answered with its status, and does not end the association.
 
     Raises Closed and ProtocolError.

@@ -16,7 +16,7 @@ from pacs.dimse.echo import serve_echo
 from pacs.dimse.find import serve_find
 from pacs.dimse.negotiation import Proposal, Rejection
 from pacs.dimse.retrieve import serve_get, serve_move
-from pacs.dimse.service import Services, answer
+from pacs.dimse.service import Services, serve_request
 from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status
 from pacs.dimse.store import serve_store
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Timeouts, Wire
@@ -116,7 +116,7 @@ class Acceptor:
     def _serve_association(self, association: Association, caller: Caller) -> None:
         try:
             while (message := association.receive(self.timeouts.idle_s)) is not None:
-                answer(message, caller, self._dispatch)
+                serve_request(message, caller, self._dispatch)
             association.confirm_release()
             log.info("released from=%s address=%s", caller.name, caller.address)
         except Stopping:
