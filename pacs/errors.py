@@ -128,7 +128,11 @@ class Undecodable(PacsError):
 
 
 class PeerFailed(PacsError):
-    """Another archive could not be asked, or refused; says why."""
+    """Another archive could not be asked, or refused; says why. status: the DIMSE status that it refused with."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Corrupt(PacsError):

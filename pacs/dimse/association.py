@@ -7,13 +7,17 @@ poll each other and queues without bounds: half of its time is sleep, and it hol
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from pacs.dimse.command import RESPONSE, Command, Field
+from pacs.dicom.encode import encode_data_set
+from pacs.dicom.model import Attributes
+from pacs.dimse.command import HAS_DATA_SET, RESPONSE, Command, Field, is_normalized
 from pacs.dimse.negotiation import Accepted, Context
+from pacs.dimse.outbox import Outbox
 from pacs.dimse.status import Status
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Wire
 from pacs.errors import TooLarge
@@ -56,22 +60,40 @@ class Message:
             if size <= limit:
                 found += view
         if size > limit:
-            raise TooLarge(f"the identifier is larger than {limit} bytes")
+            raise TooLarge(f"the data set is larger than {limit} bytes")
         return bytes(found)
 
-    def respond(self, status: Status, **elements: Any) -> None:
-        """Answer without a data set; elements: further ones of ``Command``."""
-        self.association.send(self.context.context_id, self.response(status, **elements))
+    def respond(self, status: Status, attributes: Attributes | None = None, **elements: Any) -> None:
+        """Answer. attributes: the data set, None for none; elements: further ones of ``Command``."""
+        data = b""
+        if attributes is not None:
+            data = encode_data_set(attributes, self.context.transfer_syntax)
+            elements["data_set_type"] = HAS_DATA_SET
+        self.association.send(self.context.context_id, self.response(status, **elements), data)
 
     def response(self, status: Status, **elements: Any) -> Command:
-        """The command set of an answer to this request (PS3.7 9.3)."""
+        """The command set of an answer to this request (PS3.7 9.3, 10.3).
+
+        DIMSE-N: its SOP instance, event and action type are the request's, unless elements say otherwise.
+        """
         command = self.command
+        if is_normalized(command.field):
+            same = {
+                "sop_uid": command.instance_uid,
+                "event_type": command.event_type,
+                "action_type": command.action_type,
+                "attribute_list": status.attributes or None,
+            }
+            elements = {**same, **elements}
+        elif status.attributes:
+            elements["offending"] = status.attributes
         return Command(
             field=command.field | RESPONSE,
-            sop_class_uid=command.sop_class_uid,
+            sop_class_uid=command.class_uid,
             responded_id=command.message_id,
             status=status.code,
             error_comment=status.comment,
+            error_id=status.error_id,
             **elements,
         )
 
@@ -83,6 +105,8 @@ class Message:
 
 class Association:
     """Messages over one connection. Used by one thread; ``finish`` and ``kill`` may come from any other.
+
+    Other threads send requests of their own through its ``outbox``.
 
     max_pdu: the largest P-DATA-TF that we promised to take, 0 for any.
     """
@@ -101,6 +125,13 @@ class Association:
         self._lock = threading.Lock()
         self._idle = False
         self._stopping = False
+        self._outbox: Outbox | None = None
+
+    def outbox(self) -> Outbox:
+        """Where any thread may post requests to this peer, from now on; they go out while it rests."""
+        if self._outbox is None:
+            self._outbox = Outbox()
+        return self._outbox
 
     # -- receiving -------------------------------------------------------------------------------------------------
 
@@ -110,16 +141,17 @@ class Association:
         Raises Closed, ProtocolError, and Stopping once ``finish`` was called.
         """
         self._cancelled.clear()
+        quiet_since = time.monotonic() if self._outbox is not None else 0.0
         while True:
             if self._release_requested:
                 return None
-            self._wait(idle_s)
+            self._wait(idle_s, quiet_since)
             message = self._next_message()
             if message is None:
                 return None
-            if message.command.field != Field.C_CANCEL:
+            # A cancel here cancels what has ended already: nothing to do (PS3.7 9.3.2.3).
+            if message.command.field != Field.C_CANCEL and not self._answers_posted(message):
                 return message
-            # Cancels what has ended already: nothing to do (PS3.7 9.3.2.3).
 
     def response(self, message_id: int) -> Message:
         """The response to a request of ours; a C-CANCEL that comes before it is remembered."""
@@ -130,10 +162,16 @@ class Association:
             command = message.command
             if command.field == Field.C_CANCEL:
                 self._remember_cancel(command)
+            elif self._answers_posted(message):
+                pass
             elif command.field & RESPONSE and command.responded_id == message_id:
                 return message
             else:
                 raise ProtocolError("another message than the response that was due", AbortReason.UNEXPECTED_PDU)
+
+    def is_readable(self, within_s: float) -> bool:
+        """Whether something comes within that time. Raises Closed."""
+        return self._wire.wait_or_wake(None, within_s)
 
     def is_cancelled(self, message_id: int) -> bool:
         """Whether the peer wants this operation to end. Takes in what has arrived, without waiting for more."""
@@ -141,18 +179,22 @@ class Association:
             message = self._next_message()
             if message is None:
                 break
-            if message.command.field != Field.C_CANCEL:
+            if message.command.field == Field.C_CANCEL:
+                self._remember_cancel(message.command)
+            elif not self._answers_posted(message):
                 raise ProtocolError("a request in the middle of another", AbortReason.UNEXPECTED_PDU)
-            self._remember_cancel(message.command)
         return message_id in self._cancelled or self._release_requested
 
-    def _wait(self, idle_s: float | None) -> None:
+    def _wait(self, idle_s: float | None, quiet_since: float) -> None:
         with self._lock:
             if self._stopping:
                 raise Stopping
             self._idle = True
         try:
-            self._wire.wait(idle_s)
+            if self._outbox is None:
+                self._wire.wait(idle_s)
+            else:
+                self._outbox.rest(self, self._wire, idle_s, quiet_since)
         except Closed:
             if self._stopping:
                 raise Stopping from None
@@ -160,6 +202,9 @@ class Association:
         finally:
             with self._lock:
                 self._idle = False
+
+    def _answers_posted(self, message: Message) -> bool:
+        return self._outbox is not None and self._outbox.take(message)
 
     def _remember_cancel(self, command: Command) -> None:
         # Bounded: a peer could send cancels for ever.
@@ -297,7 +342,13 @@ class Association:
 
     def close(self, linger_s: float = 0.0) -> None:
         """Close the connection; linger_s: how long the peer may take to do so first."""
+        self.close_outbox()
         self._wire.close(linger_s)
+
+    def close_outbox(self) -> None:
+        """No request is taken any more; those not answered have failed."""
+        if self._outbox is not None:
+            self._outbox.close()
 
     def finish(self) -> None:
         """Let the operation under way end, and take no other: ``receive`` raises Stopping."""

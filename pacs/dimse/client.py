@@ -16,6 +16,7 @@ from pacs.dimse.association import Association
 from pacs.dimse.command import HAS_DATA_SET, Command, Field
 from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedContext
 from pacs.dimse.peers import Peer, Peers
+from pacs.dimse.status import is_failure
 from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire
 from pacs.errors import NotAcceptable, PacsError
 from pacs.services.retrieve import Content, Retrieve
@@ -53,7 +54,7 @@ class Outcome:
     @property
     def is_warning(self) -> bool:
         """PS3.7 C.3: 0001H, 0107H, 0116H and Bxxx."""
-        return self.status in (0x0001, 0x0107, 0x0116) or (self.status or 0) >> 12 == 0xB
+        return self.status is not None and self.status != 0 and not is_failure(self.status)
 
 
 class Sender:

@@ -36,11 +36,12 @@ QUERY_SYNTAXES = (
 )
 # What we can do of PS3.4 C.5.1.1: relational queries, date and time combined; not fuzzy names, not time zones.
 _QUERY_EXTENSIONS = bytes((1, 1, 0, 0))
+_NONE: Mapping[str, bool] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One accepted presentation context. may_send: whether the archive may be the C-STORE SCU on it."""
+    """One accepted presentation context. may_send: whether the archive may be the SCU on it."""
 
     context_id: int
     abstract_syntax: str
@@ -126,16 +127,18 @@ def parse_request(pdu: bytes) -> Proposal | Rejection:
         raise ProtocolError(f"A-ASSOCIATE-RQ cannot be read: {type(err).__name__}") from None
 
 
-def accept(proposal: Proposal, max_pdu: int) -> tuple[Accepted, bytes]:
-    """Decide on every proposed context; returns what may be used, and the A-ASSOCIATE-AC."""
+def accept(proposal: Proposal, max_pdu: int, services: Mapping[str, bool] = _NONE) -> tuple[Accepted, bytes]:
+    """Decide on every proposed context; returns what may be used, and the A-ASSOCIATE-AC.
+
+    services: SOP classes that are served besides; true where the requestor may be the SCP.
+    """
     contexts: dict[int, Context] = {}
     results: list[PresentationContext] = []
     for proposed in proposal.contexts:
-        chosen = _choose(proposed)
+        chosen = _choose(proposed, services)
         if isinstance(chosen, str):
-            may_send = (
-                is_storage(proposed.abstract_syntax) and proposal.roles.get(proposed.abstract_syntax, (True, False))[1]
-            )
+            asked_to = proposal.roles.get(proposed.abstract_syntax, (True, False))[1]
+            may_send = asked_to and _may_send(proposed.abstract_syntax, services)
             contexts[proposed.context_id] = Context(proposed.context_id, proposed.abstract_syntax, chosen, may_send)
         results.append(_result(proposed, chosen))
     primitive = A_ASSOCIATE()
@@ -147,8 +150,7 @@ def accept(proposal: Proposal, max_pdu: int) -> tuple[Accepted, bytes]:
     primitive.user_information = [
         *_own_information(max_pdu),
         *(
-            # The SCP role is for receiving what C-GET brings, so it is granted for storage classes only.
-            _role(uid, scu, scp and is_storage(uid))
+            _role(uid, scu, scp and _may_send(uid, services))
             for uid, (scu, scp) in proposal.roles.items()
             if uid in accepted
         ),
@@ -168,9 +170,16 @@ def reject(rejection: Rejection) -> bytes:
     return bytes(pdu.encode())
 
 
-def _choose(proposed: ProposedContext) -> str | int:
+def _may_send(uid: str, services: Mapping[str, bool]) -> bool:
+    """Whether a requestor may have the SCP role: for storage classes, to receive what C-GET brings, or by service."""
+    return services[uid] if uid in services else is_storage(uid)
+
+
+def _choose(proposed: ProposedContext, services: Mapping[str, bool]) -> str | int:
     """The transfer syntax to use, or why not: 3 abstract, 4 transfer syntaxes not supported (PS3.8 Table 9-18)."""
     offered = proposed.transfer_syntaxes
+    if proposed.abstract_syntax in services:
+        return next((uid for uid in offered if uid in QUERY_SYNTAXES), 4)
     if is_storage(proposed.abstract_syntax):
         # The sender's order is kept. Syntaxes that nobody knows are stored too, but only when nothing else is offered.
         known = [uid for uid in offered if uid in syntaxes.BY_UID]

@@ -1,9 +1,9 @@
-"""What the archive asks of its peers as SCU: C-ECHO, C-FIND, C-MOVE and C-GET, each over an association of its own."""
+"""What the archive asks of its peers as SCU: C-ECHO, C-FIND, C-MOVE, C-GET, DIMSE-N; each over its own association."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,9 @@ from pacs.dimse.command import HAS_DATA_SET, RESPONSE, Command, Field
 from pacs.dimse.identifier import LEVEL, LEVEL_NAMES
 from pacs.dimse.models import MODELS, VERIFICATION
 from pacs.dimse.negotiation import MAX_CONTEXTS, Context, ProposedContext
+from pacs.dimse.normalized import NormalizedUser
 from pacs.dimse.peers import Peer
+from pacs.dimse.service import Service, Services
 from pacs.dimse.status import CANCELLED, PENDING, PENDING_UNSUPPORTED_KEYS, SUB_OPERATIONS_FAILED, SUCCESS
 from pacs.dimse.store import serve_store
 from pacs.dimse.wire import AbortReason, Closed, ProtocolError, Timeouts
@@ -110,11 +112,29 @@ class Requests:
             self._ask(association, sop_class, Field.C_GET, level, keys)
             yield from self._sub_operations(association, Field.C_GET, store)
 
+    @contextmanager
+    def normalized(
+        self,
+        sop_classes: Sequence[str],
+        services: Iterable[Service] = (),
+        roles: Mapping[str, tuple[bool, bool]] | None = None,
+    ) -> Generator[NormalizedUser, None, None]:
+        """DIMSE-N operations, over one association. sop_classes: to ask for, the abstract syntaxes.
+
+        services: what answers the peer's own requests on it. roles: as of ``Proposal``, where we are not the SCU.
+        """
+        contexts = [ProposedContext(2 * i + 1, uid, FALLBACKS) for i, uid in enumerate(sop_classes)]
+        with self._association(contexts, roles) as association:
+            yield NormalizedUser(association, self._caller, Services(services), self.timeouts.message_s)
+
+    @property
+    def _caller(self) -> Caller:
+        return Caller(self.peer.ae_title, f"{self.peer.host}:{self.peer.port}", "dimse")
+
     def _sub_operations(
         self, association: Association, operation: Field, store: Store | None = None
     ) -> Iterator[Progress]:
         """What the peer says of them, to the end. store: takes those that come on this association."""
-        caller = Caller(self.peer.ae_title, f"{self.peer.host}:{self.peer.port}", "dimse")
         now = Progress()
         while True:
             message = association.receive(self.timeouts.message_s)
@@ -122,7 +142,7 @@ class Requests:
                 raise Closed("released by the peer in the middle of a request")
             command = message.command
             if store is not None and command.field == Field.C_STORE:
-                serve_store(message, store, caller)
+                serve_store(message, store, self._caller)
                 continue
             if command.field != operation | RESPONSE:
                 raise ProtocolError("another message than the response that was due", AbortReason.UNEXPECTED_PDU)
@@ -191,7 +211,8 @@ class Requests:
     def _check(self, answer: Command, *allowed: int) -> None:
         if answer.status not in allowed:
             code = "no status" if answer.status is None else f"{answer.status:04X}H"
-            raise PeerFailed(f"{self.peer.ae_title} answered {code} {answer.error_comment or ''}".rstrip())
+            told = f"{self.peer.ae_title} answered {code} {answer.error_comment or ''}".rstrip()
+            raise PeerFailed(told, answer.status)
 
 
 def _storage_contexts(classes: Sequence[str]) -> Iterator[ProposedContext]:

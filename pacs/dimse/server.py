@@ -7,10 +7,12 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterable
 
 from pacs.dimse.association import Association
 from pacs.dimse.client import Sender
 from pacs.dimse.peers import Peers
+from pacs.dimse.service import Service, Services
 from pacs.dimse.session import Acceptor
 from pacs.dimse.wire import Timeouts, Wire
 from pacs.listening import Accepting, listen
@@ -25,7 +27,7 @@ _CUT_OFF_S = 5.0  # for threads to end once their connections are gone
 
 
 class DimseServer:
-    """C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET SCP.
+    """C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET SCP, and of what services it is given.
 
     port 0: any free one; ``port`` says which after ``start``. max_pdu: what peers may send, bytes; 0 for any.
     max_associations: further ones are rejected (transient, local limit exceeded). strict_called: refuse associations
@@ -47,6 +49,7 @@ class DimseServer:
         max_pdu: int = 131072,
         timeouts: Timeouts | None = None,
         strict_called: bool = False,
+        services: Iterable[Service] = (),
         shared_listener: socket.socket | None = None,
     ) -> None:
         self.ae_title = ae_title
@@ -60,6 +63,7 @@ class DimseServer:
             query=query,
             retrieve=retrieve,
             sender=Sender(ae_title, peers, retrieve, self._timeouts),
+            services=Services(services),
             max_pdu=max_pdu,
             timeouts=self._timeouts,
             strict_called=strict_called,

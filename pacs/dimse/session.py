@@ -16,10 +16,10 @@ from pacs.dimse.echo import serve_echo
 from pacs.dimse.find import serve_find
 from pacs.dimse.negotiation import Proposal, Rejection
 from pacs.dimse.retrieve import serve_get, serve_move
-from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status, status_of
+from pacs.dimse.service import Services, serve_request
+from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status
 from pacs.dimse.store import serve_store
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Timeouts, Wire
-from pacs.errors import PacsError
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
@@ -42,6 +42,7 @@ class Acceptor:
     query: QueryService
     retrieve: Retrieve
     sender: Sender
+    services: Services
     max_pdu: int
     timeouts: Timeouts
     strict_called: bool
@@ -58,6 +59,7 @@ class Acceptor:
                 try:
                     self._serve_association(association, caller)
                 finally:
+                    association.close_outbox()
                     self.dismiss(association)
         except Closed as error:
             log.info("connection ended address=%s reason=%s", peer, error)
@@ -79,7 +81,7 @@ class Acceptor:
             if self.strict_called and proposal.called != self.ae_title:
                 rejection = negotiation.CALLED_NOT_RECOGNIZED
             else:
-                accepted, answer = negotiation.accept(proposal, self.max_pdu)
+                accepted, answer = negotiation.accept(proposal, self.max_pdu, self.services.roles)
                 association = Association(wire, accepted, self.max_pdu)
                 if self.admit(association):
                     wire.set_timeout(self.timeouts.message_s)
@@ -114,28 +116,19 @@ class Acceptor:
     def _serve_association(self, association: Association, caller: Caller) -> None:
         try:
             while (message := association.receive(self.timeouts.idle_s)) is not None:
-                self._serve_request(message, caller)
+                serve_request(message, caller, self._dispatch)
             association.confirm_release()
             log.info("released from=%s address=%s", caller.name, caller.address)
         except Stopping:
             association.abort()
             log.info("aborted from=%s address=%s reason=shutting down", caller.name, caller.address)
 
-    def _serve_request(self, message: Message, caller: Caller) -> None:
-        try:
-            self._dispatch(message, caller)
-        except (Closed, ProtocolError):
-            raise
-        except Exception as error:  # a request that we fail at must not end the association
-            if not isinstance(error, PacsError):
-                log.exception("request failed command=%04XH from=%s", message.command.field, caller.name)
-            message.drain()
-            message.respond(status_of(error))
-
     def _dispatch(self, message: Message, caller: Caller) -> None:
         match message.command.field:
             case Field.C_STORE:
                 serve_store(message, self.store, caller)
+            case _ if serve := self.services.find(message):
+                serve(message, caller)
             case Field.C_FIND:
                 serve_find(message, self.query, caller, self.ae_title)
             case Field.C_MOVE:

@@ -13,6 +13,7 @@ from pacs.errors import (
     InvalidValue,
     MissingAttribute,
     MissingValue,
+    NotFound,
     NotStorable,
     OutOfResources,
     PacsError,
@@ -32,17 +33,52 @@ UNKNOWN_DESTINATION = 0xA801
 IDENTIFIER_MISMATCH = 0xA900
 CANNOT_PROCESS = 0xC000
 NOT_AUTHORIZED = 0x0124  # PS3.7 C.5.17
-PROCESSING_FAILURE = 0x0110
-UNRECOGNIZED_OPERATION = 0x0211
 CLASS_NOT_SUPPORTED = 0x0122
+
+# Of DIMSE-N, PS3.7 C.5; the first three are warnings.
+ATTRIBUTE_VALUE_OUT_OF_RANGE = 0x0116
+ATTRIBUTE_LIST_ERROR = 0x0107
+REQUESTED_OPTIONAL_ATTRIBUTES_NOT_SUPPORTED = 0x0001
+NO_SUCH_ATTRIBUTE = 0x0105
+INVALID_ATTRIBUTE_VALUE = 0x0106
+PROCESSING_FAILURE = 0x0110
+DUPLICATE_SOP_INSTANCE = 0x0111
+NO_SUCH_SOP_INSTANCE = 0x0112
+NO_SUCH_EVENT_TYPE = 0x0113
+NO_SUCH_ARGUMENT = 0x0114
+INVALID_ARGUMENT_VALUE = 0x0115
+INVALID_SOP_INSTANCE = 0x0117
+NO_SUCH_SOP_CLASS = 0x0118
+CLASS_INSTANCE_CONFLICT = 0x0119
+MISSING_ATTRIBUTE = 0x0120
+MISSING_ATTRIBUTE_VALUE = 0x0121
+NO_SUCH_ACTION_TYPE = 0x0123
+UNRECOGNIZED_OPERATION = 0x0211
+MISTYPED_ARGUMENT = 0x0212
+RESOURCE_LIMITATION = 0x0213
 
 _COMMENT_LIMIT = 64  # Error Comment (0000,0902) is LO
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """Of an answer. attributes: tags that it is about, told as Offending Element (DIMSE-C) or Attribute Identifier List
+
+    (DIMSE-N). error_id: the service's own number for what went wrong (0000,0903).
+    """
+
     code: int
     comment: str | None = None
+    attributes: tuple[str, ...] = ()
+    error_id: int | None = None
+
+
+class Refused(PacsError):
+    """A DIMSE service answers with just this status: where its standard says which, and no other kind of error fits."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.comment or f"status {status.code:04X}H")
+        self.status = status
 
 
 # The first kind that fits counts.
@@ -62,14 +98,40 @@ _KINDS: tuple[tuple[type[PacsError], int], ...] = (
     (Cancelled, CANCELLED),
     (PeerFailed, NO_SUB_OPERATION_DONE),
 )
+# The same for DIMSE-N, whose statuses are others where those of DIMSE-C belong to a service class.
+_NORMALIZED_KINDS: tuple[tuple[type[PacsError], int], ...] = (
+    (OutOfResources, RESOURCE_LIMITATION),
+    (TooLarge, RESOURCE_LIMITATION),
+    (ClassMismatch, CLASS_INSTANCE_CONFLICT),
+    (Unreadable, PROCESSING_FAILURE),
+    (Conflict, DUPLICATE_SOP_INSTANCE),
+    (Forbidden, NOT_AUTHORIZED),
+    (NotStorable, CLASS_NOT_SUPPORTED),
+    (MissingAttribute, MISSING_ATTRIBUTE),
+    (MissingValue, MISSING_ATTRIBUTE_VALUE),
+    (InvalidValue, INVALID_ATTRIBUTE_VALUE),
+    (Invalid, INVALID_ATTRIBUTE_VALUE),
+    (NotFound, NO_SUCH_SOP_INSTANCE),
+)
 
 
-def status_of(error: BaseException) -> Status:
-    """What a peer is told. Of what is not a PacsError it is told nothing but that it went wrong."""
+def status_of(error: BaseException, *, normalized: bool = False) -> Status:
+    """What a peer is told. Of what is not a PacsError it is told nothing but that it went wrong.
+
+    normalized: as the answer to a DIMSE-N request.
+    """
+    if isinstance(error, Refused):
+        return error.status
     if not isinstance(error, PacsError):
         return Status(PROCESSING_FAILURE, "internal error")
-    code = next((code for kind, code in _KINDS if isinstance(error, kind)), PROCESSING_FAILURE)
+    kinds = _NORMALIZED_KINDS if normalized else _KINDS
+    code = next((code for kind, code in kinds if isinstance(error, kind)), PROCESSING_FAILURE)
     return Status(code, comment(str(error)))
+
+
+def is_failure(code: int) -> bool:
+    """Whether a final status is neither Success, nor a Warning (PS3.7 C.1, C.3)."""
+    return code not in (SUCCESS, 0x0001, ATTRIBUTE_LIST_ERROR, ATTRIBUTE_VALUE_OUT_OF_RANGE) and code >> 12 != 0xB
 
 
 def comment(text: str) -> str:

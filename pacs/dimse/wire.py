@@ -7,6 +7,7 @@ through it, and a peer that sends faster than the disk writes is slowed down by 
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
+from typing import Protocol
 
 BUFFER_BYTES = 256 * 1024
 CONTROL_PDU_LIMIT = 1024 * 1024  # A-ASSOCIATE-RQ with 128 contexts of 40 transfer syntaxes takes half of it
@@ -66,6 +68,12 @@ class Timeouts:
     idle_s: float | None = None
 
 
+class Wakes(Protocol):
+    """Something with a descriptor that becomes readable."""
+
+    def fileno(self) -> int: ...
+
+
 class Wire:
     """Used by one thread; ``shut_reading`` and ``shut`` may come from another.
 
@@ -109,6 +117,24 @@ class Wire:
                 if idle_s is not None and time.monotonic() - began >= idle_s:
                     raise Closed("idle for too long") from None
 
+    def wait_or_wake(self, wake: Wakes | None, timeout_s: float | None) -> bool:
+        """Whether something has arrived; False when ``wake`` was signalled before, or timeout_s is over.
+
+        Raises Closed.
+        """
+        if self._has_arrived():
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if wake is not None:
+            poll.register(wake.fileno(), select.POLLIN)
+        poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
+        return self._has_arrived()
+
+    def arrived_kind(self) -> int | None:
+        """The first byte that has arrived and was not read: between two PDUs, the next one's type. Raises Closed."""
+        return self._buffer[self._start] if self._has_arrived() else None
+
     def header(self) -> tuple[int, int]:
         """Type and length of the next PDU. Raises ProtocolError for a type that does not exist."""
         kind, _, length = _PDU_HEADER.unpack(self._take(6))
@@ -145,6 +171,12 @@ class Wire:
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         return bool(self._poll.poll(0))
+
+    def _has_arrived(self) -> bool:
+        if self.is_readable() and self._start == self._end:
+            with contextlib.suppress(_TimedOut):
+                self._fill()
+        return self._start != self._end
 
     def _take(self, size: int) -> memoryview:
         while self._end - self._start < size:

@@ -111,6 +111,30 @@ def test_the_scp_role_is_granted_for_storage_only():
     assert roles == {CT: (1, 1), STUDY_FIND: (1, 0)}
 
 
+def test_services_are_accepted_with_uncompressed_syntaxes_and_the_roles_that_they_allow():
+    commitment, worklist, mpps = "1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3"
+    asked = proposal(
+        (commitment, [JPEG_LOSSLESS, EXPLICIT]),
+        (worklist, [IMPLICIT]),
+        (worklist, [JPEG_LOSSLESS]),
+        (mpps, [EXPLICIT]),
+        (CT, [JPEG_LOSSLESS]),
+        roles={commitment: (False, True), worklist: (True, True), mpps: (True, True)},
+    )
+    accepted, pdu = negotiation.accept(asked, 131072, {commitment: True, worklist: False})
+    answer = A_ASSOCIATE_AC()
+    answer.decode(pdu)
+    assert [item.result for item in answer.presentation_context] == [0, 0, 4, 3, 0]
+    assert {i: (c.transfer_syntax, c.may_send) for i, c in accepted.contexts.items()} == {
+        1: (EXPLICIT, True),
+        3: (IMPLICIT, False),
+        9: (JPEG_LOSSLESS, False),
+    }
+    (user,) = (item for item in answer.variable_items if hasattr(item, "role_selection"))
+    roles = {str(uid): (item.scu, item.scp) for uid, item in user.role_selection.items()}
+    assert roles == {commitment: (0, 1), worklist: (1, 0)}
+
+
 def test_relational_queries_are_granted_and_fuzzy_names_are_not():
     asked = proposal((STUDY_FIND, [EXPLICIT]), extensions={STUDY_FIND: b"\1\1\1"})
     (user,) = (item for item in answer_to(asked).variable_items if hasattr(item, "ext_neg"))
