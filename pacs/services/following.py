@@ -1,0 +1,135 @@
+"""What follows from a store or a deletion, as jobs that are written in the same transaction.
+
+Kinds of jobs, and their keys:
+
+    send           instance and peer        C-STORE to a peer; group: the peer
+    stow           instance and address     STOW-RS to another archive; group: the address
+    webhook        event and address        POST of an event; group: the address
+    label          study and label
+    delete         instance, or study       removal by a rule
+    study-settled  study                    nothing has arrived for a while: rules on studies
+    fhir           study                    FHIR server brought up to date
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from pacs.dicom.model import Attributes, BlobRef, Caller, InstanceRecord, Target
+from pacs.errors import PacsError
+from pacs.index.work import NewJob
+from pacs.services.rules import Moment, Rule
+
+log = logging.getLogger(__name__)
+
+SEND, STOW, WEBHOOK, LABEL, DELETE = "send", "stow", "webhook", "label", "delete"
+STUDY_SETTLED, FHIR = "study-settled", "fhir"
+_FHIR_QUIET, _FHIR_LATEST = timedelta(seconds=5), timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One stored version of an instance, as jobs speak of it."""
+
+    target: Target
+    blob_key: str
+
+    def payload(self, **more: object) -> bytes:
+        target = self.target
+        return orjson.dumps(
+            {"study": target.study_uid, "series": target.series_uid, "sop": target.sop_uid, "key": self.blob_key, **more}
+        )
+
+
+class Following:
+    """rules: in their order; all that match apply. fhir: whether a FHIR server is kept up to date. quiet_s: how long
+    nothing of a study may have arrived before it counts as settled.
+    """
+
+    def __init__(self, rules: Sequence[Rule] = (), *, fhir: bool = False, quiet_s: float = 60.0) -> None:
+        self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
+        self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
+        self._fhir = fhir
+        self._quiet = timedelta(seconds=quiet_s)
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self._on_instance or self._on_study or self._fhir)
+
+    def after_store(self, record: InstanceRecord) -> list[NewJob]:
+        """Never raises: what is stored must not hang on a rule."""
+        now = datetime.now(UTC)
+        target = record.header.target
+        jobs = self._of_study(target, now)
+        if self._on_study:
+            payload = orjson.dumps({"from": _listed(record.source)})
+            jobs.append(NewJob(STUDY_SETTLED, target.study_uid, payload=payload, due=now + self._quiet))
+        arrival = Arrival(target, record.blob.key)
+        for rule in self._on_instance:
+            try:
+                if rule.concerns(record.header.attributes, record.source):
+                    jobs += of_instance(rule, arrival, now)
+                    jobs += [_told(rule, address, "instance", target, now) for address in rule.webhook]
+            except Exception:  # the other rules, and the image, are not concerned
+                log.exception("rule failed rule=%s sop=%s", rule.name, target.sop_uid)
+        return jobs
+
+    def after_delete(self, target: Target) -> list[NewJob]:
+        return self._of_study(target, datetime.now(UTC))
+
+    def settled(self, study_uid: str, matching: Sequence[tuple[Rule, Sequence[Arrival]]]) -> list[NewJob]:
+        """Of a study that has been quiet. matching: rules on studies that it meets, with all its instances."""
+        now = datetime.now(UTC)
+        jobs: list[NewJob] = []
+        for rule, arrivals in matching:
+            for arrival in arrivals:
+                jobs += of_instance(rule, arrival, now)
+            jobs += [_told(rule, address, "study", Target(study_uid), now) for address in rule.webhook]
+        return jobs
+
+    @property
+    def on_study(self) -> Sequence[Rule]:
+        return self._on_study
+
+    def _of_study(self, target: Target, now: datetime) -> list[NewJob]:
+        if not self._fhir:
+            return []
+        return [NewJob(FHIR, target.study_uid, due=now + _FHIR_QUIET, latest=now + _FHIR_LATEST)]
+
+
+def of_instance(rule: Rule, arrival: Arrival, now: datetime) -> Iterator[NewJob]:
+    """What a rule does with one instance."""
+    for peer in rule.send:
+        yield NewJob(SEND, f"{arrival.blob_key}\\{peer}", peer, arrival.payload(to=peer))
+    for address in rule.stow:
+        yield NewJob(STOW, f"{arrival.blob_key}\\{address}", address, arrival.payload(to=address))
+    for label in rule.label:
+        study_uid = arrival.target.study_uid
+        yield NewJob(LABEL, f"{study_uid}\\{label}", payload=orjson.dumps({"study": study_uid, "label": label}))
+    if rule.delete_after_sending:
+        yield NewJob(DELETE, arrival.blob_key, payload=arrival.payload(rule=rule.name, sent=True))
+    elif rule.delete_after is not None:
+        due = now + rule.delete_after
+        yield NewJob(DELETE, arrival.blob_key, payload=arrival.payload(rule=rule.name, sent=False), due=due)
+
+
+def _told(rule: Rule, address: str, event: str, target: Target, now: datetime) -> NewJob:
+    key = "\\".join(part for part in (target.study_uid, target.series_uid, target.sop_uid, rule.name, address) if part)
+    body = {
+        "event": event,
+        "rule": rule.name,
+        "at": now.isoformat(),
+        "study": target.study_uid,
+        "series": target.series_uid,
+        "sop": target.sop_uid,
+    }
+    return NewJob(WEBHOOK, key, address, orjson.dumps({"to": address, "body": body}))
+
+
+def _listed(caller: Caller) -> list[str]:
+    return [caller.name, caller.address, caller.protocol]

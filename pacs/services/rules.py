@@ -1,0 +1,195 @@
+"""Forwarding rules: which instances and studies go where, as data (``config/rules.toml``).
+
+    [[rule]]
+    name = "chest CTs to the reading room"
+    on = "instance"                     # or "study": once it has been quiet, or is complete
+    match = { Modality = "CT", StudyDescription = "*thorax*" }
+    from = ["CT*"]                      # calling AE titles, users or commands
+    send = ["READING"]                  # peers, by C-STORE
+    stow = ["https://research.example/dicom-web"]
+    webhook = ["https://ris.example/arrived"]
+    label = ["research"]
+    delete = "after sending"            # or an age, such as "30d"
+
+``match`` takes what QIDO-RS takes: keywords, tags, paths into sequences; wildcards, ranges, lists.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pacs.dicom import keys as query_keys
+from pacs.dicom.matching import Matcher, TagPath, matches_all
+from pacs.dicom.model import Attributes, Caller
+from pacs.errors import Invalid
+
+_AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AFTER_SENDING = "after sending"
+_LABEL = re.compile(r"[\w.:-]{1,64}")
+
+
+class Moment(Enum):
+    """What a rule waits for."""
+
+    INSTANCE = "instance"
+    STUDY = "study"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """keys: what one instance has to match. callers: patterns of ``Caller.name``, none for all.
+
+    delete_after_sending: once everything that this rule sends has arrived. delete_after: so long after the moment.
+    """
+
+    name: str
+    moment: Moment
+    keys: Mapping[TagPath, Matcher]
+    callers: tuple[str, ...] = ()
+    send: tuple[str, ...] = ()
+    stow: tuple[str, ...] = ()
+    webhook: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    delete_after_sending: bool = False
+    delete_after: timedelta | None = None
+    matched_by: Mapping[str, Any] = field(default_factory=dict)
+
+    def concerns(self, attributes: Attributes, caller: Caller) -> bool:
+        """Whether an instance from this caller meets the rule."""
+        return self.is_from(caller) and matches_all(self.keys, attributes)
+
+    def is_from(self, caller: Caller) -> bool:
+        return not self.callers or any(_fits(caller.name, pattern) for pattern in self.callers)
+
+
+def load(path: Path, peers: Callable[[str], bool] = lambda name: True) -> list[Rule]:
+    """The rules of a file, in its order. peers: whether there is a peer of this AE title.
+
+    Raises Invalid, which says in which rule what is wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}", "RULES") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is not TOML: {error}", "RULES") from error
+    unknown = set(content) - {"rule"}
+    if unknown or not isinstance(content.get("rule", []), list):
+        raise Invalid(f"{path}: rules are written as [[rule]]; there is {', '.join(sorted(unknown)) or 'rule'}", "RULES")
+    rules: list[Rule] = []
+    for number, table in enumerate(content.get("rule", []), 1):
+        name = table.get("name") if isinstance(table, dict) else None
+        where = f"{path}, rule {number}" + (f" ({name})" if isinstance(name, str) else "")
+        try:
+            rules.append(_rule(table, number, peers))
+        except Invalid as error:
+            raise Invalid(f"{where}: {error}", "RULES") from error
+        if rules[-1].name in {rule.name for rule in rules[:-1]}:
+            raise Invalid(f"{where}: there are two rules of this name", "RULES")
+    return rules
+
+
+def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
+    if not isinstance(table, dict):
+        raise Invalid("a rule is a table: [[rule]]")
+    unknown = set(table) - _KEYS
+    if unknown:
+        raise Invalid(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}")
+    name = table.get("name", f"rule {number}")
+    if not isinstance(name, str) or not name.strip():
+        raise Invalid("name is not a text")
+    try:
+        moment = Moment(table.get("on", "instance"))
+    except ValueError:
+        raise Invalid('on is neither "instance" nor "study"') from None
+    match = table.get("match", {})
+    if not isinstance(match, dict):
+        raise Invalid('match is a table, such as { Modality = "CT" }')
+    rule = Rule(
+        name.strip(),
+        moment,
+        query_keys.combine(dict(_key(keyword, value) for keyword, value in match.items())),
+        _texts(table, "from"),
+        _texts(table, "send"),
+        _texts(table, "stow"),
+        _texts(table, "webhook"),
+        _texts(table, "label"),
+        *_deletion(table),
+        matched_by=match,
+    )
+    for peer in rule.send:
+        if not peers(peer):
+            raise Invalid(f"send: there is no peer {peer}; `pacs peers` lists them")
+    for address in (*rule.stow, *rule.webhook):
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Invalid(f"{address} is not an http or https address")
+    for label in rule.label:
+        if not _LABEL.fullmatch(label):
+            raise Invalid(f"label: {label!r} is not 1 to 64 letters, digits, or . : _ -")
+    if rule.delete_after_sending and not (rule.send or rule.stow):
+        raise Invalid(f'delete = "{_AFTER_SENDING}" needs send or stow')
+    if not (rule.send or rule.stow or rule.webhook or rule.label or rule.delete_after):
+        raise Invalid("it does nothing: add send, stow, webhook, label or delete")
+    return rule
+
+
+_KEYS = {"name", "on", "match", "from", "send", "stow", "webhook", "label", "delete"}
+
+
+def _key(keyword: str, value: Any) -> tuple[TagPath, Matcher]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(each, str | int | float) and not isinstance(each, bool) for each in values):
+        raise Invalid(f"match: {keyword} is neither a text, a number nor a list of them")
+    return query_keys.from_parameter(keyword, [str(each) for each in values])
+
+
+def _texts(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = table.get(name, [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(each, str) and each.strip() for each in values):
+        raise Invalid(f"{name} is neither a text nor a list of texts")
+    return tuple(dict.fromkeys(each.strip() for each in values))
+
+
+def _deletion(table: Mapping[str, Any]) -> tuple[bool, timedelta | None]:
+    value = table.get("delete")
+    if value is None:
+        return False, None
+    if value == _AFTER_SENDING:
+        return True, None
+    matched = _AGE.fullmatch(value) if isinstance(value, str) else None
+    if matched is None:
+        raise Invalid(f'delete is neither "{_AFTER_SENDING}" nor an age such as "30d", "12h" or "2w"')
+    return False, timedelta(**{_UNITS[matched[2]]: int(matched[1])})
+
+
+def _fits(name: str, pattern: str) -> bool:
+    # GLOB's "[" would have a meaning; AE titles may hold one.
+    return fnmatchcase(name.upper(), pattern.upper().replace("[", "[[]"))
+
+
+def sentence(rule: Rule) -> str:
+    """What the rule does, for people."""
+    parts: Sequence[tuple[str, Sequence[str]]] = (
+        ("send to", rule.send),
+        ("STOW to", rule.stow),
+        ("tell", rule.webhook),
+        ("label", rule.label),
+    )
+    said = [f"{verb} {', '.join(values)}" for verb, values in parts if values]
+    if rule.delete_after_sending:
+        said.append("then delete")
+    if rule.delete_after is not None:
+        said.append(f"delete after {rule.delete_after}")
+    return "; ".join(said)
