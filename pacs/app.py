@@ -14,13 +14,18 @@ from typing import Any
 
 from pacs.archive import Archive
 from pacs.dicom import dictionary
+from pacs.dimse.client import Sender
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
 from pacs.dimse.wire import Timeouts
 from pacs.errors import PacsError
+from pacs.followers import Followers
+from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
+from pacs.web import changes, jobs, labels
+from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
 
 log = logging.getLogger(__name__)
@@ -63,10 +68,12 @@ async def _serve(
         loop.add_reader(role.parent, stop.set)
     web = _web_server(settings, archive, role.http if role else None)
     dimse = _dimse_server(settings, archive, role.dimse if role else None) if settings.enable_dimse else None
+    followers = Followers(settings, archive, _sender(settings, archive))
     try:
         await web.start()
         if dimse is not None:
             await asyncio.to_thread(dimse.start)
+        await asyncio.to_thread(followers.start)
         await asyncio.to_thread(on_ready, archive)
         await stop.wait()
         if role is not None:
@@ -77,6 +84,7 @@ async def _serve(
         await asyncio.gather(
             web.stop(STOP_GRACE_S),
             *([asyncio.to_thread(dimse.stop, STOP_GRACE_S)] if dimse is not None else []),
+            asyncio.to_thread(followers.stop, STOP_GRACE_S),
         )
 
 
@@ -102,8 +110,14 @@ def _web_server(settings: Settings, archive: Archive, listener: socket.socket | 
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
+        additions=_additions(archive),
         shared_listener=listener,
     )
+
+
+def _additions(archive: Archive) -> list[Addition]:
+    work = archive.index.work
+    return [changes.addition(work), jobs.addition(work), labels.addition(Labels(work), archive.query)]
 
 
 def _dimse_server(settings: Settings, archive: Archive, listener: socket.socket | None) -> DimseServer:
@@ -117,13 +131,23 @@ def _dimse_server(settings: Settings, archive: Archive, listener: socket.socket 
         peers=Peers(settings.dimse_ae_config),
         max_associations=settings.max_associations,
         max_pdu=settings.dimse_max_pdu,
-        timeouts=Timeouts(
-            associating_s=settings.dimse_acse_timeout_s,
-            message_s=settings.dimse_message_timeout_s,
-            idle_s=settings.dimse_idle_timeout_s or None,
-        ),
+        timeouts=_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
         shared_listener=listener,
+    )
+
+
+def _sender(settings: Settings, archive: Archive) -> Sender:
+    """For what rules forward."""
+    peers = Peers(settings.dimse_ae_config)
+    return Sender(settings.dimse_ae_title, peers, archive.retrieve, _timeouts(settings))
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
+        associating_s=settings.dimse_acse_timeout_s,
+        message_s=settings.dimse_message_timeout_s,
+        idle_s=settings.dimse_idle_timeout_s or None,
     )
 
 

@@ -16,9 +16,10 @@ from pacs.dicom.model import StoredInstance
 from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
-from pacs.services import store_identity
+from pacs.services import rules, store_identity
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
+from pacs.services.following import Following
 from pacs.services.lock import ArchiveLock
 from pacs.services.made_frames import MadeFrames, drop_frames_of
 from pacs.services.making_ahead import MakingAhead
@@ -41,6 +42,7 @@ class Archive:
     query: QueryService
     retrieve: Retrieve
     delete: Delete
+    following: Following
     _resources: ExitStack
 
     @classmethod
@@ -64,6 +66,7 @@ class Archive:
             pool = Pool(settings.imaging_workers, settings.imaging_queue, settings.imaging_timeout_s)
             opened.callback(pool.close)
             retrieve, on_stored = _retrieve(settings, index, blobs, pool, opened, is_serving=cached)
+            following = _following(settings)
             return cls(
                 folder,
                 index,
@@ -77,10 +80,17 @@ class Archive:
                     max_object_bytes=settings.max_instance_bytes or None,
                     max_inflated_bytes=settings.max_inflated_bytes,
                     on_stored=on_stored,
+                    follow=following.after_store if following.is_needed else None,
                 ),
                 QueryService(index),
                 retrieve,
-                Delete(index, blobs, on_purged=partial(drop_frames_of, folder / _MADE_FRAMES)),
+                Delete(
+                    index,
+                    blobs,
+                    on_purged=partial(drop_frames_of, folder / _MADE_FRAMES),
+                    follow=following.after_delete,
+                ),
+                following,
                 opened.pop_all(),
             )
 
@@ -94,6 +104,12 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _following(settings: Settings) -> Following:
+    """What follows a store and a deletion, whichever process does them. Raises Invalid for rules that are wrong."""
+    found = rules.load(settings.rules) if settings.rules is not None else []
+    return Following(found, fhir=settings.sync_to_fhir_server, quiet_s=settings.study_quiet_s)
 
 
 def _retrieve(

@@ -82,6 +82,12 @@ def _origin(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+\S*", value):
+        raise ValueError
+    return value
+
+
 def _network(value: str) -> str:
     ipaddress.ip_network(value, strict=False)
     return value
@@ -109,6 +115,7 @@ def _store_options(value: SecretStr) -> SecretStr:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Route = Annotated[str, AfterValidator(_route)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[str, AfterValidator(_network)]
 FilePattern = Annotated[str, AfterValidator(_file_pattern)]
 StoreURL = Annotated[str, AfterValidator(_store_url)]

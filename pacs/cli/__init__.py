@@ -17,12 +17,14 @@ from pacs.cli import (
     get,
     import_,
     index,
+    jobs,
     migrate,
     move,
     peers,
     purge,
     reindex,
     restore,
+    rules,
     send,
     serve,
     verify,
@@ -47,7 +49,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
     *(peers, echo, find, get, move, send),
-    *(index, export, purge, config, conformance, version),
+    *(jobs, rules, index, export, purge, config, conformance, version),
 )
 
 

@@ -18,7 +18,7 @@ from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedCont
 from pacs.dimse.peers import Peer, Peers
 from pacs.dimse.status import is_failure
 from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire
-from pacs.errors import NotAcceptable, PacsError
+from pacs.errors import NotAcceptable, NotFound, PacsError
 from pacs.services.retrieve import Content, Retrieve
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,15 @@ class Originator:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of sending one instance. status: the peer's, None when it could not be sent; reason: why it failed."""
+    """Of sending one instance. status: the peer's, None when it could not be sent; reason: why it failed.
+
+    is_final: the peer takes no transfer syntax that the instance can be sent in, or its file is gone.
+    """
 
     instance: StoredInstance
     status: int | None
     reason: str = ""
+    is_final: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -193,7 +197,8 @@ class StoreUser:
         except Exception as error:  # what one instance breaks must not keep the others in
             if not isinstance(error, PacsError):
                 log.exception("sending failed sop=%s", instance.target.sop_uid)
-            return Outcome(instance, None, str(error) if isinstance(error, PacsError) else "internal error")
+            is_final = isinstance(error, NotAcceptable | NotFound)
+            return Outcome(instance, None, str(error) if isinstance(error, PacsError) else "internal error", is_final)
         return Outcome(instance, status, "" if status == 0 else f"the peer answered {status:04X}H")
 
     def _context(self, instance: StoredInstance) -> Context:

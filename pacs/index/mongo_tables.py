@@ -202,7 +202,7 @@ _PLAIN: dict[str, Sequence[Sequence[str]]] = {
     "contents": (["study_uid"],),
     "superseded": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
     "deleted": (["study_uid", "series_uid", "sop_uid"],),
-    "jobs": (["kind", "state", "due"], ["kind", "group", "state", "due"]),
+    "jobs": (["kind", "state", "due"], ["kind", "group", "state", "due"], ["key"]),
     "records": (["kind", "key"], ["kind", "label", "key"]),
 }
 

@@ -39,14 +39,17 @@ class MongoWork:
     def add_jobs(self, jobs: Sequence[NewJob]) -> None:
         self._access.transact(lambda unit: add_jobs(unit, jobs))
 
-    def next_due(self, kinds: Sequence[str]) -> datetime | None:
-        def read(tables: Tables) -> list[float]:
-            where: list[Document] = [{"kind": kind, "state": state} for kind in kinds for state in _OPEN]
-            found = (tables["jobs"].find_one(one, {"due": 1}, sort=[("due", 1)]) for one in where)
-            return [one["due"] for one in found if one is not None]
+    def next_due(self, kinds: Sequence[str]) -> dict[str, datetime]:
+        def first(tables: Tables, kind: str, state: int) -> Any:
+            # Of each state alone, which the index has in order: however many wait, one entry is read.
+            return tables["jobs"].find_one({"kind": kind, "state": state}, {"due": 1}, sort=[("due", 1)])
 
-        times = self._access.read(read)
-        return _aware(min(times)) if times else None
+        def read(tables: Tables) -> dict[str, datetime]:
+            found = {kind: [first(tables, kind, state) for state in _OPEN] for kind in kinds}
+            times = {kind: [one["due"] for one in each if one is not None] for kind, each in found.items()}
+            return {kind: _aware(min(each)) for kind, each in times.items() if each}
+
+        return self._access.read(read)
 
     def claim_jobs(self, kind: str, now: datetime, until: datetime, limit: int) -> list[Job]:
         return self._access.transact(lambda unit: _claim(unit, kind, now, until, limit))
@@ -225,7 +228,7 @@ def _held(job: Job) -> Document:
 def _writes_of(end: JobEnd) -> list[Any]:
     held = _held(end.job)
     waiting: Document = {"state": JobState.WAITING.value, "claim": "", "error": end.error}
-    if not end.error:
+    if end.retry_at is None and not end.error:
         # Asked for again while it ran: it has to see what came since.
         again = [{"$set": {**waiting, "due": "$next_due", "attempts": 0}}]
         return [DeleteOne({**held, "revision": end.job.revision}), UpdateOne(held, again)]

@@ -23,6 +23,7 @@ TABLES = (
     " error TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX jobs_due ON jobs (kind, due, grp) WHERE state < 2",
     "CREATE INDEX jobs_group ON jobs (kind, grp, due) WHERE state < 2",
+    "CREATE INDEX jobs_key ON jobs (key)",
     "CREATE TABLE records (kind TEXT NOT NULL, key TEXT NOT NULL, content BLOB NOT NULL, version INTEGER NOT NULL,"
     " label TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
     "CREATE INDEX record_labels ON records (kind, label, key)",
@@ -53,12 +54,11 @@ class SqliteWork:
     def add_jobs(self, jobs: Sequence[NewJob]) -> None:
         self._writer.run(lambda connection: add_jobs(connection, jobs))
 
-    def next_due(self, kinds: Sequence[str]) -> datetime | None:
+    def next_due(self, kinds: Sequence[str]) -> dict[str, datetime]:
         sql = "SELECT MIN(due) FROM jobs WHERE kind = ? AND state < 2"
         with self._reading() as connection:
-            found = [connection.execute(sql, (kind,)).fetchone()[0] for kind in kinds]
-        times = [due for due in found if due is not None]
-        return _aware(min(times)) if times else None
+            found = [(kind, connection.execute(sql, (kind,)).fetchone()[0]) for kind in kinds]
+        return {kind: _aware(due) for kind, due in found if due is not None}
 
     def claim_jobs(self, kind: str, now: datetime, until: datetime, limit: int) -> list[Job]:
         return self._writer.run(lambda connection: _claim(connection, kind, now, until, limit))
@@ -95,8 +95,8 @@ class SqliteWork:
                 where.append(condition)
                 values.append(value)  # type: ignore[arg-type]  # a state is a number
         if key_prefix:
-            where.append("substr(key, 1, ?) = ?")
-            values += [len(key_prefix), key_prefix]  # type: ignore[list-item]
+            where.append("key >= ? AND key < ?")
+            values += [key_prefix, f"{key_prefix}\U0010ffff"]
         sql = f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(where)} ORDER BY id LIMIT ?"
         with self._reading() as connection:
             return [_job(row) for row in connection.execute(sql, (*values, limit))]
@@ -185,7 +185,7 @@ def _claim(connection: sqlite3.Connection, kind: str, now: datetime, until: date
 def _end(connection: sqlite3.Connection, end: JobEnd) -> None:
     key = (end.job.job_id, end.job.claim)
     mine = "id = ? AND claim = ? AND state = 1"
-    if not end.error:
+    if end.retry_at is None and not end.error:
         # Asked for again while it ran: it has to see what came since.
         if not connection.execute(f"DELETE FROM jobs WHERE {mine} AND revision = ?", (*key, end.job.revision)).rowcount:
             connection.execute(

@@ -65,10 +65,24 @@ class Job:
     def job_id(self) -> str:
         return job_id(self.kind, self.key)
 
+    def as_json(self) -> dict[str, object]:
+        """As people and scripts are told."""
+        return {
+            "id": self.job_id,
+            "kind": self.kind,
+            "about": self.key,
+            "group": self.group,
+            "state": self.state.name.lower(),
+            "due": self.due.isoformat(timespec="seconds"),
+            "created": self.created_at.isoformat(timespec="seconds"),
+            "attempts": self.attempts,
+            "error": self.error,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a claimed job ended. retry_at None and no error: done. retry_at: again then. error alone: given up."""
+    """How a claimed job ended. Neither error nor retry_at: done. retry_at: again then. error alone: given up."""
 
     job: Job
     error: str = ""
@@ -89,6 +103,17 @@ class Change:
     at: datetime
     kind: ChangeKind
     target: Target
+
+    def as_json(self) -> dict[str, object]:
+        """As peers are told. kind: stored, replaced or deleted."""
+        return {
+            "cursor": self.cursor,
+            "at": self.at.isoformat(timespec="milliseconds"),
+            "kind": self.kind.name.lower(),
+            "study": self.target.study_uid,
+            "series": self.target.series_uid,
+            "sop": self.target.sop_uid,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +146,8 @@ class Work(Protocol):
     def add_jobs(self, jobs: Sequence[NewJob]) -> None:
         """Add jobs that follow from nothing that is stored; durable when it returns."""
 
-    def next_due(self, kinds: Sequence[str]) -> datetime | None:
-        """When the earliest job of these kinds may be claimed; None when there is none. A read, and cheap."""
+    def next_due(self, kinds: Sequence[str]) -> dict[str, datetime]:
+        """When the earliest job of each kind may be claimed, of kinds that have any. A read, and cheap."""
 
     def claim_jobs(self, kind: str, now: datetime, until: datetime, limit: int) -> list[Job]:
         """Take over jobs of one kind and one group that are due, earliest first, for whoever asks, until ``until``.

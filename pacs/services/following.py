@@ -20,8 +20,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from pacs.dicom.model import Attributes, BlobRef, Caller, InstanceRecord, Target
-from pacs.errors import PacsError
+from pacs.dicom.model import Caller, InstanceRecord, Target
 from pacs.index.work import NewJob
 from pacs.services.rules import Moment, Rule
 
@@ -42,7 +41,13 @@ class Arrival:
     def payload(self, **more: object) -> bytes:
         target = self.target
         return orjson.dumps(
-            {"study": target.study_uid, "series": target.series_uid, "sop": target.sop_uid, "key": self.blob_key, **more}
+            {
+                "study": target.study_uid,
+                "series": target.series_uid,
+                "sop": target.sop_uid,
+                "key": self.blob_key,
+                **more,
+            }
         )
 
 
@@ -91,6 +96,10 @@ class Following:
                 jobs += of_instance(rule, arrival, now)
             jobs += [_told(rule, address, "study", Target(study_uid), now) for address in rule.webhook]
         return jobs
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        return [*self._on_instance, *self._on_study]
 
     @property
     def on_study(self) -> Sequence[Rule]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _LEASE_S = 60.0
 _RENEW_S = 20.0
-_POLL_S = 2.0  # other processes add jobs too
+_POLL_S, _SHORTEST_PAUSE_S = 2.0, 0.05  # other processes add jobs too
 _FLUSH_S = 1.0  # how long ends are gathered for one transaction
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 1800.0
 _ERROR_LIMIT = 500
@@ -30,11 +30,15 @@ _ERROR_LIMIT = 500
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one job of a batch went. error: empty when it is done. is_final: trying again would not help."""
+    """How one job of a batch went. error: empty when it is done. is_final: trying again would not help.
+
+    again_at: not done, and nothing wrong: it is to run again then.
+    """
 
     job: Job
     error: str = ""
     is_final: bool = False
+    again_at: datetime | None = None
 
 
 class Unavailable(Exception):
@@ -46,37 +50,37 @@ class Handler:
     """Who does the jobs of one kind.
 
     run: does a batch of claimed jobs of one group, and yields how each ended, as soon as it is known; those that it
-    does not speak of are tried again. May raise Unavailable, PacsError (those left are tried again), or anything else
-    (likewise; it is logged). It may be left between two of its yields. batch: how many jobs it can take at once.
-    threads: how many batches this process runs side by side.
+    does not speak of are tried again. None: still at it, and may be left here. May raise Unavailable, PacsError (those
+    left are tried again), or anything else (likewise; it is logged). It may be left between two of its yields. batch:
+    how many jobs it can take at once. threads: how many batches this process runs side by side.
     """
 
     kind: str
-    run: Callable[[Sequence[Job]], Iterator[Ended]]
+    run: Callable[[Sequence[Job]], Iterator[Ended | None]]
     batch: int = 1
     threads: int = 1
 
 
 class JobRunner:
-    """Threads that run jobs until they are stopped. give_up_s: how long a job is tried, from when it was asked for."""
+    """Runs jobs until it is stopped: one thread looks for them, others do them, begun when there is something to do.
+
+    give_up_s: how long a job is tried, from when it was asked for.
+    """
 
     def __init__(self, work: Work, handlers: Sequence[Handler], *, give_up_s: float = 7 * 86400.0) -> None:
         self._work = work
         self._give_up_s = give_up_s
-        self._handlers = list(handlers)
+        self._handlers = {handler.kind: handler for handler in handlers}
         self._stop = threading.Event()
-        self._wakers: dict[str, list[threading.Event]] = {}
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()  # guards what is running
+        self._woken = threading.Event()
+        self._lock = threading.Lock()  # guards what follows
+        self._free = {handler.kind: handler.threads for handler in handlers}
+        self._threads: set[threading.Thread] = set()
         self._running: dict[str, Job] = {}
 
     def start(self) -> None:
-        for handler in self._handlers:
-            for number in range(handler.threads):
-                waker = threading.Event()
-                self._wakers.setdefault(handler.kind, []).append(waker)
-                self._begin(f"jobs-{handler.kind}-{number}", partial(self._work_on, handler, waker))
         if self._handlers:
+            self._begin("jobs", self._dispatch)
             self._begin("jobs-leases", self._renew)
 
     def stop(self, grace_s: float) -> None:
@@ -87,38 +91,64 @@ class JobRunner:
         self._stop.set()
         self.wake()
         deadline = time.monotonic() + grace_s
-        for thread in self._threads:
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def wake(self, kinds: Sequence[str] | None = None) -> None:
-        """There may be jobs of these kinds that are due: look now, not only at the next turn."""
-        for kind, wakers in self._wakers.items():
-            if kinds is None or kind in kinds:
-                for waker in wakers:
-                    waker.set()
+    def wake(self) -> None:
+        """There may be jobs that are due: look now, not only at the next turn."""
+        self._woken.set()
 
     def _begin(self, name: str, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        self._threads.append(thread)
+        def run() -> None:
+            try:
+                target()
+            finally:
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._lock:
+            self._threads.add(thread)
         thread.start()
 
-    def _work_on(self, handler: Handler, waker: threading.Event) -> None:
+    def _dispatch(self) -> None:
         while not self._stop.is_set():
-            waker.clear()
+            self._woken.clear()
             pause_s = _POLL_S
             try:
-                due = self._work.next_due([handler.kind])
-                if due is not None:
-                    pause_s = min(pause_s, (due - datetime.now(UTC)).total_seconds())
-                    if pause_s <= 0 and self._run_batch(handler):
-                        continue
+                with self._lock:
+                    kinds = [kind for kind, free in self._free.items() if free > 0]
+                now = datetime.now(UTC)
+                for kind, due in self._work.next_due(kinds).items():
+                    due_in_s = (due - now).total_seconds()
+                    pause_s = min(pause_s, max(due_in_s, _SHORTEST_PAUSE_S))
+                    if due_in_s <= 0:
+                        with self._lock:
+                            self._free[kind] -= 1
+                        self._begin(f"jobs-{kind}", partial(self._work_on, self._handlers[kind]))
             except PacsError as error:
-                log.warning("jobs wait kind=%s reason=%s", handler.kind, error)
-                pause_s = _POLL_S
-            except Exception:  # the next job may be another matter
-                log.exception("jobs failed kind=%s", handler.kind)
-                pause_s = _POLL_S
-            waker.wait(max(pause_s, 0.05))
+                log.warning("jobs wait reason=%s", error)
+            except Exception:  # the next look may be another matter
+                log.exception("jobs cannot be looked for")
+            self._woken.wait(pause_s)
+
+    def _work_on(self, handler: Handler) -> None:
+        """Do what is due of one kind."""
+        try:
+            while not self._stop.is_set() and self._run_batch(handler):
+                pass
+        except PacsError as error:
+            log.warning("jobs wait kind=%s reason=%s", handler.kind, error)
+            self._stop.wait(_POLL_S)
+        except Exception:  # the next job may be another matter
+            log.exception("jobs failed kind=%s", handler.kind)
+            self._stop.wait(_POLL_S)
+        finally:
+            with self._lock:
+                self._free[handler.kind] += 1
+            self.wake()
 
     def _run_batch(self, handler: Handler) -> bool:
         """Whether there was anything to do."""
@@ -135,8 +165,9 @@ class JobRunner:
         endings = handler.run(jobs)
         try:
             for ended in endings:
-                left.pop(ended.job.job_id, None)
-                ends.append(self._end(ended))
+                if ended is not None:
+                    left.pop(ended.job.job_id, None)
+                    ends.append(self._end(ended))
                 if time.monotonic() - flushed > _FLUSH_S:
                     self._note(ends)
                     ends, flushed = [], time.monotonic()
@@ -170,7 +201,7 @@ class JobRunner:
     def _end(self, ended: Ended) -> JobEnd:
         job, error = ended.job, ended.error[:_ERROR_LIMIT]
         if not error:
-            return JobEnd(job)
+            return JobEnd(job, retry_at=ended.again_at)
         age_s = (datetime.now(UTC) - job.created_at).total_seconds()
         if ended.is_final or age_s > self._give_up_s:
             log.error("job given up kind=%s key=%s attempts=%d reason=%s", job.kind, job.key, job.attempts, error)

@@ -31,11 +31,11 @@ from pacs.dicom import keys as query_keys
 from pacs.dicom.matching import Matcher, TagPath, matches_all
 from pacs.dicom.model import Attributes, Caller
 from pacs.errors import Invalid
+from pacs.services import labels
 
 _AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AFTER_SENDING = "after sending"
-_LABEL = re.compile(r"[\w.:-]{1,64}")
 
 
 class Moment(Enum):
@@ -85,7 +85,9 @@ def load(path: Path, peers: Callable[[str], bool] = lambda name: True) -> list[R
         raise Invalid(f"{path} is not TOML: {error}", "RULES") from error
     unknown = set(content) - {"rule"}
     if unknown or not isinstance(content.get("rule", []), list):
-        raise Invalid(f"{path}: rules are written as [[rule]]; there is {', '.join(sorted(unknown)) or 'rule'}", "RULES")
+        raise Invalid(
+            f"{path}: rules are written as [[rule]]; there is {', '.join(sorted(unknown)) or 'rule'}", "RULES"
+        )
     rules: list[Rule] = []
     for number, table in enumerate(content.get("rule", []), 1):
         name = table.get("name") if isinstance(table, dict) else None
@@ -135,8 +137,7 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid(f"{address} is not an http or https address")
     for label in rule.label:
-        if not _LABEL.fullmatch(label):
-            raise Invalid(f"label: {label!r} is not 1 to 64 letters, digits, or . : _ -")
+        labels.check(label)
     if rule.delete_after_sending and not (rule.send or rule.stow):
         raise Invalid(f'delete = "{_AFTER_SENDING}" needs send or stow')
     if not (rule.send or rule.stow or rule.webhook or rule.label or rule.delete_after):

@@ -16,7 +16,7 @@ from pacs.imaging.options import MEDIA_TYPES
 from pacs.imaging.transcode import TARGETS
 from pacs.web.links import Links
 from pacs.web.negotiate import Offer, accepted, choose
-from pacs.web.operations import JSON, PARAMETERS, WADL, Operation
+from pacs.web.operations import JSON, WADL, Operation
 
 _OFFERS = (Offer(WADL), Offer(JSON))
 _NAMES = re.compile(r"\{(\w+)\}")
@@ -108,7 +108,7 @@ def _method(operation: Operation) -> list[str]:
         if name == "attributes":
             lines.append(f'<param name={quoteattr(_ATTRIBUTES)} style="query" repeating="true"/>')
         else:
-            required = ' required="true"' if PARAMETERS[name].required else ""
+            required = ' required="true"' if operation.parameter(name).required else ""
             lines.append(f'<param name={quoteattr(name)} style="query"{required}/>')
     lines += [f"<representation mediaType={quoteattr(body)}/>" for body in operation.bodies]
     lines.append("</request>")

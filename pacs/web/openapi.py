@@ -16,7 +16,7 @@ from pacs.errors import NotFound
 from pacs.web import single
 from pacs.web.links import Links
 from pacs.web.negotiate import DICOM_JSON
-from pacs.web.operations import HTML, JSON, PARAMETERS, PROBLEM, Operation, Parameter
+from pacs.web.operations import HTML, JSON, PROBLEM, Operation, Parameter
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "txt": "text/plain", "png": "image/png"}
 # Plain files of the package besides those.
@@ -117,7 +117,7 @@ def document_of(offered: Sequence[Operation], api_path: str, server: str) -> dic
 
 def _operation(operation: Operation) -> dict[str, Any]:
     names = [*_TAG.findall(operation.path), *(name for name in operation.query if name != "attributes")]
-    parameters = [_parameter(PARAMETERS[name]) for name in names]
+    parameters = [_parameter(operation.parameter(name)) for name in names]
     if "attributes" in operation.query:
         parameters.append(dict(_ATTRIBUTES))
     made: dict[str, Any] = {

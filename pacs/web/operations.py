@@ -44,7 +44,8 @@ class Operation:
     """One method of one path. path: below the API root, or from the server's root when ``is_outside`` it.
 
     answers: media types by status, () for no body; the errors that any request may meet are added to the document.
-    bodies: media types of the request's body. query: names of ``PARAMETERS``, and of path parameters by the path.
+    bodies: media types of the request's body. query: names of parameters, and of path parameters by the path; they are
+    ``PARAMETERS``, or the operation's ``own``.
     """
 
     method: str
@@ -57,6 +58,10 @@ class Operation:
     query: tuple[str, ...] = ()
     bodies: tuple[str, ...] = ()
     is_outside: bool = False
+    own: tuple[Parameter, ...] = ()
+
+    def parameter(self, name: str) -> Parameter:
+        return next((each for each in self.own if each.name == name), None) or PARAMETERS[name]
 
 
 def _named(*parameters: Parameter) -> dict[str, Parameter]:
@@ -309,6 +314,6 @@ def _others() -> list[Operation]:
 
 
 def operations(*, with_delete: bool) -> tuple[Operation, ...]:
-    """All that is offered."""
+    """All that is offered, but for what services add (``additions``)."""
     deletes = _deletes() if with_delete else []
     return (*_searches(), *_stores(), *_retrieves(), *deletes, *_others())

@@ -23,6 +23,7 @@ from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 from pacs.web import problem
+from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.bulkdata import BulkData
 from pacs.web.capabilities import Capabilities
@@ -74,9 +75,9 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. port 0: any free one; ``port`` tells which after ``start``. shared_listener: take what comes
-    there, in turn with other processes, instead of listening on host and port. Raises Invalid for values that mean
-    nothing.
+    empty when ready. additions: further resources. port 0: any free one; ``port`` tells which after ``start``.
+    shared_listener: take what comes there, in turn with other processes, instead of listening on host and port. Raises
+    Invalid for values that mean nothing.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class WebServer:
         trusted_proxies: Sequence[str] = (),
         retrieve_ae_title: str = "DCMQRSCP",
         delete: Delete | None = None,
+        additions: Sequence[Addition] = (),
         shared_listener: socket.socket | None = None,
     ) -> None:
         self.host = host
@@ -118,7 +120,8 @@ class WebServer:
         stow = Stow(store, bridge, links, max_body_bytes=limits.body_bytes)
         rendered = RenderedResources(retrieve, bridge, links)
         wado_uri = WadoUri(retrieve, rendered, bridge, links)
-        offered = operations(with_delete=delete is not None)
+        added = [operation for addition in additions for operation in addition.operations]
+        offered = (*operations(with_delete=delete is not None), *added)
         capabilities = Capabilities(
             offered,
             links,
@@ -143,6 +146,7 @@ class WebServer:
             *wado_uri.routes(),
             *capabilities.routes(),
             *OpenApi(offered, links).routes(),
+            *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
         self._root_routes = [*Health(bridge, links, counts, health).routes()]
         if links.api_path:

@@ -75,8 +75,8 @@ class WorkContract:
     def test_nothing_is_claimed_before_it_is_due(self, index: Index) -> None:
         index.work.add_jobs([NewJob("send", "later", due=NOW + MINUTE)])
         assert index.work.claim_jobs("send", NOW, NOW + MINUTE, 10) == []
-        assert index.work.next_due(["send", "tell"]) == NOW + MINUTE
-        assert index.work.next_due(["tell"]) is None
+        assert index.work.next_due(["send", "tell"]) == {"send": NOW + MINUTE}
+        assert index.work.next_due(["tell"]) == {}
         (job,) = index.work.claim_jobs("send", NOW + MINUTE, NOW + 2 * MINUTE, 10)
         assert (job.key, job.state, job.attempts) == ("later", JobState.RUNNING, 1)
 
@@ -114,7 +114,7 @@ class WorkContract:
         dead = index.work.jobs(state=JobState.DEAD)
         assert [job.error for job in dead] == ["refused for good"] * 2
         assert self._claim(index, NOW + 100 * MINUTE) == []
-        assert index.work.next_due(["send"]) is None
+        assert index.work.next_due(["send"]) == {}
         assert index.work.retry_jobs([dead[0].job_id, "unknown"], NOW) == 1
         assert index.work.discard_jobs([dead[1].job_id]) == 1
         (again,) = self._claim(index)

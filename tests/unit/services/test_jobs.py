@@ -86,7 +86,7 @@ def test_a_job_that_comes_later_is_done_when_the_runner_is_woken(work: Work, run
     did = Recorder()
     runner = running(JobRunner(work, [Handler("send", did)]))
     work.add_jobs([NewJob("send", "later", due=datetime.now(UTC) + timedelta(seconds=0.3))])
-    runner.wake(["send"])
+    runner.wake()
     eventually(lambda: did.keys == ["later"])
 
 

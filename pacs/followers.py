@@ -1,0 +1,69 @@
+"""Who works on jobs in a server: the handlers of all kinds, put together from settings and archive."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+
+from pacs.archive import Archive
+from pacs.dicom.model import StoredInstance
+from pacs.dimse.client import Outcome, Sender
+from pacs.observers.feed import Feed
+from pacs.observers.http import Http
+from pacs.observers.sending import Sending
+from pacs.observers.settled import Deleting, Labelling, Settled
+from pacs.observers.stow import Stow
+from pacs.observers.webhook import Webhook
+from pacs.services.jobs import JobRunner, Unavailable
+from pacs.services.labels import Labels
+from pacs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
+
+
+class Followers:
+    """The runner of a server process, and the feed that it tells."""
+
+    def __init__(self, settings: Settings, archive: Archive, sender: Sender) -> None:
+        work = archive.index.work
+        self._http = Http()
+        webhook = Webhook(self._http, settings.webhook_secret.get_secret_value())
+        self._feed = Feed(work, webhook.post, settings.changes_webhooks, settings.changes_keep_days)
+        self._missing = sorted(
+            {peer for rule in archive.following.rules for peer in rule.send if sender.find(peer) is None}
+        )
+        handlers = [
+            Sending(archive.index, _send_with(sender)).handler,
+            Stow(archive.index, archive.blobs, self._http).handler,
+            webhook.handler,
+            Settled(archive.index, archive.following).handler,
+            Labelling(Labels(work)).handler,
+            Deleting(archive.index, archive.delete).handler,
+            *self._feed.handlers,
+        ]
+        self._runner = JobRunner(work, handlers, give_up_s=settings.jobs_give_up_days * 86400)
+
+    def start(self) -> None:
+        for peer in self._missing:
+            log.warning("a rule sends to a peer that is not known: aet=%s (`pacs peers` lists them)", peer)
+        self._feed.begin()
+        self._runner.start()
+
+    def wake(self) -> None:
+        self._runner.wake()
+
+    def stop(self, grace_s: float) -> None:
+        self._runner.stop(grace_s)
+        self._http.close()
+
+
+def _send_with(sender: Sender) -> Callable[[str, Sequence[StoredInstance]], Generator[Outcome, None, None]]:
+    def send(name: str, instances: Sequence[StoredInstance]) -> Generator[Outcome, None, None]:
+        peer = sender.find(name)
+        if peer is None:
+            raise Unavailable(f"there is no peer {name}: add it to the peers' file")
+        yield from sender.send(peer, instances, _MEDIUM, None)
+
+    return send

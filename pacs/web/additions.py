@@ -1,0 +1,20 @@
+"""Resources of services beyond DICOMweb's own: what each offers, and the routes that serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from pacs.web.bridge import Bridge
+from pacs.web.links import Links
+from pacs.web.operations import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """operations: for the OpenAPI document. routes: of the same paths, below the API root."""
+
+    operations: tuple[Operation, ...]
+    routes: Callable[[Bridge, Links], list[web.RouteDef]]
