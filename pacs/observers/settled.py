@@ -19,7 +19,7 @@ from pacs.services.labels import Labels
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
-_LOOK_AGAIN = timedelta(seconds=10)
+_LOOK_AGAIN = timedelta(seconds=3)
 
 
 class Settled:

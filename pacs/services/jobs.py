@@ -20,8 +20,8 @@ from pacs.index.work import Job, JobEnd, Work
 
 log = logging.getLogger(__name__)
 
-_LEASE_S = 60.0
-_RENEW_S = 20.0
+_LEASE_S = 30.0
+_RENEW_S = 8.0
 _POLL_S, _SHORTEST_PAUSE_S = 2.0, 0.05  # other processes add jobs too
 _FLUSH_S = 1.0  # how long ends are gathered for one transaction
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 1800.0
