@@ -74,11 +74,12 @@ def microseconds(at: datetime) -> int:
 
 def _shortened(uid: str, before: str) -> str:
     """How many leading characters are those of ``before``, as one character, and the rest."""
+    length = min(len(uid), len(before))
     common = 0
-    for one, other in zip(uid, before, strict=False):
-        if one != other:
-            break
-        common += 1
+    if uid.isascii() and before.isascii():
+        # As numbers, whose highest different bit tells where: a loop over characters takes ten times as long.
+        different = int.from_bytes(uid[:length].encode()) ^ int.from_bytes(before[:length].encode())
+        common = length - (different.bit_length() + 7) // 8
     return chr(common + 1) + uid[common:]  # never NUL, which ends a text for some of SQLite's functions
 
 
