@@ -20,7 +20,7 @@ from pacs.errors import NotFound, OutOfResources
 from pacs.index import mongo_added, mongo_contents, mongo_search, mongo_write
 from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.mongo_abandoned import APP_NAME
-from pacs.index.mongo_backfill import backfill
+from pacs.index.mongo_backfill import backfill, fill_parts
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
 from pacs.index.mongo_nodes import occupy
@@ -59,7 +59,7 @@ class MongoIndex:
         )
         try:
             self._tables = Tables(self._client, database, sharded=sharded)
-            self._tables.open(backfill)
+            self._tables.open(backfill, {2: fill_parts})
         except PyMongoError as error:
             self._client.close()
             raise OutOfResources(f"MongoDB cannot be used: {_reason(error)}") from error

@@ -1,4 +1,4 @@
-"""Keys of a Mongo index made anew from metadata: when the table of attributes has changed."""
+"""Keys of a Mongo index made anew: when the table of attributes has changed, or an older version's lack some."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pymongo import UpdateOne
 from pacs.dicom.model import Level
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
+    PARTS,
     STORED,
     Document,
+    add_parts,
     body,
     image_fields,
     stored_instance,
@@ -22,6 +24,7 @@ from pacs.index.mongo_documents import (
     with_lists,
 )
 from pacs.index.mongo_tables import Tables
+from pacs.index.parts import PARTED
 from pacs.index.rows import Rows, rows_of
 
 log = logging.getLogger(__name__)
@@ -58,6 +61,30 @@ def backfill(tables: Tables) -> None:
     # Patients first: studies carry them.
     for level, name in ((Level.PATIENT, "patients"), (Level.STUDY, "studies"), (Level.SERIES, "series")):
         _backfill_level(tables, level, name)
+
+
+def fill_parts(tables: Tables) -> None:
+    """Schema 2: the parts of patients' names. May be cut off and run again.
+
+    Nodes of an older version may be at work meanwhile: what has changed since it was read is read again.
+    """
+    for name, field in (("patients", "k"), ("studies", "p.k")):
+        last, done, told = "", 0, time.monotonic()
+        where = {f"{field}.{PARTS}": None}
+        fields = {f"{field}.{PARTED}": 1, "rev": 1}
+        while page := list(tables[name].find({**where, "_id": {"$gte": last}}, fields).sort("_id", 1).limit(_PAGE)):
+            last = page[0]["_id"]
+            tables.renew_lease()
+            writes = []
+            for one in page:
+                keys = (one["p"] if name == "studies" else one)["k"]
+                add_parts(keys)
+                change = {f"{field}.{PARTS}": keys[PARTS], "rev": random.getrandbits(62)}
+                writes.append(UpdateOne({"_id": one["_id"], "rev": one["rev"]}, {"$set": change}))
+            done += tables[name].bulk_write(writes, ordered=False).modified_count
+            if time.monotonic() - told > _REPORT_S:
+                told = time.monotonic()
+                log.info("names are made searchable by their parts %s=%d", name, done)
 
 
 def _backfill_level(tables: Tables, level: Level, name: str) -> None:

@@ -2,12 +2,14 @@
 
 ``k.<tag>`` of a document is absent where the attribute has no value, else the list of its values' normal forms (all
 component groups that are not empty, for a name); counters are plain numbers. Where the filter is wider than the key,
-the rows that it finds are compared by the reference afterwards.
+the rows that it finds are compared by the reference afterwards. Patterns on patients' names ask for parts of them
+as well (``parts``), so that an index leads to what they find.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from bson.regex import Regex
@@ -19,7 +21,8 @@ from pacs.dicom.matchers import CombinedRange, Empty, Matcher, Sequence, TagPath
 from pacs.dicom.matching import is_universal
 from pacs.dicom.normal import Kind, kind_of
 from pacs.index.added import criteria_of, kinds_of, needs_a_value
-from pacs.index.mongo_documents import fit
+from pacs.index.mongo_documents import PARTS, fit
+from pacs.index.parts import PARTED, begin_of
 
 Filter = dict[str, Any]
 NEVER: Filter = {"_id": {"$in": []}}
@@ -70,18 +73,31 @@ def _on_criterion(field: str, kind: Kind, asked: criteria.Criterion) -> tuple[Fi
                 # Both bounds on the same one of several values; counters are no lists.
                 field: {"$elemMatch": plain(kind, asked)}
                 if isinstance(asked, Between) and not field.startswith("n.")
-                else plain(kind, asked)
+                else plain(kind, asked),
+                **_led(field, asked),
             }, True
         case Name(groups, either):
             wanted = [one for group in groups if group is not None for one in group]
             if not wanted or any(criteria.meets(one, "") for one in wanted):
                 return {field: {"$exists": True}}, False
             if either:
-                return _either([{field: plain(kind, one)} for one in groups[0] or ()]), True
-            each = [_either([{field: plain(kind, one)} for one in group]) for group in groups if group is not None]
+                return _on_any(field, kind, groups[0] or ()), True
+            each = [_on_any(field, kind, group) for group in groups if group is not None]
             return {"$and": each}, False
         case _:
             return {field: {"$exists": True}}, False
+
+
+def _on_any(field: str, kind: Kind, wanted: Iterable[OneOf | Glob]) -> Filter:
+    return _either([{field: plain(kind, one), **_led(field, one)} for one in wanted])
+
+
+def _led(field: str, asked: OneOf | Glob | Between) -> Filter:
+    """What the parts of all names meet that a pattern finds; without parts is what a node of an older version wrote."""
+    begin = begin_of(asked) if isinstance(asked, Glob) and field.endswith(PARTED) else None
+    if begin is None:
+        return {}
+    return {field.replace(PARTED, PARTS): {"$in": [Regex(f"^{re.escape(begin)}", "s"), None]}}
 
 
 def plain(kind: Kind, asked: OneOf | Glob | Between) -> Filter:

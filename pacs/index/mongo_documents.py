@@ -4,6 +4,7 @@ Each document says by itself what it is about: ``_id`` is a study's UID, or the 
 joined by backslashes (which no UID holds); a patient's is its identity. ``o`` is the place in the order of first
 storage. ``f`` and ``r`` are ready JSON (the default answer's attributes, the others that the level keeps), ``d`` their
 digest, ``k`` the keys: for each tag the list of normal forms, all component groups of a name; absent without a value.
+A patient's also hold the parts of names (``parts``), "" where there is none: what an older program wrote lacks them.
 ``n`` holds counters. A study carries its patient's ``f``, ``r``, ``d`` and ``k`` in ``p``, so that it is searched and
 shown without another document; an instance carries its whole metadata ``m`` and layout ``l``, unless they are too long
 for a document.
@@ -25,6 +26,7 @@ from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.dicom.normal import Kind, kind_of, normal_values
 from pacs.index.base import Fields
 from pacs.index.fields import COUNTED, IDENTITY, outside, take, wanted
+from pacs.index.parts import PARTED, parts_of
 from pacs.index.rows import KEPT, LevelRow, Prepared, Rows, columns
 
 Document = dict[str, Any]
@@ -46,6 +48,7 @@ STORED = dict.fromkeys(
     ),
     1,
 )
+PARTS = f"{PARTED}_parts"
 _UIDS = {"0020000D": "_id", "0020000E": "series_uid", "00080018": "sop_uid"}
 
 
@@ -87,6 +90,11 @@ def field_of(attribute: Attribute, level: Level) -> str:
     return f"p.k.{attribute.tag}" if attribute.level < level else f"k.{attribute.tag}"
 
 
+def add_parts(keys: Document) -> None:
+    """To a patient's keys."""
+    keys[PARTS] = parts_of(keys.get(PARTED, ())) or [""]
+
+
 def body(level: Level, row: LevelRow) -> Document:
     """What one instance's attributes make of a document."""
     values = iter(row.columns)
@@ -104,6 +112,8 @@ def body(level: Level, row: LevelRow) -> Document:
             )
         elif any(one is not None for one in own):
             keys[attribute.tag] = [fit(one) for one in own if one is not None]
+    if level is Level.PATIENT:
+        add_parts(keys)
     return {"f": row.fragment, "r": row.rest, "d": row.digest, "k": keys}
 
 

@@ -44,8 +44,9 @@ _ABOVE = {
     Level.IMAGE: {Level.STUDY: "study_uid", Level.SERIES: "series_id", Level.IMAGE: "_id"},
 }
 _LINKS = {"patient": 1, "study_uid": 1, "series_id": 1, "o": 1}
-_TEXTS = {"f": 1, "r": 1, "p": 1, "n": 1, "modalities": 1, "classes": 1, "timezone": 1}
-_WITHOUT_CONTENTS = {"m": 0, "l": 0, "x": 0, "k": 0}
+_TEXTS = {"f": 1, "r": 1, "p.f": 1, "p.r": 1, "n": 1, "modalities": 1, "classes": 1, "timezone": 1}
+_WITHOUT_KEYS = {"k": 0, "p.k": 0}
+_WITHOUT_CONTENTS = {"m": 0, "l": 0, "x": 0, **_WITHOUT_KEYS}
 
 
 def search(tables: Tables, query: Query) -> Page:
@@ -380,7 +381,7 @@ def _chains(
 def _read(tables: Tables, level: Level, ids: set[str]) -> dict[str, Document]:
     if not ids:
         return {}
-    found = tables[COLLECTIONS[level]].find(_by_ids(level, sorted(ids)), {"k": 0})
+    found = tables[COLLECTIONS[level]].find(_by_ids(level, sorted(ids)), _WITHOUT_KEYS)
     return {one["_id"]: one for one in found}
 
 

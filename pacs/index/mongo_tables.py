@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bson.codec_options import CodecOptions
@@ -22,7 +22,8 @@ from pymongo.write_concern import WriteConcern
 from pacs.dicom.attributes import ALL
 from pacs.dicom.model import Level
 from pacs.errors import Corrupt, OutOfResources
-from pacs.index.mongo_documents import COLLECTIONS, Document, field_of
+from pacs.index.mongo_documents import COLLECTIONS, PARTS, Document, field_of
+from pacs.index.parts import PARTED
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ _OTHER = ("patients", "superseded", "deleted", "added", "totals", "settings")
 # What no rebuilt index makes anew: the same collections for all generations.
 _LASTING = ("jobs", "changes", "records", "counters")
 _MIGRATION_LEASE_S = 60
+
+
+Step = Callable[["Tables"], None]
 
 
 class Tables:
@@ -66,11 +70,12 @@ class Tables:
             found = self._collections[name] = self._database[f"{name}{suffix}"]
         return found
 
-    def open(self, backfill: Callable[[Tables], None]) -> None:
+    def open(self, backfill: Step, steps: Mapping[int, Step]) -> None:
         """Make, or bring up to date, what the index needs; nodes that start together take turns.
 
-        backfill: makes all keys anew from metadata; called when the table of attributes has changed. Raises Corrupt for
-        an index of a newer version, OutOfResources where MongoDB has no transactions.
+        backfill: makes all keys anew from metadata; called when the table of attributes has changed. steps: what else
+        an older index lacks, by the schema that has it. Raises Corrupt for an index of a newer version, OutOfResources
+        where MongoDB has no transactions.
         """
         hello = self.client.admin.command("hello")
         is_router = hello.get("msg") == "isdbgrid"
@@ -94,6 +99,9 @@ class Tables:
         if state["schema"] and state["attributes"] != _attributes():
             log.info("index keys are made anew: the table of attributes has changed")
             backfill(self)
+        for number in sorted(steps):
+            if 0 < state["schema"] < number:
+                steps[number](self)
         self.meta.update_one(
             {"_id": _ARCHIVE},
             {"$set": {"schema": SCHEMA, "attributes": _attributes()}, "$unset": {"migrating_until": ""}},
@@ -188,6 +196,9 @@ def indexes_of(name: str, *, sharded: bool) -> list[IndexModel]:
             field = field_of(attribute, level)
             if field == "_id" or attribute.tag in _WITHIN:
                 continue
+            if attribute.tag == PARTED:
+                # Not sparse: what is without them is among what every search looks at (``mongo_conditions``).
+                models.append(_index(field.replace(PARTED, PARTS)))
             if attribute.tag in _KEYS_WITH_ORDER:
                 models.append(_index(field, "o"))
             else:

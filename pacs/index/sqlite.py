@@ -16,7 +16,7 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import sqlite_added, sqlite_deleted, sqlite_search, sqlite_work, sqlite_write
+from pacs.index import sqlite_added, sqlite_deleted, sqlite_parts, sqlite_search, sqlite_work, sqlite_write
 from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
@@ -66,7 +66,8 @@ class SqliteIndex:
             with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
                 # Some builds overwrite what is deleted: tables that go as a whole would be written once more.
                 connection.execute("PRAGMA secure_delete = FAST")
-                if migrate(connection, more={5: pack, 6: sqlite_work.create}, backfill=sqlite_write.backfill):
+                steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create}
+                if migrate(connection, more=steps, backfill=sqlite_write.backfill):
                     reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))
         self.work = SqliteWork(self._writer, self._connection)

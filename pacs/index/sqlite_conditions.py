@@ -28,8 +28,9 @@ from pacs.dicom.matching import (
     is_universal,
     matches_all,
 )
-from pacs.dicom.model import Level
 from pacs.dicom.normal import Kind, kind_of
+from pacs.index import sqlite_parts
+from pacs.index.parts import PARTED
 from pacs.index.rows import columns
 from pacs.index.sqlite_contents import Reader
 from pacs.index.sqlite_schema import ALIASES, TABLES
@@ -132,7 +133,7 @@ def on_columns(slots: Slots, attribute: Attribute, matcher: Matcher, *, leads: b
         case CombinedRange(time_path):
             return _combined(slots, names[0], alias, time_path, matcher)
         case _:
-            return _Columns(slots, attribute.level, own, kind, leads).on(criteria.criterion(matcher, kind))
+            return _Columns(slots, attribute, leads).on(criteria.criterion(matcher, kind))
 
 
 def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
@@ -144,14 +145,16 @@ def on_metadata(slots: Slots, keys: Mapping[TagPath, Matcher]) -> Condition:
 class _Columns:
     """The columns of one attribute, three for a name, else one."""
 
-    def __init__(self, slots: Slots, level: Level, names: tuple[str, ...], kind: Kind, leads: bool) -> None:
+    def __init__(self, slots: Slots, attribute: Attribute, leads: bool) -> None:
+        level, names = attribute.level, columns(attribute)
         self._slots = slots
+        self._has_parts = leads and attribute.tag == PARTED
         self._table, self._alias = TABLES[level], ALIASES[level]
         self._bare = names
         # A plus keeps the planner from the column's index.
         self._names = [f"{'' if leads else '+'}{self._alias}.{name}" for name in names]
         self._leads = leads
-        self._kind = kind
+        self._kind = kind_of(attribute.vr)
 
     def on(self, asked: criteria.Criterion) -> Condition:
         name, kind = self._names[0], self._kind
@@ -181,10 +184,29 @@ class _Columns:
                 return NEVER
 
     def _on_name(self, asked: Name, groups: tuple[tuple[OneOf | Glob, ...] | None, ...], either: bool) -> Condition:
+        led = {
+            one
+            for wanted in groups
+            for one in wanted or ()
+            if self._has_parts and isinstance(one, Glob) and sqlite_parts.is_narrow(self._slots.connection, one)
+        }
+
+        def on_group(name: str, one: OneOf | Glob) -> Condition:
+            if isinstance(one, Glob) and one in led:
+                # Looked at one by one, whatever else the column's index could say of them.
+                return _both(sqlite_parts.condition(self._alias, one), plain(f"+{name}", Kind.NAME, one))
+            return plain(name, Kind.NAME, one)
+
         if not either:
-            pairs = zip(self._names, groups, strict=True)
-            on_groups = _both(*(_group(name, wanted) for name, wanted in pairs if wanted is not None))
-            return self._any_of([on_groups, *self._in_lists(asked)], is_narrow=False)
+            pairs = [(name, wanted) for name, wanted in zip(self._names, groups, strict=True) if wanted is not None]
+            on_groups = [
+                _either(*(on_group(name, one) for one in wanted))
+                for name, wanted in pairs
+                # "DOE*=*" is met without ideographs, too.
+                if not any(criteria.meets(one, "") for one in wanted)
+            ]
+            is_there: Condition = (f"COALESCE({', '.join(self._names)}) < {_LISTS}", [])
+            return self._any_of([_both(*on_groups or [is_there]), *self._in_lists(asked)], is_narrow=False)
         wanted = groups[0]
         used = [
             name
@@ -192,10 +214,11 @@ class _Columns:
             if name == self._names[0] or self._slots.is_any(self._table, f"{bare} IS NOT NULL")
         ]
         if wanted is None:
-            return self._any_of([*(_group(name, None) for name in used), *self._in_lists(asked)], is_narrow=False)
-        parts = [plain(name, Kind.NAME, one) for name in used for one in wanted]
-        is_narrow = all(isinstance(one, OneOf) or one.prefix != "" for one in wanted)
-        return self._any_of([*parts, *self._in_lists(asked)], is_narrow)
+            anything: list[Condition] = [(f"{name} < {_LISTS}", []) for name in used]
+            return self._any_of([*anything, *self._in_lists(asked)], is_narrow=False)
+        on_each = [on_group(name, one) for name in used for one in wanted]
+        is_narrow = all(one in led or isinstance(one, OneOf) or one.prefix != "" for one in wanted)
+        return self._any_of([*on_each, *self._in_lists(asked)], is_narrow)
 
     def _in_lists(self, asked: criteria.Criterion) -> list[Condition]:
         """On the rows that hold several values; nothing when there are none, which leaves the index to the others."""
@@ -282,12 +305,6 @@ def _after(prefix: str) -> str:
             return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
         prefix = prefix[:-1]
     return ""
-
-
-def _group(name: str, wanted: Iterable[OneOf | Glob] | None) -> Condition:
-    if wanted is None:
-        return (f"{name} < {_LISTS}", [])
-    return _either(*(plain(name, Kind.NAME, one) for one in wanted))
 
 
 def _combined(slots: Slots, day: str, alias: str, time_path: TagPath, matcher: CombinedRange) -> Condition:

@@ -448,6 +448,23 @@ def test_no_standard_key_reads_a_whole_collection(watched: tuple[MongoIndex, _Co
         _check_plans(index, commands, lambda query=query: index.search(query))  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("level", list(Level), ids=[one.name for one in Level])
+@pytest.mark.parametrize("pattern", ["*E17*", "*me17^x", "N*17*", "*17*"])
+def test_a_name_is_led_to_by_what_stands_in_it(
+    watched: tuple[MongoIndex, _Commands], level: Level, pattern: str
+) -> None:
+    index, commands = watched
+    commands.found.clear()
+    index.search(Query(level, {("00100010",): Wildcard(pattern)}, limit=100, count=True))
+    parts = "k.00100010_parts_1" if level is Level.PATIENT else "p.k.00100010_parts_1"
+    command = next(one for one in commands.found if "parts" in str(one))
+    found = index._tables.meta.database.command("explain", command, verbosity="executionStats")
+    stages = found["stages"][0]["$cursor"] if "stages" in found else found
+    assert parts in str(stages["queryPlanner"]["winningPlan"]), command
+    # One patient has it, with two studies.
+    assert stages["executionStats"]["totalDocsExamined"] <= 2
+
+
 @pytest.mark.parametrize("tag", sorted(_WITHIN))
 def test_keys_without_an_index_are_led_to_by_series_study_or_date(
     watched: tuple[MongoIndex, _Commands], tag: str

@@ -78,6 +78,8 @@ def test_columns_of_new_attributes_are_filled_from_metadata(tmp_path: Path) -> N
     index.close()
     dropped = [name for tag in ("00100010", "00080070", "00280010") for name in columns(BY_TAG[tag])]
     tables = {name: TABLES[a.level] for a in ALL for name in columns(a)}
+    # A column that a trigger reads cannot go; none of those ever came later.
+    change(path, *(f"DROP TRIGGER name_parts_{name}" for name in ("insert", "update", "delete")))
     for name in dropped:
         change(path, f"DROP INDEX i{name}", f"ALTER TABLE {tables[name]} DROP COLUMN {name}")
     index = SqliteIndex(path)

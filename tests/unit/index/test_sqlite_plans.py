@@ -2,7 +2,8 @@
 
 Plans do not depend on how much an index holds (there are no statistics), so a small one shows those of a large one.
 Exceptions, which no index can help: names by their sound (fuzzy matching), keys that ask for what is not there, and
-patterns that begin with a wildcard go through the values of their attribute; counters through the rows of their level;
+patterns that begin with a wildcard (but on Patient's Name) go through the values of their attribute; counters through
+the rows of their level;
 ``GONE_THROUGH`` through an index that holds them beside another column.
 """
 
@@ -114,6 +115,27 @@ def test_no_standard_key_goes_through_a_whole_table(
                 # The exceptions: an index that they are in is gone through.
                 step = re.sub(r"SCAN \w+ USING COVERING INDEX", "", step)
             assert not re.match(r"SCAN (p|s|e|i|patients|studies|series|instances)\b", step), (statement, step)
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("pattern", ["*ab*", "*a", "*abc?def*", "x*abcd*", "*b*=*c*"])
+def test_a_name_is_led_to_by_what_stands_in_it(
+    connection: sqlite3.Connection, slots: Slots, level: Level, pattern: str
+) -> None:
+    query = Query(level, {("00100010",): Wildcard(pattern)}, limit=100)
+    found = [step for statement in statements(connection, slots, query) for step in plan(connection, statement)]
+    assert any("SEARCH name_parts USING PRIMARY KEY (part>? AND part<?)" in step for step in found)
+    # Where a patient has several names in its column, all of these are looked at.
+    names = [step for step in found if "ic00100010 " in step and "c00100010>?)" not in step]
+    assert names == []
+
+
+def test_parts_of_a_name_that_has_many_do_not_lead(connection: sqlite3.Connection, slots: Slots) -> None:
+    with closing(sqlite3.connect(":memory:")) as memory:
+        connection.backup(memory)
+        memory.executemany("INSERT INTO name_parts VALUES ('abc', ?)", [(n,) for n in range(-2001, 0)])
+        found = statements(memory, install(memory), Query(Level.STUDY, {("00100010",): Wildcard("*ab*")}, limit=100))
+    assert [one for one in found if "name_parts" in one] == found[:1]
 
 
 @pytest.mark.parametrize("level", Level)
