@@ -59,7 +59,7 @@ class MongoIndex:
         )
         try:
             self._tables = Tables(self._client, database, sharded=sharded)
-            self._tables.open(backfill, {2: fill_parts})
+            self._tables.open(backfill, {3: fill_parts})
         except PyMongoError as error:
             self._client.close()
             raise OutOfResources(f"MongoDB cannot be used: {_reason(error)}") from error

@@ -64,7 +64,7 @@ def backfill(tables: Tables) -> None:
 
 
 def fill_parts(tables: Tables) -> None:
-    """Schema 2: the parts of patients' names. May be cut off and run again.
+    """Schema 3: the parts of patients' names. May be cut off and run again.
 
     Nodes of an older version may be at work meanwhile: what has changed since it was read is read again.
     """

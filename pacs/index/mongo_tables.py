@@ -27,7 +27,7 @@ from pacs.index.parts import PARTED
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 GROUPS = 32  # documents that the archive's totals are spread over
 _ARCHIVE = "archive"
 # Every instance of a series would go to another place of these indexes, and nobody asks for them without a series, a

@@ -82,7 +82,7 @@ def _age_mongo(uri: str, name: str) -> None:
         for collection, field in (("patients", "k.00100010_parts"), ("studies", "p.k.00100010_parts")):
             database[collection].update_many({}, {"$unset": {field: ""}})
             database[collection].drop_index(f"{field}_1")
-        database["meta"].update_one({"_id": "archive"}, {"$set": {"schema": 1}})
+        database["meta"].update_one({"_id": "archive"}, {"$set": {"schema": 2}})
 
 
 def fill(index: Index) -> dict[str, Any]:
