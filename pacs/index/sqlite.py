@@ -42,6 +42,8 @@ _PRAGMAS = (
     "cache_size = -32000",
     "temp_store = MEMORY",
     "journal_size_limit = 67108864",
+    # By the writer, in its turn, and by nobody beside it: before SQLite 3.51.3 a checkpoint that meets another
+    # connection's commit may lose what that wrote (sqlite.org/wal.html, "The WAL-Reset Bug").
     "wal_autocheckpoint = 4000",
 )
 
