@@ -15,16 +15,18 @@ from typing import Any
 from pacs.archive import Archive
 from pacs.dicom import dictionary
 from pacs.dimse.client import Sender
+from pacs.dimse.mpps import performed_services
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
 from pacs.dimse.wire import Timeouts
+from pacs.dimse.worklist import worklist_service
 from pacs.errors import PacsError
 from pacs.followers import Followers
 from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web import changes, jobs, labels
+from pacs.web import changes, jobs, labels, performed, worklist
 from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
 
@@ -110,14 +112,21 @@ def _web_server(settings: Settings, archive: Archive, listener: socket.socket | 
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
-        additions=_additions(archive),
+        additions=_additions(settings, archive),
         shared_listener=listener,
     )
 
 
-def _additions(archive: Archive) -> list[Addition]:
+def _additions(settings: Settings, archive: Archive) -> list[Addition]:
     work = archive.index.work
-    return [changes.addition(work), jobs.addition(work), labels.addition(Labels(work), archive.query)]
+    rows = settings.qido_default_limit, settings.qido_max_limit
+    return [
+        changes.addition(work),
+        jobs.addition(work),
+        labels.addition(Labels(work), archive.query),
+        worklist.addition(archive.procedures.worklist, *rows),
+        performed.addition(archive.procedures, *rows),
+    ]
 
 
 def _dimse_server(settings: Settings, archive: Archive, listener: socket.socket | None) -> DimseServer:
@@ -133,6 +142,7 @@ def _dimse_server(settings: Settings, archive: Archive, listener: socket.socket 
         max_pdu=settings.dimse_max_pdu,
         timeouts=_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
+        services=[worklist_service(archive.procedures.worklist), *performed_services(archive.procedures.performed)],
         shared_listener=listener,
     )
 

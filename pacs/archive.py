@@ -23,6 +23,7 @@ from pacs.services.following import Following
 from pacs.services.lock import ArchiveLock
 from pacs.services.made_frames import MadeFrames, drop_frames_of
 from pacs.services.making_ahead import MakingAhead
+from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
@@ -43,6 +44,7 @@ class Archive:
     retrieve: Retrieve
     delete: Delete
     following: Following
+    procedures: Procedures
     _resources: ExitStack
 
     @classmethod
@@ -91,6 +93,7 @@ class Archive:
                     follow=following.after_delete,
                 ),
                 following,
+                Procedures.over(index, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s),
                 opened.pop_all(),
             )
 

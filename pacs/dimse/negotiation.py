@@ -86,10 +86,11 @@ TOO_MANY = Rejection(2, 3, 2, "local limit exceeded")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """contexts: ID → what may be used; max_pdu: the peer's."""
+    """contexts: ID → what may be used; max_pdu: the peer's. called: the AE title that a peer of ours has called."""
 
     contexts: Mapping[int, Context]
     max_pdu: int
+    called: str = ""
 
 
 # -- as acceptor -------------------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def accept(proposal: Proposal, max_pdu: int, services: Mapping[str, bool] = _NON
             if uid in accepted and uid in MODELS
         ),
     ]
-    return Accepted(contexts, proposal.max_pdu), A_ASSOCIATE_AC(primitive).encode()
+    return Accepted(contexts, proposal.max_pdu, proposal.called), A_ASSOCIATE_AC(primitive).encode()
 
 
 def reject(rejection: Rejection) -> bytes:
