@@ -34,13 +34,13 @@ ATTEMPTS = 50  # at a record that others change at the same time
 class _Entry:
     """An item as it is kept. performed: states of the performed steps that are about it, by SOP Instance UID.
 
-    version: of its record, 0 when it has none yet. file_status: None for an order; else what the file says.
+    version: of its record, 0 when it has none yet. file_says: None for an order; else status and date in the file.
     """
 
     attributes: dict[str, Any]
     performed: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
-    file_status: str | None = None
+    file_says: str | None = None
 
 
 class Worklist:
@@ -92,7 +92,7 @@ class Worklist:
         def changed(there: _Entry | None) -> _Entry:
             if there is None:
                 return _Entry(made)
-            if there.file_status is not None:
+            if there.file_says is not None:
                 raise Forbidden("this worklist item comes from a file of WORKLIST_FOLDER: change the file")
             kept = made if has_status else worklist_item.with_status(made, status_of(there.attributes))
             return _Entry(kept, there.performed, there.version)
@@ -109,7 +109,7 @@ class Worklist:
             if there is None:
                 raise NotFound("there is no such worklist item")
             attributes = worklist_item.with_status(there.attributes, known)
-            return _Entry(attributes, there.performed, there.version, there.file_status)
+            return _Entry(attributes, there.performed, there.version, there.file_says)
 
         entry = self._change(key, changed)
         log.info("worklist item set study=%s status=%s from=%s", key.study_uid, known, caller.name)
@@ -119,7 +119,7 @@ class Worklist:
         """Raises NotFound, and Forbidden for one that comes from a file."""
         for _ in range(ATTEMPTS):
             entry = self._entry(key)
-            if entry.file_status is not None:
+            if entry.file_says is not None:
                 raise Forbidden("this worklist item comes from a file of WORKLIST_FOLDER: remove the file")
             if self._work.write_records([RecordWrite(_ITEM, str(key), None, entry.version)]):
                 log.info("worklist item removed study=%s from=%s", key.study_uid, caller.name)
@@ -136,7 +136,7 @@ class Worklist:
         for key, entry in found.items():
             performed = {**entry.performed, performed_uid: state}
             attributes = worklist_item.with_status(entry.attributes, _status_after(performed.values()))
-            writes.append(_write(key, _Entry(attributes, performed, entry.version, entry.file_status)))
+            writes.append(_write(key, _Entry(attributes, performed, entry.version, entry.file_says)))
         return writes
 
     def _referenced(self, reference: Attributes) -> Iterator[tuple[ItemKey, _Entry]]:
@@ -177,7 +177,7 @@ class Worklist:
         for labels in [(first, last), *([(_CLOSED + first, _CLOSED + last)] if with_closed else [])]:
             for record in self._records(_ITEM, labels):
                 entry = _ordered(record)
-                if key_of(entry.attributes) not in in_files:
+                if not in_files or key_of(entry.attributes) not in in_files:
                     yield entry.attributes
 
     def _records(self, kind: str, labels: tuple[str, str]) -> Iterator[Record]:
@@ -218,12 +218,12 @@ class Worklist:
         raise too_busy()
 
     def _of_file(self, item: dict[str, Any], record: Record | None) -> _Entry:
-        """A file's item in the state that it was brought to, unless the file has another status since."""
-        says = status_of(item)
+        """A file's item in the state that it was brought to, unless the file names another status or date since."""
+        says = f"{status_of(item)} {start_of(item)[0]}"
         if record is None:
-            return _Entry(item, file_status=says)
+            return _Entry(item, file_says=says)
         content = orjson.loads(record.content)
-        if content["file_status"] != says:
+        if content["file_says"] != says:
             return _Entry(item, {}, record.version, says)
         return _Entry(worklist_item.with_status(item, content["status"]), content["performed"], record.version, says)
 
@@ -255,8 +255,8 @@ def _ordered(record: Record) -> _Entry:
 
 def _write(key: ItemKey, entry: _Entry) -> RecordWrite:
     status, date = status_of(entry.attributes), start_of(entry.attributes)[0]
-    if entry.file_status is not None:
-        done = {"status": status, "file_status": entry.file_status, "performed": entry.performed}
+    if entry.file_says is not None:
+        done = {"status": status, "file_says": entry.file_says, "performed": entry.performed}
         return RecordWrite(_FILE, str(key), document(done), entry.version, date)
     content = {"attributes": entry.attributes, "performed": entry.performed}
     label = _CLOSED + date if status in CLOSED else date

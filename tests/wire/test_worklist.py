@@ -122,6 +122,14 @@ QUERIES: dict[str, tuple[tuple[str, ...], set[str]]] = {
         ),
         {"SPS2", "SPS3"},
     ),
+    "a date range and a time to begin from, combined": (
+        (
+            "0040,0100[0].ScheduledProcedureStepStartDate=20260102-20260107",
+            "0040,0100[0].ScheduledProcedureStepStartTime=1200-",
+            STEP_ID,
+        ),
+        {"SPS2", "SPS3", "SPS4"},
+    ),
     "modality and station together": (
         ("0040,0100[0].Modality=CT", "0040,0100[0].ScheduledStationAETitle=MR1", STEP_ID),
         set(),
@@ -141,7 +149,11 @@ def test_findscu_finds(name: str, archive: Server, findscu: Find) -> None:
     assert steps_in(findscu(archive.dimse_port, *keys)) == expected
 
 
-@pytest.mark.parametrize("name", sorted(set(QUERIES) - {"a date range and a time range, combined"}))
+# wlmscpfs leaves out what lies on the last day, whatever its hour.
+NOT_SO_THERE = {"a date range and a time to begin from, combined"}
+
+
+@pytest.mark.parametrize("name", sorted(set(QUERIES) - NOT_SO_THERE))
 def test_answers_are_those_of_wlmscpfs(name: str, archive: Server, reference: int, findscu: Find) -> None:
     keys, _ = QUERIES[name]
     keys = (*keys, "PatientBirthDate", "MedicalAlerts", "RequestedProcedurePriority", "StudyInstanceUID")

@@ -27,7 +27,7 @@ from pacs.index.work import JobEnd
 from pacs.services.completeness import ARRIVAL, COMPLETE_EVENT, QUIET_TIME, Completeness, StudyState, decide
 from pacs.services.procedures import Procedures
 from tests.contracts.index_records import record
-from tests.worklists import order
+from tests.worklists import order, write_file
 
 CALLER = Caller("TEST", "here", "test")
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -183,6 +183,24 @@ def test_a_query_by_date_reads_only_what_can_match(sqlite: Index) -> None:
         assert len(read) == 3
     finally:
         del work.records  # type: ignore[method-assign]
+
+
+def test_what_was_done_of_a_file_counts_until_the_file_says_something_new(sqlite: Index, tmp_path: Path) -> None:
+    (tmp_path / "wl").mkdir()
+    path = write_file(tmp_path / "wl" / "a.wl", study="1.2.3", step="S1")
+    procedures = Procedures.over(sqlite, folder=tmp_path / "wl")
+    procedures.performed.create("5.5", began("1.2.3"), CALLER)
+    assert [status_of(item) for item in procedures.worklist.search({}, CALLER)] == ["STARTED"]
+    procedures.performed.change("5.5", ended("COMPLETED", "1.2"), CALLER)
+    assert procedures.worklist.search({}, CALLER) == []
+    write_file(path, study="1.2.3", step="S1", description="corrected")
+    assert procedures.worklist.search({}, CALLER) == []
+    write_file(path, study="1.2.3", step="S1", date="20260203")  # a new appointment
+    assert [status_of(item) for item in procedures.worklist.search({}, CALLER)] == ["SCHEDULED"]
+    procedures.performed.create("5.6", began("1.2.3"), CALLER)
+    assert [status_of(item) for item in procedures.worklist.search({}, CALLER)] == ["STARTED"]
+    path.unlink()
+    assert procedures.worklist.search({}, CALLER) == []
 
 
 # Completeness
