@@ -91,7 +91,8 @@ def known_status(status: str) -> str:
 def completed(item: Attributes, today: date) -> dict[str, Any]:
     """An item that somebody ordered, with what can be made up for it: Study Instance UID, IDs, status and so on.
 
-    An accession number that is there without a value stays so. Raises Invalid as ``check`` does.
+    An accession number that is there without a value stays so. Raises Invalid as ``check`` does, and for values that
+    are longer than their VR allows: some modalities take those for an error of the whole answer.
     """
     steps = items_of(item.get(STEPS))
     if len(steps) != 1:
@@ -116,18 +117,19 @@ def completed(item: Attributes, today: date) -> dict[str, Any]:
         raise _missing(_REQUEST_TEXT, "")
     made[STEPS] = {"vr": "SQ", "Value": [dict(sorted(step.items()))]}
     check(made)
+    for attributes, place in ((made, ""), (step, f"{_name(STEPS)}.")):
+        for tag, element in attributes.items():
+            _check_length(tag, element, place)
     return dict(sorted(made.items()))
 
 
 def check(item: Attributes) -> None:
-    """Raises Invalid, naming the attribute, for an item without what every answer needs, or that no modality takes."""
+    """Raises Invalid, naming the attribute, for an item without what every answer needs."""
     step = step_of(item)
     for attributes, required, place in ((item, _REQUIRED, ""), (step, _STEP_REQUIRED, f"{_name(STEPS)}.")):
         for tag in required:
             if not _has_value(attributes, tag):
                 raise _missing(tag, place)
-        for tag, element in attributes.items():
-            _check_length(tag, element, place)
     key = key_of(item)
     if not uids.is_possible(key.study_uid):
         raise Invalid(f"StudyInstanceUID {key.study_uid[:80]!r} is not a UID", "StudyInstanceUID")

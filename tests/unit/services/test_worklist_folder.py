@@ -74,6 +74,11 @@ def test_broken_files_are_named_once_and_taken_when_they_are_mended(
     assert len(steps(folder)) == 2
 
 
+def test_text_that_is_too_long_for_its_vr_is_passed_on_as_wlmscpfs_does(tmp_path: Path) -> None:
+    write_file(tmp_path / "long.wl", step="A", description="x" * 70)
+    assert steps(WorklistFolder(tmp_path)) == [("", "A")]
+
+
 def test_a_file_with_two_steps_makes_two_items(tmp_path: Path) -> None:
     from pydicom import dcmread
 
