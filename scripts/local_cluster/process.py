@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# Below the ports that the system hands out by itself (from 32768 on), and each process from a part of its own: nobody
-# else is given a port between its choice and its use, nor while the server that it was chosen for is down.
-_FIRST, _PART = 11_000, 2_000
-_PORTS = itertools.cycle(range(_FIRST + os.getpid() % 10 * _PART, _FIRST + (os.getpid() % 10 + 1) * _PART))
+# Below the ports that the system hands out by itself (from 32768 on), and each process in turn from a part of its own:
+# nobody else is given a port between its choice and its use, nor while the server that it was chosen for is down.
+_PART = 2_000
+_BEGIN = 11_000 + os.getpid() % 10 * _PART
+_TURN = random.randrange(_PART)
+_PORTS = itertools.cycle([*range(_BEGIN + _TURN, _BEGIN + _PART), *range(_BEGIN, _BEGIN + _TURN)])
 
 
 class Process:
