@@ -151,6 +151,9 @@ class Index(Protocol):
     def work(self) -> Work:
         """Jobs, changes and records in the same storage."""
 
+    def check(self) -> None:
+        """Raises OutOfResources while it is known that nothing can be written. Costs nothing: before anything else."""
+
     def put(
         self,
         records: Sequence[InstanceRecord],

@@ -70,6 +70,9 @@ class MongoIndex:
         self._writer = Writer(self._client, lambda: self._tables, self._outage, 2 * timeout_s)
         self.work = MongoWork(self)
 
+    def check(self) -> None:
+        self._outage.check()
+
     def put(
         self,
         records: Sequence[InstanceRecord],

@@ -74,6 +74,9 @@ class SqliteIndex:
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))
         self.work = SqliteWork(self._writer, self._connection)
 
+    def check(self) -> None:
+        return
+
     def put(
         self,
         records: Sequence[InstanceRecord],

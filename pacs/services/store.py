@@ -133,6 +133,8 @@ class Store:
         return answers
 
     def _check_room(self) -> None:
+        # An index that is away could not say whether a file may go again: a long outage would fill the disk.
+        self._index.check()
         free = self._blobs.free_bytes()
         if free is not None and free < self._min_free_bytes:
             raise OutOfResources("the disk is full")
