@@ -15,11 +15,12 @@ from typing import Any
 from pacs.archive import Archive
 from pacs.dicom import dictionary
 from pacs.dimse.client import Sender
-from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
+from pacs.dimse.tls import ServerTls
 from pacs.dimse.wire import Timeouts
-from pacs.errors import PacsError
+from pacs.errors import Invalid, PacsError
 from pacs.followers import Followers
+from pacs.peering import known_peers, tls_files
 from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
@@ -67,7 +68,7 @@ async def _serve(
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
     web = _web_server(settings, archive, role.http if role else None)
-    dimse = _dimse_server(settings, archive, role.dimse if role else None) if settings.enable_dimse else None
+    dimse = _dimse_server(settings, archive, role) if settings.enable_dimse else None
     followers = Followers(settings, archive, _sender(settings, archive))
     try:
         await web.start()
@@ -120,27 +121,31 @@ def _additions(archive: Archive) -> list[Addition]:
     return [changes.addition(work), jobs.addition(work), labels.addition(Labels(work), archive.query)]
 
 
-def _dimse_server(settings: Settings, archive: Archive, listener: socket.socket | None) -> DimseServer:
+def _dimse_server(settings: Settings, archive: Archive, role: Role | None) -> DimseServer:
+    if not (settings.dimse_port or settings.dimse_tls_port):
+        raise Invalid("DIMSE_PORT and DIMSE_TLS_PORT are both 0: set ENABLE_DIMSE=false for no DIMSE", "DIMSE_PORT")
     return DimseServer(
         archive.store,
         archive.query,
         archive.retrieve,
         ae_title=settings.dimse_ae_title,
         host=settings.dimse_hostname,
-        port=settings.dimse_port,
-        peers=Peers(settings.dimse_ae_config),
+        port=settings.dimse_port or None,
+        tls_port=settings.dimse_tls_port,
+        tls=ServerTls(tls_files(settings), settings.dimse_tls_clients) if settings.dimse_tls_port else None,
+        peers=known_peers(settings),
         max_associations=settings.max_associations,
         max_pdu=settings.dimse_max_pdu,
         timeouts=_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
-        shared_listener=listener,
+        shared_listener=role.dimse if role else None,
+        shared_tls_listener=role.dimse_tls if role else None,
     )
 
 
 def _sender(settings: Settings, archive: Archive) -> Sender:
     """For what rules forward."""
-    peers = Peers(settings.dimse_ae_config)
-    return Sender(settings.dimse_ae_title, peers, archive.retrieve, _timeouts(settings))
+    return Sender(settings.dimse_ae_title, known_peers(settings), archive.retrieve, _timeouts(settings))
 
 
 def _timeouts(settings: Settings) -> Timeouts:

@@ -46,19 +46,20 @@ def uids_of(arguments: argparse.Namespace) -> tuple[Level, dict[str, Any]]:
 def requests_to(settings: Settings, name: str) -> Requests:
     """Requests to the peer of this name (``pacs.dimse.requests``). Raises Invalid when there is none."""
     # Here, not above: other commands start faster without the servers.
-    from pacs.dimse.peers import Peer, Peers, parse_peer
+    from pacs.dimse.peers import Peer, parse_peer
     from pacs.dimse.requests import Requests
     from pacs.dimse.wire import Timeouts
+    from pacs.peering import known_peers, tls_files
 
     ae_title, at, address = name.rpartition("@")
     peer: Peer | None
     if at:
         try:
-            peer = parse_peer(ae_title, address)
+            peer = parse_peer(ae_title, address, tls_files(settings))
         except ValueError as error:
             raise Invalid(f"{name}: {error}", "PEER") from error
     else:
-        peers = Peers(settings.dimse_ae_config)
+        peers = known_peers(settings)
         peer = peers.find(name)
         if peer is None:
             known = ", ".join(sorted(peers.all())) or "none"

@@ -86,7 +86,8 @@ def _dimse(settings: Settings) -> Iterator[Section]:
         (
             ("Property", "Value"),
             ("AE title", settings.dimse_ae_title),
-            ("Port", str(settings.dimse_port)),
+            ("Port without TLS", str(settings.dimse_port or "none")),
+            ("Port with TLS", str(settings.dimse_tls_port or "none")),
             ("Application context", APPLICATION_CONTEXT),
             ("Implementation class UID", IMPLEMENTATION_CLASS_UID),
             ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
@@ -224,19 +225,35 @@ def _query() -> Iterator[Section]:
 
 
 def _security(settings: Settings) -> Section:
+    from pacs.dimse.tls import CIPHERS
+
+    clients = {
+        "required": "have to show a certificate that a configured authority vouches for",
+        "optional": "may show a certificate, which a configured authority has to vouch for",
+        "none": "are not asked for a certificate",
+    }[settings.dimse_tls_clients]
     return Section(
         "Security",
         1,
         (
-            "No authentication and no encryption in this version: only machines that may read and change everything"
-            " should reach the ports.",
+            "DIMSE by TLS follows the Non-Downgrading BCP 195 TLS Secure Transport Connection Profile (PS3.15 B.10) as"
+            f" RFC 9325 narrows it: TLS 1.3, or TLS 1.2 with the suites of OpenSSL's list {CIPHERS}; nothing older,"
+            f" no CBC, no renegotiation. On the port with TLS peers {clients}. Renewed certificates hold for new"
+            " associations.",
+            "The web server has neither login nor encryption of its own in this version: only machines that may"
+            " read and change everything should reach it.",
         ),
         (
             ("Port", "Address"),
             ("Web", f"{settings.server_host}:{settings.server_port}"),
-            ("DIMSE", f"{settings.dimse_hostname}:{settings.dimse_port}" if settings.enable_dimse else "off"),
+            ("DIMSE", _address(settings, settings.dimse_port)),
+            ("DIMSE with TLS", _address(settings, settings.dimse_tls_port)),
         ),
     )
+
+
+def _address(settings: Settings, port: int) -> str:
+    return f"{settings.dimse_hostname}:{port}" if port and settings.enable_dimse else "off"
 
 
 def as_markdown(title: str, found: Sequence[Section]) -> str:

@@ -23,11 +23,11 @@ def add_to(subcommands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(log_level="ERROR")
-    from pacs.dimse.peers import Peers
+    from pacs.peering import known_peers
 
     found = []
-    for peer in Peers(settings.dimse_ae_config).all().values():
-        entry = {"ae_title": peer.ae_title, "host": peer.host, "port": peer.port, "tls": bool(peer.ciphers)}
+    for peer in known_peers(settings).all().values():
+        entry = {"ae_title": peer.ae_title, "host": peer.host, "port": peer.port, "tls": peer.tls is not None}
         found.append(entry | (echo(settings, peer.ae_title) if arguments.echo else {}))
     if arguments.json:
         console.print_json(found)

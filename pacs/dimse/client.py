@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,8 +16,8 @@ from pacs.dimse.command import HAS_DATA_SET, Command, Field
 from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedContext
 from pacs.dimse.peers import Peer, Peers
 from pacs.dimse.status import is_failure
-from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire
-from pacs.errors import NotAcceptable, NotFound, PacsError
+from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire, reason_of
+from pacs.errors import Invalid, NotAcceptable, NotFound, PacsError
 from pacs.services.retrieve import Content, Retrieve
 
 log = logging.getLogger(__name__)
@@ -283,15 +282,14 @@ def _connect(peer: Peer, timeout_s: float) -> socket.socket:
         connection = socket.create_connection((peer.host, peer.port), timeout_s)
     except OSError as error:
         raise Closed(f"{peer.ae_title} cannot be reached: {error.strerror or error}") from error
-    if not peer.ciphers:
+    if peer.tls is None:
         return connection
     try:
-        # The list says that the peer wants TLS; Java's names of ciphers mean nothing here, and today's defaults are
-        # what BCP 195 asks for. The peer's certificate must be one that this machine trusts.
-        return ssl.create_default_context().wrap_socket(connection, server_hostname=peer.host)
-    except OSError as error:
+        return peer.tls.context().wrap_socket(connection, server_hostname=peer.host)
+    except (OSError, Invalid) as error:
         connection.close()
-        raise Closed(f"TLS with {peer.ae_title} failed: {error.strerror or error}") from error
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise Closed(f"TLS with {peer.ae_title} failed: {reason}") from error
 
 
 def _reason(pdu: bytes) -> str:

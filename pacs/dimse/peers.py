@@ -9,27 +9,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacs.dimse.tls import ClientTls, Files
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """ciphers: not empty when the peer is spoken to over TLS."""
+    """tls: None when the peer is spoken to without it."""
 
     ae_title: str
     host: str
     port: int
-    ciphers: tuple[str, ...] = ()
+    tls: ClientTls | None = None
 
 
 class Peers:
     """The file's peers by AE title, read again when it changes. Safe to call from any thread.
 
-    A line that cannot be understood is warned about, with its number, and the others hold. No file: no peers.
+    A line that cannot be understood is warned about, with its number, and the others hold. No file: no peers. tls: the
+    files for peers that want TLS.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tls: Files | None = None) -> None:
         self._path = path
+        self._tls = tls or Files()
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._peers: dict[str, Peer] = {}
@@ -61,7 +65,7 @@ class Peers:
         peers: dict[str, Peer] = {}
         for number, key, value in properties(text):
             try:
-                peer = parse_peer(key, value)
+                peer = parse_peer(key, value, self._tls)
             except ValueError as error:
                 log.warning("peer ignored file=%s line=%d reason=%s", self._path.name, number, error)
                 continue
@@ -70,8 +74,13 @@ class Peers:
         log.info("peers read file=%s peers=%d", self._path.name, len(peers))
 
 
-def parse_peer(ae_title: str, address: str) -> Peer:
-    """Raises ValueError saying what is wrong."""
+def parse_peer(ae_title: str, address: str, tls: Files | None = None) -> Peer:
+    """A peer at host:port, or host:port:cipher,cipher: that there is a list means TLS, with the files of ``tls``
+    (None: with the machine's authorities, and no certificate of ours).
+
+    Java's names of ciphers mean nothing here: what is spoken is what BCP 195 asks for. Raises ValueError saying what is
+    wrong.
+    """
     ae_title = ae_title.strip()
     if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", ae_title):
         raise ValueError("the AE title is not 1 to 16 printable ASCII characters without backslash")
@@ -81,8 +90,8 @@ def parse_peer(ae_title: str, address: str) -> Peer:
     port = int(matched["port"])
     if not 1 <= port <= 65535:
         raise ValueError("the port is not 1 to 65535")
-    ciphers = tuple(cipher.strip() for cipher in (matched["ciphers"] or "").split(",") if cipher.strip())
-    return Peer(ae_title, matched["v6"] or matched["host"], port, ciphers)
+    has_ciphers = bool((matched["ciphers"] or "").strip(", "))
+    return Peer(ae_title, matched["v6"] or matched["host"], port, ClientTls(tls or Files()) if has_ciphers else None)
 
 
 def properties(text: str) -> Iterator[tuple[int, str, str]]:

@@ -13,6 +13,7 @@ from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dicom.model import Caller, StoredInstance, Target
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
+from pacs.dimse.tls import Files
 from pacs.imaging.pool import Pool
 from pacs.index.sqlite import SqliteIndex
 from pacs.services.file_key import FileKeyPattern
@@ -35,6 +36,7 @@ class DimseArchive:
 
     @property
     def port(self) -> int:
+        assert self.server.port is not None
         return self.server.port
 
     def put(self, file: bytes) -> StoredInstance:
@@ -66,8 +68,8 @@ class DimseArchive:
 
 
 @contextlib.contextmanager
-def dimse_archive(folder: Path, **options: Any) -> Iterator[DimseArchive]:
-    """options: of DimseServer."""
+def dimse_archive(folder: Path, files: Files | None = None, **options: Any) -> Iterator[DimseArchive]:
+    """files: of TLS with peers. options: of DimseServer."""
     folder.mkdir(parents=True, exist_ok=True)
     peers_path = folder / "ae.properties"
     peers_path.touch()
@@ -86,9 +88,7 @@ def dimse_archive(folder: Path, **options: Any) -> Iterator[DimseArchive]:
             retrieve,
             ae_title="ARCHIVE",
             host="127.0.0.1",
-            port=0,
-            peers=Peers(peers_path),
-            **options,
+            **{"port": 0, "peers": Peers(peers_path, files), **options},
         )
         server.start()
         stack.callback(server.stop, 5)

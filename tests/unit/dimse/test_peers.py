@@ -8,6 +8,7 @@ import os
 import pytest
 
 from pacs.dimse.peers import Peer, Peers, parse_peer, properties
+from pacs.dimse.tls import ClientTls
 
 
 @pytest.mark.parametrize(
@@ -41,8 +42,8 @@ def test_java_properties_syntax(text, entries):
         ("localhost:11113", Peer("A", "localhost", 11113)),
         (" 10.0.0.1:104 ", Peer("A", "10.0.0.1", 104)),
         ("[::1]:104", Peer("A", "::1", 104)),
-        ("h:2762:TLS_A,TLS_B", Peer("A", "h", 2762, ("TLS_A", "TLS_B"))),
-        ("h:2762: TLS_A , TLS_B ", Peer("A", "h", 2762, ("TLS_A", "TLS_B"))),
+        ("h:2762:TLS_A,TLS_B", Peer("A", "h", 2762, ClientTls())),
+        ("h:2762: TLS_A , TLS_B ", Peer("A", "h", 2762, ClientTls())),
     ],
 )
 def test_addresses(address, peer):
