@@ -70,6 +70,21 @@ class DimseSettings(BaseModel):
         "a path",
         "/etc/pacs/ae.properties",
     )
+    dimse_peers: Path = setting(
+        Path("config/peers.toml"),
+        "DIMSE",
+        "Peers with what they may do here and how they are sent to (docs/dimse.md); read again when it changes. An AE "
+        "title that is in both files is what this one says.",
+        "a path",
+        "/etc/pacs/peers.toml",
+    )
+    dimse_strict: bool = setting(
+        False,
+        "DIMSE",
+        "Refuse associations of calling AE titles that are in neither file, or that come from another address.",
+        BOOL,
+        "true",
+    )
     dcm4che_qrscp_command: str = setting(
         "",
         "DIMSE",

@@ -11,6 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,7 +61,7 @@ _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
     *("dicom_store_rootpath", "rules"),
-    *("dimse_ae_config", "dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
+    *("dimse_ae_config", "dimse_peers", "dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file"),
 )
 _SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Follow-up", "Log", "Not in this version yet")
@@ -171,6 +172,14 @@ class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings):
         "10.0.0.0/8",
     )
 
+    admin_api: Annotated[Literal["loopback", "true", "false"], Lower] = setting(
+        "loopback",
+        "Server",
+        "Whether the web server answers those who look after the archive (/peers below DICOMWEB_API); it asks nobody for a password. "
+        "loopback: only while it listens on this machine alone. A proxy in front must not pass these paths on.",
+        "loopback, true or false",
+        "false",
+    )
     server_workers: Positive = setting(
         _usual_workers(),
         "Server",
@@ -223,6 +232,15 @@ class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings):
     fhirserver_base_url: str = setting(
         "", "Not in this version yet", "FHIR server.", "a URL", "http://localhost:8088/fhir"
     )
+
+    @property
+    def is_admin_api(self) -> bool:
+        """Whether ADMIN_API, or the address, allows administration over HTTP."""
+        try:
+            is_local = ip_address(self.server_host).is_loopback
+        except ValueError:
+            is_local = self.server_host == "localhost"
+        return self.admin_api == "true" or (self.admin_api == "loopback" and is_local)
 
 
 @dataclass(frozen=True, slots=True)

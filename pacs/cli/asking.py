@@ -17,7 +17,7 @@ from pacs.settings import Settings
 if TYPE_CHECKING:
     from pacs.dimse.requests import Progress, Requests
 
-PEER_HELP = "AE title of a peer in ae.properties, or AET@host:port"
+PEER_HELP = "AE title of a peer in peers.toml or ae.properties, or AET@host:port"
 _LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 
@@ -48,8 +48,7 @@ def requests_to(settings: Settings, name: str) -> Requests:
     # Here, not above: other commands start faster without the servers.
     from pacs.dimse.peers import Peer, parse_peer
     from pacs.dimse.requests import Requests
-    from pacs.dimse.wire import Timeouts
-    from pacs.peering import known_peers, tls_files
+    from pacs.peering import known_peers, tls_files, usual_timeouts
 
     ae_title, at, address = name.rpartition("@")
     peer: Peer | None
@@ -64,10 +63,11 @@ def requests_to(settings: Settings, name: str) -> Requests:
         if peer is None:
             known = ", ".join(sorted(peers.all())) or "none"
             raise Invalid(
-                f"no peer {name} in {settings.dimse_ae_config} (known: {known}); or say AET@host:port", "PEER"
+                f"no peer {name} in {settings.dimse_peers} or {settings.dimse_ae_config} (known: {known}); or say "
+                "AET@host:port",
+                "PEER",
             )
-    timeouts = Timeouts(settings.dimse_acse_timeout_s, settings.dimse_message_timeout_s)
-    return Requests(peer, settings.dimse_ae_title, timeouts)
+    return Requests(peer, settings.dimse_ae_title, peer.timeouts(usual_timeouts(settings)))
 
 
 def identifier(keys: Sequence[str], asked: Sequence[str] = ()) -> dict[str, Any]:

@@ -78,11 +78,16 @@ def _dimse(settings: Settings) -> Iterator[Section]:
         yield Section("DIMSE", 1, ("DIMSE is switched off (ENABLE_DIMSE=false).",))
         return
     called = "only when called by it" if settings.dimse_check_called_ae else "whatever AE title is called"
+    callers = "configured calling AE titles only" if settings.dimse_strict else "any calling AE title"
     idle = f"{settings.dimse_idle_timeout_s:g} s" if settings.dimse_idle_timeout_s else "for ever"
     yield Section(
         "DIMSE",
         1,
-        (f"Associations are accepted {called}, from any calling AE title.",),
+        (
+            f"Associations are accepted {called}, from {callers}. For each configured peer the services that it may"
+            " use, the addresses that it may come from and the number of its associations can be limited. Presentation"
+            " contexts of services that are not allowed get the result 1 (user-rejection).",
+        ),
         (
             ("Property", "Value"),
             ("AE title", settings.dimse_ae_title),

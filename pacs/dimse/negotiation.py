@@ -5,7 +5,7 @@ The PDUs' items are encoded and decoded by pynetdicom; the decisions are made he
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,14 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
     SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacs.dimse.models import MODELS, VERIFICATION, is_storage
+from pacs.dimse.user import Identity, IdentityType
 from pacs.dimse.wire import ProtocolError
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
@@ -37,6 +39,7 @@ QUERY_SYNTAXES = (
 # What we can do of PS3.4 C.5.1.1: relational queries, date and time combined; not fuzzy names, not time zones.
 _QUERY_EXTENSIONS = bytes((1, 1, 0, 0))
 _NONE: Mapping[str, bool] = {}
+_USER_REJECTION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a peer asks for. roles: SOP class → (the requestor as SCU, as SCP). max_pdu: 0 is unlimited."""
+    """What a peer asks for. roles: SOP class → (the requestor as SCU, as SCP). max_pdu: 0 is unlimited.
+
+    user: who it says that it is.
+    """
 
     called: str
     calling: str
@@ -66,6 +72,7 @@ class Proposal:
     max_pdu: int = 0
     roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     extensions: Mapping[str, bytes] = field(default_factory=dict)
+    user: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Rejection:
 
 VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "protocol version not supported")
 CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2, "application context not supported")
+CALLING_NOT_RECOGNIZED = Rejection(1, 1, 3, "calling AE title not recognized")
 CALLED_NOT_RECOGNIZED = Rejection(1, 1, 7, "called AE title not recognized")
 TOO_MANY = Rejection(2, 3, 2, "local limit exceeded")
 
@@ -127,15 +135,23 @@ def parse_request(pdu: bytes) -> Proposal | Rejection:
         raise ProtocolError(f"A-ASSOCIATE-RQ cannot be read: {type(err).__name__}") from None
 
 
-def accept(proposal: Proposal, max_pdu: int, services: Mapping[str, bool] = _NONE) -> tuple[Accepted, bytes]:
+def accept(
+    proposal: Proposal,
+    max_pdu: int,
+    services: Mapping[str, bool] = _NONE,
+    *,
+    refused: Collection[int] = (),
+    may_store: bool = True,
+) -> tuple[Accepted, bytes]:
     """Decide on every proposed context; returns what may be used, and the A-ASSOCIATE-AC.
 
-    services: SOP classes that are served besides; true where the requestor may be the SCP.
+    services: SOP classes that are served besides; true where the requestor may be the SCP. refused: IDs of contexts for
+    what the requestor may not do; may_store: whether it may send instances.
     """
     contexts: dict[int, Context] = {}
     results: list[PresentationContext] = []
     for proposed in proposal.contexts:
-        chosen = _choose(proposed, services)
+        chosen = _choose(proposed, services) if proposed.context_id not in refused else _USER_REJECTION
         if isinstance(chosen, str):
             asked_to = proposal.roles.get(proposed.abstract_syntax, (True, False))[1]
             may_send = asked_to and _may_send(proposed.abstract_syntax, services)
@@ -150,7 +166,7 @@ def accept(proposal: Proposal, max_pdu: int, services: Mapping[str, bool] = _NON
     primitive.user_information = [
         *_own_information(max_pdu),
         *(
-            _role(uid, scu, scp and _may_send(uid, services))
+            _role(uid, scu and (may_store or not is_storage(uid)), scp and _may_send(uid, services))
             for uid, (scu, scp) in proposal.roles.items()
             if uid in accepted
         ),
@@ -235,8 +251,19 @@ def request(proposal: Proposal) -> bytes:
     primitive.user_information = [
         *_own_information(proposal.max_pdu),
         *(_role(uid, scu, scp) for uid, (scu, scp) in proposal.roles.items()),
+        *([_identity(proposal.user)] if proposal.user else []),
     ]
     return bytes(A_ASSOCIATE_RQ(primitive).encode())
+
+
+def _identity(user: Identity) -> UserIdentityNegotiation:
+    item = UserIdentityNegotiation()
+    item.user_identity_type = user.kind
+    item.positive_response_requested = user.wants_answer
+    item.primary_field = user.primary
+    if user.kind == IdentityType.USERNAME_PASSCODE:
+        item.secondary_field = user.secondary
+    return item
 
 
 def parse_accept(pdu: bytes, contexts: Sequence[ProposedContext]) -> Accepted:

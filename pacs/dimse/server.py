@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from pacs.dimse.access import Access
 from pacs.dimse.association import Association
 from pacs.dimse.client import Sender
+from pacs.dimse.peer import Rules
 from pacs.dimse.peers import Peers
 from pacs.dimse.service import Service, Services
 from pacs.dimse.session import Acceptor
@@ -32,8 +34,9 @@ class DimseServer:
 
     port: without TLS, None for none; tls_port: with TLS, where ``tls`` is given. 0: any free one; they say which after
     ``start``. max_pdu: what peers may send, bytes; 0 for any. max_associations: further ones are rejected (transient,
-    local limit exceeded). strict_called: refuse associations that call another AE title than ours. shared_listener,
-    shared_tls_listener: take what comes there, in turn with other processes, instead of listening on host and port.
+    local limit exceeded). strict_called: refuse associations that call another AE title than ours; strict_calling:
+    those of others than known peers. shared_listener, shared_tls_listener: take what comes there, in turn with other
+    processes, instead of listening on host and port.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class DimseServer:
         timeouts: Timeouts | None = None,
         strict_called: bool = False,
         services: Iterable[Service] = (),
+        strict_calling: bool = False,
         shared_listener: socket.socket | None = None,
         shared_tls_listener: socket.socket | None = None,
     ) -> None:
@@ -63,13 +67,15 @@ class DimseServer:
         self._tls = tls
         self._max_associations = max_associations
         self._timeouts = timeouts or Timeouts()
+        offered = Services(services)
         self._acceptor = Acceptor(
             ae_title=ae_title,
             store=store,
             query=query,
             retrieve=retrieve,
             sender=Sender(ae_title, peers, retrieve, self._timeouts),
-            services=Services(services),
+            access=Access(peers, is_strict=strict_calling, others=offered.names),
+            services=offered,
             max_pdu=max_pdu,
             timeouts=self._timeouts,
             strict_called=strict_called,
@@ -82,7 +88,7 @@ class DimseServer:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, Wire] = {}
-        self._associations: set[Association] = set()
+        self._associations: dict[Association, str] = {}  # with who is calling
         self._stopping = False
 
     def start(self) -> None:
@@ -182,13 +188,16 @@ class DimseServer:
             return False
         return True
 
-    def _admit(self, association: Association) -> bool:
+    def _admit(self, association: Association, calling: str, rules: Rules) -> bool:
         with self._lock:
             if self._stopping or len(self._associations) >= self._max_associations:
                 return False
-            self._associations.add(association)
+            limit = rules.max_associations
+            if limit is not None and list(self._associations.values()).count(calling) >= limit:
+                return False
+            self._associations[association] = calling
             return True
 
     def _dismiss(self, association: Association) -> None:
         with self._lock:
-            self._associations.discard(association)
+            self._associations.pop(association, None)

@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from pacs.dimse import client
-from pacs.dimse.peers import parse_peer
+from pacs.dimse.peers import Peers, parse_peer
+from pacs.dimse.requests import Requests
 from pacs.dimse.tls import Files, ServerTls
 from pacs.dimse.wire import Closed, Timeouts
 from pacs.errors import Invalid
@@ -286,3 +287,22 @@ def test_a_certificate_for_another_host_is_refused(tmp_path, hospital):
         peer = parse_peer("TLSSCP", f"127.0.0.1:{port}:{ANY_CIPHER}", Files(hospital.path))
         with pytest.raises(Closed, match="certificate not accepted"):
             client.associate(peer, "ARCHIVE", [], Timeouts(associating_s=5))
+
+
+def test_a_peer_has_authority_certificate_and_host_name_of_its_own(tmp_path, ours):
+    theirs = Authority(tmp_path / "theirs", "theirs")
+    scp, us = theirs.certify("elsewhere", "DNS:elsewhere.example"), theirs.certify("us")
+    toml = tmp_path / "peers.toml"
+    with storescp(tmp_path / "out", "+tls", scp.key, scp.path, "+cf", theirs.path) as port:
+        files = f'ca = "{theirs.path}", certificate = "{us.path}", key = "{us.key}"'
+        for verified, expected in (("true", "certificate not accepted"), ("false", None)):
+            toml.write_text(
+                f'[peers.SCP]\nhost = "127.0.0.1"\nport = {port}\ntls = {{ {files}, verify_host = {verified} }}\n'
+            )
+            peer = Peers(tmp_path / "none", Files(None, ours.path, ours.key), toml).find("SCP")
+            if expected:
+                with pytest.raises(Closed, match=expected):
+                    client.associate(peer, "ARCHIVE", [], Timeouts(5, 5))
+            else:
+                requests = Requests(peer, "ARCHIVE", Timeouts(5, 5))
+                assert requests.echo() > 0

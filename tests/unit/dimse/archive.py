@@ -39,6 +39,10 @@ class DimseArchive:
         assert self.server.port is not None
         return self.server.port
 
+    def write_peers(self, text: str) -> None:
+        """Write peers.toml; it is read at the next association."""
+        (self.folder / "peers.toml").write_text(text)
+
     def put(self, file: bytes) -> StoredInstance:
         """Store a Part 10 file past the wire."""
         with self.store.spool() as spool:
@@ -88,7 +92,7 @@ def dimse_archive(folder: Path, files: Files | None = None, **options: Any) -> I
             retrieve,
             ae_title="ARCHIVE",
             host="127.0.0.1",
-            **{"port": 0, "peers": Peers(peers_path, files), **options},
+            **{"port": 0, "peers": Peers(peers_path, files, folder / "peers.toml"), **options},
         )
         server.start()
         stack.callback(server.stop, 5)

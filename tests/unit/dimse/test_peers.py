@@ -98,8 +98,8 @@ def test_a_change_is_seen_even_within_one_second_and_with_the_same_size(tmp_path
 def test_an_unchanged_file_is_not_read_again(tmp_path, caplog):
     path = tmp_path / "ae.properties"
     path.write_text("A=h:1\n")
-    peers = Peers(path)
     with caplog.at_level(logging.INFO):
+        peers = Peers(path)
         for _ in range(5):
             peers.find("A")
     assert len(caplog.records) == 1
