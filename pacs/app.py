@@ -20,7 +20,7 @@ from pacs.dimse.server import DimseServer
 from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
 from pacs.followers import Followers
-from pacs.peering import PeerDirectory, known_peers, tls_files, usual_timeouts
+from pacs.peering import PeerDirectory, identities, known_peers, tls_files, usual_timeouts
 from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
@@ -148,6 +148,7 @@ def _dimse_server(settings: Settings, archive: Archive, peers: Peers, role: Role
         timeouts=usual_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
+        identities=identities(settings),
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

@@ -13,6 +13,7 @@ from pacs.setting_kinds import (
     HOST,
     PORT,
     SECONDS,
+    TEXT,
     AETitle,
     Lower,
     Positive,
@@ -84,6 +85,27 @@ class DimseSettings(BaseModel):
         "Refuse associations of calling AE titles that are in neither file, or that come from another address.",
         BOOL,
         "true",
+    )
+    dimse_users: Path | None = setting(
+        None,
+        "DIMSE",
+        "Users that peers may say they are when they associate, one name:hash a line as `pacs user NAME` writes them; "
+        "read again when it changes. Not set: what peers say of users is not verified.",
+        "a path",
+        "/etc/pacs/users",
+    )
+    dimse_jwt_key: Path | None = setting(
+        None,
+        "DIMSE",
+        "Public key, PEM, of whoever signs the JSON Web Tokens that peers may show instead.",
+        "a path",
+        "/etc/pacs/jwt.pem",
+    )
+    dimse_jwt_audience: str = setting(
+        "", "DIMSE", "For whom such a token has to be (aud); not set: that does not matter.", TEXT, "pacs"
+    )
+    dimse_user_required: bool = setting(
+        False, "DIMSE", "Refuse associations without a user that was verified.", BOOL, "true"
     )
     dcm4che_qrscp_command: str = setting(
         "",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pacs.dimse.peers import Peers
 from pacs.dimse.requests import Requests
 from pacs.dimse.tls import Files
+from pacs.dimse.user import Identities, Identity, IdentityType
+from pacs.dimse.users import Tokens, Users
 from pacs.dimse.wire import Timeouts
 from pacs.dimse_settings import DimseSettings
-from pacs.errors import NotFound, PeerFailed
+from pacs.errors import Invalid, NotFound, PeerFailed
 
 _ECHO_S = 10.0  # what somebody waits for who is looking at a screen
 
@@ -22,6 +25,21 @@ def known_peers(settings: DimseSettings) -> Peers:
 def tls_files(settings: DimseSettings) -> Files:
     """What DIMSE_TLS_CA, DIMSE_TLS_CERTIFICATE and DIMSE_TLS_KEY name."""
     return Files(settings.dimse_tls_ca, settings.dimse_tls_certificate, settings.dimse_tls_key)
+
+
+def identities(settings: DimseSettings) -> Identities:
+    """How users are verified: by DIMSE_USERS and DIMSE_JWT_KEY. Raises Invalid when a file cannot be used."""
+    checks: dict[int, Callable[[Identity], str | None]] = {}
+    if settings.dimse_users:
+        users = Users(settings.dimse_users)
+        checks |= {IdentityType.USERNAME: users.check, IdentityType.USERNAME_PASSCODE: users.check}
+    if settings.dimse_jwt_key:
+        checks[IdentityType.JWT] = Tokens(settings.dimse_jwt_key, settings.dimse_jwt_audience).check
+    if settings.dimse_user_required and not checks:
+        raise Invalid(
+            "DIMSE_USER_REQUIRED=true: nobody could associate; set DIMSE_USERS or DIMSE_JWT_KEY", "DIMSE_USER_REQUIRED"
+        )
+    return Identities(checks, settings.dimse_user_required)
 
 
 def usual_timeouts(settings: DimseSettings) -> Timeouts:

@@ -61,7 +61,8 @@ _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
     *("dicom_store_rootpath", "rules"),
-    *("dimse_ae_config", "dimse_peers", "dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
+    *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
+    *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file"),
 )
 _SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Follow-up", "Log", "Not in this version yet")

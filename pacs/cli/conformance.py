@@ -103,6 +103,7 @@ def _dimse(settings: Settings) -> Iterator[Section]:
             ("Idle associations are kept", idle),
         ),
     )
+    yield _negotiation(settings)
     rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
     rows += [(_uid_name(uid), uid, "SCP") for uid in MODELS]
     yield Section(
@@ -110,6 +111,31 @@ def _dimse(settings: Settings) -> Iterator[Section]:
         2,
         (f"Transfer syntaxes: {', '.join(map(_syntax_name, QUERY_SYNTAXES))}; the requestor's order decides.",),
         (("SOP class", "UID", "Role"), *rows),
+    )
+
+
+def _negotiation(settings: Settings) -> Section:
+    verified = [
+        *(["user name", "user name and passcode"] if settings.dimse_users else []),
+        *(["JSON Web Token"] if settings.dimse_jwt_key else []),
+    ]
+    needed = "an association needs one of these" if settings.dimse_user_required else "an association needs none"
+    return Section(
+        "Extended negotiation",
+        2,
+        (),
+        (
+            ("Item", "Answer"),
+            (
+                "SOP class extended, C-FIND",
+                "relational queries, combined date and time, fuzzy matching of person names",
+            ),
+            ("SOP class extended, C-MOVE and C-GET", "relational retrieval"),
+            ("SOP class common extended", "taken notice of: classes of other services than storage are not stored"),
+            ("SCP/SCU role selection", "SCP of storage classes granted, for C-GET"),
+            ("Asynchronous operations window", "1 invoked, 1 performed"),
+            ("User identity", f"{', '.join(verified)}; {needed}" if verified else "not verified, not confirmed"),
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from pacs.dimse.peers import Peers
 from pacs.dimse.service import Service, Services
 from pacs.dimse.session import Acceptor
 from pacs.dimse.tls import ServerTls
+from pacs.dimse.user import Identities
 from pacs.dimse.wire import Closed, Timeouts, Wire, reason_of
 from pacs.listening import Accepting, listen
 from pacs.services.query import QueryService
@@ -35,8 +36,8 @@ class DimseServer:
     port: without TLS, None for none; tls_port: with TLS, where ``tls`` is given. 0: any free one; they say which after
     ``start``. max_pdu: what peers may send, bytes; 0 for any. max_associations: further ones are rejected (transient,
     local limit exceeded). strict_called: refuse associations that call another AE title than ours; strict_calling:
-    those of others than known peers. shared_listener, shared_tls_listener: take what comes there, in turn with other
-    processes, instead of listening on host and port.
+    those of others than known peers. identities: how users are verified, None: not at all. shared_listener,
+    shared_tls_listener: take what comes there, in turn with other processes, instead of listening on host and port.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class DimseServer:
         strict_called: bool = False,
         services: Iterable[Service] = (),
         strict_calling: bool = False,
+        identities: Identities | None = None,
         shared_listener: socket.socket | None = None,
         shared_tls_listener: socket.socket | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class DimseServer:
             retrieve=retrieve,
             sender=Sender(ae_title, peers, retrieve, self._timeouts),
             access=Access(peers, is_strict=strict_calling, others=offered.names),
+            identities=identities or Identities(),
             services=offered,
             max_pdu=max_pdu,
             timeouts=self._timeouts,

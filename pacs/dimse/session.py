@@ -21,6 +21,7 @@ from pacs.dimse.retrieve import serve_get, serve_move
 from pacs.dimse.service import Services, serve_request
 from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status
 from pacs.dimse.store import serve_store
+from pacs.dimse.user import Identities
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Timeouts, Wire
 from pacs.errors import Forbidden
 from pacs.services.query import QueryService
@@ -47,6 +48,7 @@ class Acceptor:
     sender: Sender
     services: Services
     access: Access
+    identities: Identities
     max_pdu: int
     timeouts: Timeouts
     strict_called: bool
@@ -80,38 +82,47 @@ class Acceptor:
     def _establish(self, wire: Wire, peer: str) -> tuple[Association, Caller, Rules] | None:
         """Answer the A-ASSOCIATE-RQ; None when it was rejected."""
         proposal = self._receive_proposal(wire)
-        rejection = proposal if isinstance(proposal, Rejection) else None
-        if isinstance(proposal, Proposal):
-            rules = self._rules(proposal, peer)
-            if isinstance(rules, Rejection):
-                rejection = rules
-            else:
-                refused = self.access.refused(proposal, rules)
-                accepted, answer = negotiation.accept(
-                    proposal, self.max_pdu, self.services.roles, refused=refused, may_store=rules.allows(STORE)
-                )
-                association = Association(wire, accepted, self.max_pdu)
-                if self.admit(association, proposal.calling, rules):
-                    wire.set_timeout(self.timeouts.message_s)
-                    caller = Caller(proposal.calling, peer, "dimse")
-                    counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
-                    log.info(
-                        "associated from=%s to=%s address=%s contexts=%s", caller.name, proposal.called, peer, counts
-                    )
-                    if refused:
-                        log.warning("contexts refused from=%s count=%d reason=not allowed", caller.name, len(refused))
-                    try:
-                        wire.send(answer)
-                    except Closed:
-                        self.dismiss(association)
-                        raise
-                    return association, caller, rules
-                rejection = negotiation.TOO_MANY
-        assert rejection is not None
-        who = f" from={proposal.calling}" if isinstance(proposal, Proposal) else ""
-        log.warning("association rejected%s address=%s reason=%s", who, peer, rejection.text)
+        if isinstance(proposal, Rejection):
+            self._reject(wire, peer, proposal)
+            return None
+        rules = self._rules(proposal, peer)
+        if isinstance(rules, Rejection):
+            self._reject(wire, peer, rules, proposal.calling)
+            return None
+        verdict = self.identities.decide(proposal.user)
+        if verdict.is_refused:
+            self._reject(wire, peer, negotiation.USER_REFUSED, proposal.calling)
+            return None
+        refused = self.access.refused(proposal, rules)
+        accepted, answer = negotiation.accept(
+            proposal,
+            self.max_pdu,
+            self.services.roles,
+            refused=refused,
+            may_store=rules.allows(STORE),
+            is_user_confirmed=verdict.is_answered,
+        )
+        association = Association(wire, accepted, self.max_pdu)
+        if not self.admit(association, proposal.calling, rules):
+            self._reject(wire, peer, negotiation.TOO_MANY, proposal.calling)
+            return None
+        wire.set_timeout(self.timeouts.message_s)
+        caller = Caller(proposal.calling, peer, "dimse")
+        counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
+        user = f" user={verdict.user!r}" if verdict.user else ""
+        log.info("associated from=%s to=%s address=%s contexts=%s%s", caller.name, proposal.called, peer, counts, user)
+        if refused:
+            log.warning("contexts refused from=%s count=%d reason=not allowed", caller.name, len(refused))
+        try:
+            wire.send(answer)
+        except Closed:
+            self.dismiss(association)
+            raise
+        return association, caller, rules
+
+    def _reject(self, wire: Wire, peer: str, rejection: Rejection, calling: str = "") -> None:
+        log.warning("association rejected from=%s address=%s reason=%s", calling, peer, rejection.text)
         wire.send(negotiation.reject(rejection))
-        return None
 
     def _rules(self, proposal: Proposal, peer: str) -> Rules | Rejection:
         if self.strict_called and proposal.called != self.ae_title:
