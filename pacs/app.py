@@ -14,8 +14,8 @@ from typing import Any
 
 from pacs.archive import Archive
 from pacs.dicom import dictionary
-from pacs.dimse.client import Sender
 from pacs.dimse.peers import Peers
+from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
 from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
@@ -70,8 +70,8 @@ async def _serve(
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
     web = _web_server(settings, archive, peers, role.http if role else None)
-    dimse = _dimse_server(settings, archive, peers, role) if settings.enable_dimse else None
-    sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings))
+    sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
+    dimse = _dimse_server(settings, archive, peers, sender, role) if settings.enable_dimse else None
     followers = Followers(settings, archive, sender)
     try:
         await web.start()
@@ -90,6 +90,7 @@ async def _serve(
             *([asyncio.to_thread(dimse.stop, STOP_GRACE_S)] if dimse is not None else []),
             asyncio.to_thread(followers.stop, STOP_GRACE_S),
         )
+        await asyncio.to_thread(sender.close)
 
 
 def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: socket.socket | None) -> WebServer:
@@ -130,7 +131,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     ]
 
 
-def _dimse_server(settings: Settings, archive: Archive, peers: Peers, role: Role | None) -> DimseServer:
+def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Sender, role: Role | None) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
         raise Invalid("DIMSE_PORT and DIMSE_TLS_PORT are both 0: set ENABLE_DIMSE=false for no DIMSE", "DIMSE_PORT")
     return DimseServer(
@@ -143,6 +144,7 @@ def _dimse_server(settings: Settings, archive: Archive, peers: Peers, role: Role
         tls_port=settings.dimse_tls_port,
         tls=ServerTls(tls_files(settings), settings.dimse_tls_clients) if settings.dimse_tls_port else None,
         peers=peers,
+        sender=sender,
         max_associations=settings.max_associations,
         max_pdu=settings.dimse_max_pdu,
         timeouts=usual_timeouts(settings),

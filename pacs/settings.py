@@ -176,8 +176,9 @@ class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings):
     admin_api: Annotated[Literal["loopback", "true", "false"], Lower] = setting(
         "loopback",
         "Server",
-        "Whether the web server answers those who look after the archive (/peers below DICOMWEB_API); it asks nobody for a password. "
-        "loopback: only while it listens on this machine alone. A proxy in front must not pass these paths on.",
+        "Whether the web server answers those who look after the archive (/peers below DICOMWEB_API), without asking "
+        "for a password. loopback: only while it listens on this machine alone; a proxy in front must not pass these "
+        "paths on.",
         "loopback, true or false",
         "false",
     )

@@ -17,7 +17,7 @@ from pacs.settings import Settings
 if TYPE_CHECKING:
     from pacs.dimse.requests import Progress, Requests
 
-PEER_HELP = "AE title of a peer in peers.toml or ae.properties, or AET@host:port"
+PEER_HELP = "AE title of a peer in peers.toml or ae.properties, or AET@host:port (AET@host:port:TLS over TLS)"
 _LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 

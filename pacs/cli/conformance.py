@@ -100,6 +100,10 @@ def _dimse(settings: Settings) -> Iterator[Section]:
             ("Presentation contexts an association", str(MAX_CONTEXTS)),
             ("Largest PDU received", f"{settings.dimse_max_pdu} bytes"),
             ("Asynchronous operations", "none: one operation at a time"),
+            (
+                "Associations to a C-MOVE destination",
+                "1, or as configured for the peer; kept open for a while after use",
+            ),
             ("Idle associations are kept", idle),
         ),
     )

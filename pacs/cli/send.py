@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     asking.uids_of(arguments)
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     from pacs.archive import Archive
-    from pacs.dimse.client import Sender
+    from pacs.dimse.sender import Sender
     from pacs.peering import known_peers
 
     requests = asking.requests_to(settings, arguments.peer)

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = settings.dimse_users
     if path is None:
         raise Invalid("DIMSE_USERS is not set: say which file the users are in", "DIMSE_USERS")
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    lines = _read(path)
     others = [line for line in lines if line.strip().partition(":")[0] != arguments.name]
     if arguments.remove and len(others) == len(lines):
         raise NotFound(f"there is no user {arguments.name} in {path}")
@@ -43,12 +43,23 @@ def run(arguments: argparse.Namespace) -> int:
         others.append(f"{arguments.name}:{NO_PASSCODE if arguments.no_passcode else hashed(_passcode())}")
     text = "".join(f"{line}\n" for line in others)
     try:
-        parse_users(text)
-    except ValueError as error:
-        raise Invalid(f"{path}: {error}", "NAME") from error
-    _replace(path, text)
+        users = parse_users(text)
+        if not arguments.remove and arguments.name not in users:
+            raise ValueError(f"{arguments.name!r} cannot be a user name")
+        _replace(path, text)
+    except (OSError, ValueError) as error:
+        raise Invalid(f"{path}: {getattr(error, 'strerror', None) or error}", "DIMSE_USERS") from error
     print(f"{'Removed' if arguments.remove else 'Wrote'} user {arguments.name} in {path}.")
     return console.OK
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise Invalid(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "DIMSE_USERS") from error
 
 
 def _passcode() -> str:

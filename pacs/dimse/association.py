@@ -316,6 +316,10 @@ class Association:
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
+    def set_timeout(self, timeout_s: float) -> None:
+        """How long the peer may keep us waiting in the middle of something, from now on."""
+        self._wire.set_timeout(timeout_s)
+
     def release(self) -> None:
         """As requestor: end the association in good order (PS3.8 7.2)."""
         self._wire.send(_RELEASE.pack(PduType.RELEASE_RQ, 0, 4, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,7 +15,6 @@ from pacs.dimse.association import Association
 from pacs.dimse.command import HAS_DATA_SET, Command, Field
 from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedContext
 from pacs.dimse.peer import STORED, Peer, Sending
-from pacs.dimse.peers import Peers
 from pacs.dimse.status import is_failure
 from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire, reason_of
 from pacs.errors import Invalid, NotAcceptable, NotFound, PacsError
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 FALLBACKS = (syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, syntaxes.IMPLICIT_VR_LITTLE_ENDIAN)
 MAX_PDU = 131072
 DEFAULT_SENDING = Sending()
-_LOSSES_ALLOWED = 3
 # So many of the instances to be sent next are read ahead.
 READ_AHEAD = 4
 
@@ -60,69 +58,6 @@ class Outcome:
     def is_warning(self) -> bool:
         """PS3.7 C.3: 0001H, 0107H, 0116H and Bxxx."""
         return self.status is not None and self.status != 0 and not is_failure(self.status)
-
-
-class Sender:
-    """Sends instances to known peers. Safe to call from any thread."""
-
-    def __init__(self, ae_title: str, peers: Peers, retrieve: Retrieve, timeouts: Timeouts) -> None:
-        self._ae_title = ae_title
-        self._peers = peers
-        self._retrieve = retrieve
-        self._timeouts = timeouts
-
-    def find(self, ae_title: str) -> Peer | None:
-        return self._peers.find(ae_title)
-
-    def send(
-        self, peer: Peer, instances: Sequence[StoredInstance], priority: int, originator: Originator | None
-    ) -> Generator[Outcome, None, None]:
-        """Send instances in their order; yields what became of each. Close the iterator when it is left early."""
-        position = 0
-        for contexts, count in proposals(instances, peer.sending.transfer_syntaxes):
-            yield from self._send(peer, contexts, instances[position : position + count], priority, originator)
-            position += count
-
-    def _send(
-        self,
-        peer: Peer,
-        contexts: Sequence[ProposedContext],
-        instances: Sequence[StoredInstance],
-        priority: int,
-        originator: Originator | None,
-    ) -> Generator[Outcome, None, None]:
-        """Over one association; over another when it is lost, but not again and again."""
-        user: StoreUser | None = None
-        losses = 0
-        reason = ""
-        try:
-            for position, instance in enumerate(instances):
-                if losses >= _LOSSES_ALLOWED:
-                    yield Outcome(instance, None, reason)
-                    continue
-                try:
-                    if user is None:
-                        user = StoreUser(
-                            self._associate(peer, contexts), self._retrieve, priority, originator, peer.sending
-                        )
-                    outcome = user.attempt(instance, instances[position + 1 : position + 1 + READ_AHEAD])
-                    losses = 0
-                except (Closed, ProtocolError) as error:
-                    reason = str(error)
-                    # Where no association can be had, none will be had for the next instance.
-                    losses = losses + 1 if user is not None else _LOSSES_ALLOWED
-                    log.warning("sending failed to=%s reason=%s", peer.ae_title, reason)
-                    if user is not None:
-                        user.association.close()
-                        user = None
-                    outcome = Outcome(instance, None, reason)
-                yield outcome
-        finally:
-            if user is not None:
-                end(user.association)
-
-    def _associate(self, peer: Peer, contexts: Sequence[ProposedContext]) -> Association:
-        return associate(peer, self._ae_title, contexts, self._timeouts)
 
 
 class StoreUser:

@@ -9,10 +9,11 @@ from contextlib import closing
 from pacs.dicom.encode import encode_data_set
 from pacs.dicom.model import Caller, StoredInstance
 from pacs.dimse.association import Message
-from pacs.dimse.client import READ_AHEAD, Originator, Outcome, Sender, StoreUser
+from pacs.dimse.client import READ_AHEAD, Originator, Outcome, StoreUser
 from pacs.dimse.command import HAS_DATA_SET
 from pacs.dimse.identifier import read_identifier, unique_keys
 from pacs.dimse.peer import Sending
+from pacs.dimse.sender import Sender
 from pacs.dimse.status import (
     CANCELLED,
     NO_SUB_OPERATION_DONE,

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 
 from pacs.dimse.access import Access
 from pacs.dimse.association import Association
-from pacs.dimse.client import Sender
 from pacs.dimse.peer import Rules
 from pacs.dimse.peers import Peers
+from pacs.dimse.sender import Sender
 from pacs.dimse.service import Service, Services
 from pacs.dimse.session import Acceptor
 from pacs.dimse.tls import ServerTls
@@ -34,10 +34,11 @@ class DimseServer:
     """C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET SCP, and of what services it is given.
 
     port: without TLS, None for none; tls_port: with TLS, where ``tls`` is given. 0: any free one; they say which after
-    ``start``. max_pdu: what peers may send, bytes; 0 for any. max_associations: further ones are rejected (transient,
-    local limit exceeded). strict_called: refuse associations that call another AE title than ours; strict_calling:
-    those of others than known peers. identities: how users are verified, None: not at all. shared_listener,
-    shared_tls_listener: take what comes there, in turn with other processes, instead of listening on host and port.
+    ``start``. sender: of C-MOVE, None for one of its own. max_pdu: what peers may send, bytes; 0 for any.
+    max_associations: further ones are rejected (transient, local limit exceeded). strict_called: refuse associations
+    that call another AE title than ours; strict_calling: those of others than known peers. identities: how users are
+    verified, None: not at all. shared_listener, shared_tls_listener: take what comes there, in turn with other
+    processes, instead of listening on host and port.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class DimseServer:
         host: str,
         port: int | None,
         peers: Peers,
+        sender: Sender | None = None,
         tls_port: int = 0,
         tls: ServerTls | None = None,
         max_associations: int = 100,
@@ -70,12 +72,13 @@ class DimseServer:
         self._max_associations = max_associations
         self._timeouts = timeouts or Timeouts()
         offered = Services(services)
+        self._sender = sender or Sender(ae_title, peers, retrieve, self._timeouts, is_keeping=True)
         self._acceptor = Acceptor(
             ae_title=ae_title,
             store=store,
             query=query,
             retrieve=retrieve,
-            sender=Sender(ae_title, peers, retrieve, self._timeouts),
+            sender=self._sender,
             access=Access(peers, is_strict=strict_calling, others=offered.names),
             identities=identities or Identities(),
             services=offered,
@@ -129,6 +132,7 @@ class DimseServer:
         for association in associations:
             association.finish()
         cut_off = self._cut_off(grace_s)
+        self._sender.close()
         log.info("dimse stopped aet=%s cut_off=%d", self.ae_title, cut_off)
 
     def _cut_off(self, grace_s: float) -> int:

@@ -11,13 +11,13 @@ from pacs.dicom.model import Caller
 from pacs.dimse import negotiation
 from pacs.dimse.access import STORE, Access
 from pacs.dimse.association import Association, Message, Stopping
-from pacs.dimse.client import Sender
 from pacs.dimse.command import RESPONSE, Field
 from pacs.dimse.echo import serve_echo
 from pacs.dimse.find import serve_find
 from pacs.dimse.negotiation import Proposal, Rejection
 from pacs.dimse.peer import Rules
 from pacs.dimse.retrieve import serve_get, serve_move
+from pacs.dimse.sender import Sender
 from pacs.dimse.service import Services, serve_request
 from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status
 from pacs.dimse.store import serve_store

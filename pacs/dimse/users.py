@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 NO_PASSCODE = "*"  # in place of a hash: the name alone is enough
 _LOG_N, _R, _P = 15, 8, 3  # 32 MiB and about a fifth of a second
+_DIGEST_BYTES = 32
 _PHC = re.compile(r"\$scrypt\$ln=(\d+),r=(\d+),p=(\d+)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
 _NAME = re.compile(r"[^:\s\x00-\x1f][^:\x00-\x1f]{0,63}")
 _MOST_MEMORY = 1 << 28
@@ -28,8 +29,7 @@ _MOST_MEMORY = 1 << 28
 def hashed(passcode: str) -> str:
     """For the file: a salted scrypt hash (RFC 7914) in PHC string format."""
     salt = secrets.token_bytes(16)
-    digest = _scrypt(passcode.encode(), salt, _LOG_N, _R, _P, 32)
-    return f"$scrypt$ln={_LOG_N},r={_R},p={_P}${_unpadded(salt)}${_unpadded(digest)}"
+    return _phc(salt, _scrypt(passcode.encode(), salt, _LOG_N, _R, _P, _DIGEST_BYTES))
 
 
 def parse_users(text: str) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Users:
         self._hashing = threading.Lock()  # one at a time: each takes its memory, and nobody has proved anything yet
         self._seen: tuple[int, int, int] | None = None
         self._users: Mapping[str, str] = {}
-        self._decoy = hashed(secrets.token_hex(8))
+        self._decoy = _phc(secrets.token_bytes(16), secrets.token_bytes(_DIGEST_BYTES))
         try:
             self._read()
         except (OSError, ValueError) as error:
@@ -149,6 +149,10 @@ class Tokens:
 
 # Of public keys only: with a shared secret among them, the public key itself could be taken for one.
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+def _phc(salt: bytes, digest: bytes) -> str:
+    return f"$scrypt$ln={_LOG_N},r={_R},p={_P}${_unpadded(salt)}${_unpadded(digest)}"
 
 
 def _verify(value: str, passcode: bytes) -> bool:

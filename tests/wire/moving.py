@@ -50,18 +50,44 @@ def storescp(pacs, folder, *options, ae_title=None):
 
 
 class Destination:
-    """A C-STORE SCP in our hand. takes: transfer syntaxes it accepts; statuses: its answers, the last one repeated."""
+    """A C-STORE SCP in our hand. takes: transfer syntaxes it accepts; statuses: its answers, the last one repeated.
 
-    def __init__(self, pacs, ae_title, takes=None, statuses=(0,), delay_s=0.0, close_after=None):
+    answers: statuses and seconds by SOP Instance UID, which win over those. at_once: serve associations side by side;
+    else the next waits until the one before has ended. together: no answer to the first instance of an association
+    before so many have one.
+    """
+
+    def __init__(
+        self,
+        pacs,
+        ae_title,
+        takes=None,
+        statuses=(0,),
+        delay_s=0.0,
+        close_after=None,
+        at_once=False,
+        together=1,
+        answers=None,
+    ):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.takes, self.statuses, self.delay_s, self.close_after = takes, list(statuses), delay_s, close_after
+        self.at_once, self.meeting = at_once, threading.Barrier(together)
+        self.answers = answers or {}
         self.received = []
         self.associations = 0
+        self.open = self.most_open = 0
         self.proposed = []
+        self.connections = []
+        self.ended = threading.Semaphore(0)
         self.is_open = True
-        add_peer(pacs, ae_title, self.listener.getsockname()[1])
+        self.lock = threading.Lock()
+        add_peer(pacs, ae_title, self.port)
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
+
+    @property
+    def port(self):
+        return self.listener.getsockname()[1]
 
     def _serve(self):
         while self.is_open:
@@ -69,9 +95,27 @@ class Destination:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            with contextlib.suppress(Exception):
-                self._serve_one(connection)
-            connection.close()
+            self.connections.append(connection)
+            if self.at_once:
+                threading.Thread(target=self._serve_whole, args=(connection,), daemon=True).start()
+            else:
+                self._serve_whole(connection)
+
+    def _serve_whole(self, connection):
+        with self.lock:
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+        released = []
+        with contextlib.suppress(Exception):
+            released.append(self._serve_one(connection))
+        # Before the other side can know that it has ended, and open the next.
+        with self.lock:
+            self.open -= 1
+        with contextlib.suppress(Exception):
+            for association in filter(None, released):
+                association.confirm_release()
+        connection.close()
+        self.ended.release()
 
     def _serve_one(self, connection):
         wire = Wire(connection, 10)
@@ -86,16 +130,22 @@ class Destination:
         accepted, answer = negotiation.accept(proposal, 16384)
         wire.send(answer)
         association = Association(wire, accepted, 16384)
+        is_first = True
         while (message := association.receive()) is not None:
             data = b"".join(bytes(view) for view in message.fragments())
             self.received.append((message.command, message.context.transfer_syntax, data))
-            time.sleep(self.delay_s)
+            if is_first:
+                self.meeting.wait(20)
+                is_first = False
+            status, delay_s = self.answers.get(message.command.sop_uid, (None, self.delay_s))
+            time.sleep(delay_s)
             if self.close_after is not None and len(self.received) >= self.close_after:
                 self.close_after = None
-                return
-            status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+                return None
+            if status is None:
+                status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
             message.respond(Status(status), sop_uid=message.command.sop_uid)
-        association.confirm_release()
+        return association
 
     def close(self):
         self.is_open = False

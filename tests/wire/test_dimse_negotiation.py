@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -20,9 +22,11 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from pacs.dimse import negotiation
+from pacs.dimse.negotiation import Proposal
 from pacs.dimse.peers import Peers
 from pacs.dimse.requests import Requests
-from pacs.dimse.user import Identities, IdentityType
+from pacs.dimse.user import Identities, Identity, IdentityType
 from pacs.dimse.users import Users, hashed
 from pacs.dimse.wire import Timeouts
 from tests.builders import ct
@@ -86,7 +90,7 @@ def answers(association, kind):
         (identity(4, b"<assertion/>"), True, False),
         (identity(5, b"a.b.c"), True, False),
     ],
-    ids=str,
+    ids=["name", "passcode", "unasked", "wrong", "no-passcode", "kerberos", "saml", "jwt"],
 )
 def test_users_are_verified_and_what_cannot_be_is_not_confirmed(pacs, item, is_accepted, is_confirmed):
     association = associated(pacs, item)
@@ -95,16 +99,18 @@ def test_users_are_verified_and_what_cannot_be_is_not_confirmed(pacs, item, is_a
         assert bool(answers(association, UserIdentityNegotiation)) is is_confirmed
         assert association.send_c_echo().Status == 0
         association.release()
-    else:
-        rejected = association.acceptor.primitive
-        assert (rejected.result, rejected.result_source, rejected.diagnostic) == (1, 2, 1)
 
 
-@pytest.mark.parametrize(
-    "items", [[], [identity(3, b"ticket")], [identity(1, b"console")]], ids=["none", "kerberos", "name"]
-)
-def test_where_users_are_required_nobody_else_comes_in(closed, items):
-    assert associated(closed, *items).is_rejected
+def test_who_is_not_that_user_is_rejected_for_good_by_the_provider(pacs):
+    user = Identity(IdentityType.USERNAME_PASSCODE, b"anna", b"wrong")
+    with socket.create_connection(("127.0.0.1", pacs.port), 10) as connection:
+        connection.sendall(negotiation.request(Proposal("ARCHIVE", "PEER", (), user=user)))
+        assert connection.recv(10) == bytes((3, 0, 0, 0, 0, 4, 0, 1, 2, 1))
+
+
+def test_where_users_are_required_nobody_else_comes_in(closed):
+    for items in ([], [identity(3, b"ticket")], [identity(1, b"console")]):
+        assert not associated(closed, *items).is_established
     association = associated(closed, identity(2, b"anna", b"secret"))
     assert association.is_established
     association.release()
@@ -189,24 +195,22 @@ def test_128_contexts_are_each_answered(pacs):
     association.release()
 
 
-def test_users_are_written_by_the_command_and_known_at_once(tmp_path):
+def test_the_settings_reach_the_server(tmp_path):
     path = tmp_path / "users"
-    path.touch(mode=0o640)
-    server = Server(tmp_path / "server", {"DIMSE_USERS": str(path), "DIMSE_USER_REQUIRED": "true"})
+    settings = {"DIMSE_USERS": str(path), "DIMSE_USER_REQUIRED": "true", "DIMSE_STRICT": "true"}
+    server = Server(tmp_path / "server", settings)
+    (server.folder / "config").mkdir()
+    toml = server.folder / "config" / "peers.toml"
+    toml.write_text("[peers.PYNET]\naddresses = ['127.0.0.0/8']\nservices = ['echo']\n")
+    entered = server.pacs("user", "anna", input_text="geheim\n")
+    assert entered.returncode == 0, entered.stderr
+    server.port = server.dimse_port
     with server:
-        server.port = server.dimse_port
-        entered = server.pacs("user", "anna", input_text="geheim\n")
-        assert (entered.returncode, entered.stdout) == (0, f"Wrote user anna in {path}.\n"), entered.stderr
-        assert path.stat().st_mode & 0o777 == 0o640
-        assert "geheim" not in path.read_text()
-        association = associated(server, identity(2, b"anna", b"geheim"), contexts=[build_context(Verification)])
-        assert association.is_established
+        assert not associated(server).is_established
+        association = associated(server, identity(2, b"anna", b"geheim"))
+        assert [context.abstract_syntax for context in association.accepted_contexts] == [Verification]
         association.release()
         assert "user='anna'" in server.log()
-
-        assert server.pacs("user", "anna", "--remove").returncode == 0
-        assert associated(server, identity(2, b"anna", b"geheim")).is_rejected
-        assert server.pacs("user", "anna", "--remove").returncode == 3
-        assert server.pacs("user", "a:b", "--no-passcode").returncode == 2
-        assert server.pacs("user", "x", input_text="\n").returncode == 2
-        assert path.read_text() == ""
+        toml.write_text("")
+        assert not associated(server, identity(2, b"anna", b"geheim")).is_established
+        assert "calling AE title not recognized" in server.log()

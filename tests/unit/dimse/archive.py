@@ -33,6 +33,7 @@ class DimseArchive:
     retrieve: Retrieve
     server: DimseServer
     peers_path: Path
+    peers: Peers
 
     @property
     def port(self) -> int:
@@ -86,14 +87,15 @@ def dimse_archive(folder: Path, files: Files | None = None, **options: Any) -> I
         stack.callback(pool.close)
         store = Store(index, blobs, FileKeyPattern("{0020000D,hash}/{00080018,hash}"))
         retrieve = Retrieve(index, blobs, pool)
+        peers = Peers(peers_path, files, folder / "peers.toml")
         server = DimseServer(
             store,
             QueryService(index),
             retrieve,
             ae_title="ARCHIVE",
             host="127.0.0.1",
-            **{"port": 0, "peers": Peers(peers_path, files, folder / "peers.toml"), **options},
+            **{"port": 0, "peers": peers, **options},
         )
         server.start()
         stack.callback(server.stop, 5)
-        yield DimseArchive(folder, index, blobs, store, retrieve, server, peers_path)
+        yield DimseArchive(folder, index, blobs, store, retrieve, server, peers_path, peers)
