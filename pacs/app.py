@@ -14,10 +14,12 @@ from typing import Any
 
 from pacs.archive import Archive
 from pacs.dicom import dictionary
+from pacs.dimse.mpps import performed_services
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
 from pacs.dimse.tls import ServerTls
+from pacs.dimse.worklist import worklist_service
 from pacs.errors import Invalid, PacsError
 from pacs.followers import Followers
 from pacs.peering import PeerDirectory, identities, known_peers, tls_files, usual_timeouts
@@ -25,7 +27,7 @@ from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web import changes, jobs, labels
+from pacs.web import changes, jobs, labels, performed, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
@@ -122,11 +124,14 @@ def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: so
 
 def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addition]:
     work = archive.index.work
+    rows = settings.qido_default_limit, settings.qido_max_limit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
         changes.addition(work),
         jobs.addition(work),
         labels.addition(Labels(work), archive.query),
+        worklist.addition(archive.procedures.worklist, *rows),
+        performed.addition(archive.procedures, *rows),
         peer_resources.addition(directory if settings.is_admin_api else None),
     ]
 
@@ -151,6 +156,7 @@ def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Se
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
         identities=identities(settings),
+        services=[worklist_service(archive.procedures.worklist), *performed_services(archive.procedures.performed)],
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

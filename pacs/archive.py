@@ -23,6 +23,7 @@ from pacs.services.following import Following
 from pacs.services.lock import ArchiveLock
 from pacs.services.made_frames import MadeFrames, drop_frames_of
 from pacs.services.making_ahead import MakingAhead
+from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
@@ -43,6 +44,7 @@ class Archive:
     retrieve: Retrieve
     delete: Delete
     following: Following
+    procedures: Procedures
     _resources: ExitStack
 
     @classmethod
@@ -66,7 +68,13 @@ class Archive:
             pool = Pool(settings.imaging_workers, settings.imaging_queue, settings.imaging_timeout_s)
             opened.callback(pool.close)
             retrieve, on_stored = _retrieve(settings, index, blobs, pool, opened, is_serving=cached)
-            following = _following(settings)
+            found = rules.load(settings.rules) if settings.rules is not None else []
+            is_followed = any(rule.moment is rules.Moment.STUDY for rule in found)
+            procedures = Procedures.over(
+                index, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
+            )
+            arrived = procedures.completeness.follow if is_followed else None
+            following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived)
             return cls(
                 folder,
                 index,
@@ -91,6 +99,7 @@ class Archive:
                     follow=following.after_delete,
                 ),
                 following,
+                procedures,
                 opened.pop_all(),
             )
 
@@ -104,12 +113,6 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _following(settings: Settings) -> Following:
-    """What follows a store and a deletion, whichever process does them. Raises Invalid for rules that are wrong."""
-    found = rules.load(settings.rules) if settings.rules is not None else []
-    return Following(found, fhir=settings.sync_to_fhir_server, quiet_s=settings.study_quiet_s)
 
 
 def _retrieve(

@@ -9,6 +9,7 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     │   └── Gone               it was there, and has been deleted
     ├── Forbidden          this archive's configuration, or the caller's rights, do not allow it
     ├── NotAcceptable      nothing of what the caller accepts can be made from what is stored
+    ├── Unchangeable       what should be changed is in its final state
     ├── Cancelled          the peer asked to stop
     ├── Rejected           this one instance is not taken; the others of the request are not concerned
     │   ├── Unreadable         the bytes are not a DICOM data set, or end early
@@ -60,6 +61,10 @@ class NotAcceptable(PacsError):
     def __init__(self, message: str, available: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.available = available
+
+
+class Unchangeable(PacsError):
+    """What should be changed is in its final state, and stays so."""
 
 
 class Cancelled(PacsError):

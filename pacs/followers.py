@@ -39,6 +39,7 @@ class Followers:
             Sending(archive.index, _send_with(sender)).handler,
             Stow(archive.index, archive.blobs, self._http).handler,
             webhook.handler,
+            *archive.procedures.completeness.handlers(),
             Settled(archive.index, archive.following).handler,
             Labelling(Labels(work)).handler,
             Deleting(archive.index, archive.delete).handler,

@@ -29,6 +29,7 @@ from pacs.errors import Invalid
 from pacs.follow_settings import FollowSettings
 from pacs.mongo_settings import MongoSettings, check_mongo
 from pacs.pixel_settings import PixelSettings
+from pacs.procedure_settings import ProcedureSettings
 from pacs.setting_kinds import (
     BOOL,
     BYTES,
@@ -60,12 +61,15 @@ OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
-    *("dicom_store_rootpath", "rules"),
+    *("dicom_store_rootpath", "rules", "worklist_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file"),
 )
-_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Imaging", "Follow-up", "Log", "Not in this version yet")
+_SECTIONS = (
+    *("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "Log"),
+    "Not in this version yet",
+)
 
 
 def _usual_workers() -> int:
@@ -74,7 +78,7 @@ def _usual_workers() -> int:
     return min(2, usable)
 
 
-class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings):
+class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings, ProcedureSettings):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

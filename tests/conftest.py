@@ -30,6 +30,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", ["embedded", "mongo+s3"], indirect=True, scope="module")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes, files with slow tests come first: none is left over when the other process is done."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="module")
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Settings of one more archive on what this run of the test is about: SQLite and files, or MongoDB and S3."""
@@ -82,13 +89,16 @@ def start_archive(tmp_path: Path, backend: Backend) -> Iterator[StartArchive]:
 
 @pytest.fixture(scope="session")
 def mongod() -> Iterator[str]:
-    """The URL of a running MongoDB, shared by all tests: take a database of your own."""
+    """The URL of a running MongoDB, shared by all tests of this process: take a database of your own."""
     with replica_set() as uri:
         yield uri
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    """A running S3 server, shared by all tests: take a prefix of your own (``s3.new_prefix``), and leave it running."""
+    """A running S3 server, shared by all tests of this process: leave it running.
+
+    Take a prefix of your own (``s3.new_prefix``).
+    """
     with SeaweedFS(tmp_path_factory.mktemp("s3")) as server:
         yield server

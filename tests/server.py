@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import obstore
 from obstore.store import from_url
 
 from pacs import store_options
+from scripts.local_cluster.process import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
 READY_MARK = "Stop with"  # last line of what `pacs serve` prints when it is ready
@@ -207,14 +207,6 @@ def dcmtk(tool: str, *args: str | Path, timeout_s: float = 120) -> subprocess.Co
 def dcmtk_environment() -> dict[str, str]:
     """TCP_NODELAY: without it DCMTK waits 40 ms for a delayed ACK at every exchange."""
     return {**os.environ, "TCP_NODELAY": "1"}
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def clean_environment() -> dict[str, str]:

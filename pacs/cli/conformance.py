@@ -57,7 +57,10 @@ def sections(settings: Settings) -> Iterator[Section]:
             ("Verification", "SCP", _yes(settings.enable_dimse)),
             ("Storage (C-STORE)", "SCP; SCU of C-MOVE, C-GET and `pacs send`", _yes(settings.enable_dimse)),
             ("Query/Retrieve (C-FIND, C-MOVE, C-GET)", "SCP", _yes(settings.enable_dimse)),
+            ("Modality Worklist (C-FIND)", "SCP", _yes(settings.enable_dimse)),
+            ("Modality Performed Procedure Step (N-CREATE, N-SET, N-GET)", "SCP", _yes(settings.enable_dimse)),
             ("QIDO-RS, WADO-RS, STOW-RS, Capabilities", "origin server", "yes"),
+            ("MWL-RS (worklist over HTTP)", "origin server", "yes"),
             ("WADO-URI", "origin server", "yes"),
             ("Delete (study, series, instance)", "origin server", _yes(settings.allow_delete)),
         ),
@@ -66,13 +69,17 @@ def sections(settings: Settings) -> Iterator[Section]:
     yield from _web(settings)
     yield from _storage(settings)
     yield from _query()
+    yield from _procedures(settings)
     yield _security(settings)
 
 
 def _dimse(settings: Settings) -> Iterator[Section]:
+    from pacs.dicom import performed_step
     from pacs.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
     from pacs.dimse.models import MODELS, VERIFICATION
+    from pacs.dimse.mpps import RETRIEVE
     from pacs.dimse.negotiation import APPLICATION_CONTEXT, MAX_CONTEXTS, QUERY_SYNTAXES
+    from pacs.dimse.worklist import MODALITY_WORKLIST
 
     if not settings.enable_dimse:
         yield Section("DIMSE", 1, ("DIMSE is switched off (ENABLE_DIMSE=false).",))
@@ -109,7 +116,7 @@ def _dimse(settings: Settings) -> Iterator[Section]:
     )
     yield _negotiation(settings)
     rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
-    rows += [(_uid_name(uid), uid, "SCP") for uid in MODELS]
+    rows += [(_uid_name(uid), uid, "SCP") for uid in (*MODELS, MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE)]
     yield Section(
         "SOP classes of services",
         2,
@@ -144,6 +151,7 @@ def _negotiation(settings: Settings) -> Section:
 
 
 def _web(settings: Settings) -> Iterator[Section]:
+    from pacs.web import performed, worklist
     from pacs.web.operations import operations
 
     root = f"/{settings.dicomweb_api}"
@@ -163,7 +171,8 @@ def _web(settings: Settings) -> Iterator[Section]:
         ),
     )
     rows = []
-    for operation in operations(with_delete=settings.allow_delete):
+    offered = (*operations(with_delete=settings.allow_delete), *worklist.OPERATIONS, *performed.OPERATIONS)
+    for operation in offered:
         types = dict.fromkeys(name for status, names in operation.answers.items() if status < 300 for name in names)
         path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"
         rows.append((operation.method, path, operation.group, operation.clause, ", ".join(types) or "no body"))
@@ -256,6 +265,51 @@ def _query() -> Iterator[Section]:
             " private ones too, can be a key; it is matched without an index. Queries may be relational.",
         ),
         (("Tag", "Keyword", "VR", "Level", "Returned by QIDO-RS unasked"), *rows),
+    )
+
+
+def _procedures(settings: Settings) -> Iterator[Section]:
+    from pacs.dicom.worklist_item import CLOSED, STATES
+
+    if not settings.enable_dimse:
+        return
+    source = (
+        f"orders over HTTP, and files of {settings.worklist_folder}" if settings.worklist_folder else "orders over HTTP"
+    )
+    yield Section(
+        "Modality Worklist",
+        1,
+        (
+            f"Items come from {source}. Every attribute of an item is a return key, and a matching key with all kinds"
+            " of matching of PS3.4 C.2.2.2; ranges over Scheduled Procedure Step Start Date and Time are combined. An"
+            " item is one Scheduled Procedure Step.",
+            f"Scheduled Procedure Step Status is one of {', '.join(STATES)}. Items that are"
+            f" {', '.join(sorted(CLOSED))} are returned only to a query that has a key for the status.",
+            "Answers are in the character set that the identifier names, or that the item came in, when it is one"
+            " without code extensions and has all characters; otherwise in ISO_IR 192.",
+        ),
+    )
+    yield Section(
+        "Modality Performed Procedure Step",
+        1,
+        (
+            "Attributes of type 1 are required (PS3.4 Table F.7.2-1), those of type 2 may be missing. Attributes that"
+            " no N-SET may change stay as N-CREATE had them, with a warning when an N-SET says otherwise. A"
+            " DISCONTINUED step need not have a series.",
+            "The worklist item that a step names (Study Instance UID and Scheduled Procedure Step ID, else the"
+            " accession number) becomes STARTED, then COMPLETED or DISCONTINUED, in the same transaction.",
+        ),
+        (
+            ("Operation", "Status", "Meaning"),
+            ("N-CREATE, N-SET, N-GET", "0000H", "Done."),
+            ("N-CREATE", "0111H", "There is a step of this SOP Instance UID already."),
+            ("N-CREATE, N-SET", "0120H, 0121H", "A required attribute is missing, or has no value."),
+            ("N-CREATE, N-SET", "0106H", "The status is not one that a step can have now; or a UID is none."),
+            ("N-SET", "0107H", "Changed, but for the attributes that are named: no N-SET may change these."),
+            ("N-SET", "0110H, Error ID A710H", "The step is COMPLETED or DISCONTINUED: no longer updated."),
+            ("N-SET, N-GET", "0112H", "There is no such step."),
+            ("N-GET", "0001H", "Some of the attributes asked for are not there."),
+        ),
     )
 
 

@@ -83,11 +83,16 @@ def parse_data_set(data: bytes, transfer_syntax_uid: str) -> dict[str, Any]:
 
     Raises Unreadable.
     """
+    return parse_in_memory(data, transfer_syntax_uid).attributes
+
+
+def parse_in_memory(data: bytes, transfer_syntax_uid: str) -> Parsed:
+    """As ``parse_data_set``, with what else is known of the data set."""
     syntax = find(transfer_syntax_uid)
     if syntax.deflated:
         with inflated(data, 0, MAX_INFLATED_BYTES, None) as buffer:
-            return parse(buffer, 0, encoding_at(buffer, 0, syntax), bulk_threshold=None).attributes
-    return parse(data, 0, encoding_at(data, 0, syntax), bulk_threshold=None).attributes
+            return parse(buffer, 0, encoding_at(buffer, 0, syntax), bulk_threshold=None)
+    return parse(data, 0, encoding_at(data, 0, syntax), bulk_threshold=None)
 
 
 @contextmanager

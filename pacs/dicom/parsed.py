@@ -28,9 +28,10 @@ class Pixels(NamedTuple):
 class Parsed:
     """attributes in ascending tag order; bulk by tag path; offsets count from the start of the buffer.
 
-    depth: how deep sequences are nested."""
+    depth: how deep sequences are nested. character_set: values of (0008,0005) as they were written."""
 
     attributes: dict[str, Any] = field(default_factory=dict)
     bulk: dict[str, Span] = field(default_factory=dict)
     pixels: Pixels | None = None
     depth: int = 0
+    character_set: tuple[str, ...] = ()

@@ -49,6 +49,7 @@ def parse(
     parsed = into if into is not None else Parsed()
     parser = _Parser(buffer, start, encoding, bulk_threshold, parsed)
     parser.run()
+    parsed.character_set = parser.charset.terms
     return parsed
 
 

@@ -114,6 +114,7 @@ class Association:
     def __init__(self, wire: Wire, accepted: Accepted, max_pdu: int) -> None:
         self.contexts = accepted.contexts
         self.extensions = accepted.extensions
+        self.called = accepted.called
         self._wire = wire
         self._pdu_limit = max_pdu + _PDU_SLACK if max_pdu else _UNLIMITED_PDU
         peer_limit = min(accepted.max_pdu or _LARGEST_SENT_PDU, _LARGEST_SENT_PDU)

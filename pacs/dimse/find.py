@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -36,17 +36,29 @@ _UNSUPPORTED_TAGS = frozenset({"00880130", "00880140"})
 
 def serve_find(message: Message, query: QueryService, caller: Caller, ae_title: str) -> None:
     """Answer with every match. Raises PacsError when the request cannot be answered."""
+    identifier = read_identifier(message)
+    syntax = message.context.transfer_syntax
+    answers = (encode_data_set(_answer(row, identifier, ae_title), syntax) for row in _rows(query, identifier, caller))
+    sent, final = send_answers(message, answers, identifier.attributes)
+    log.info(
+        "found from=%s level=%s answers=%d status=%04XH", caller.name, LEVEL_NAMES[identifier.level], sent, final.code
+    )
+
+
+def send_answers(message: Message, answers: Iterable[bytes], asked: Attributes) -> tuple[int, Status]:
+    """Send answers until there are no more, or the peer has enough: (how many, with which status it ended).
+
+    answers: encoded data sets. asked: the identifier, of which keys may be such that no answer can have.
+    """
     association, context = message.association, message.context
     message_id = message.command.message_id or 0
-    identifier = read_identifier(message)
-    status = Status(PENDING_UNSUPPORTED_KEYS if _has_unsupported_keys(identifier) else PENDING)
+    status = Status(PENDING_UNSUPPORTED_KEYS if _has_unsupported_keys(asked) else PENDING)
     pending = message.response(status, data_set_type=HAS_DATA_SET)
     final = Status(SUCCESS)
     batch: list[bytes | memoryview] = []
     size = sent = 0
-    for row in _rows(query, identifier, caller):
-        answer = _answer(row, identifier, ae_title)
-        parts = association.encode(context.context_id, pending, encode_data_set(answer, context.transfer_syntax))
+    for answer in answers:
+        parts = association.encode(context.context_id, pending, answer)
         batch += parts
         size += sum(len(part) for part in parts)
         sent += 1
@@ -58,9 +70,7 @@ def serve_find(message: Message, query: QueryService, caller: Caller, ae_title: 
                 break
     batch += association.encode(context.context_id, message.response(final))
     association.send_encoded(batch)
-    log.info(
-        "found from=%s level=%s answers=%d status=%04XH", caller.name, LEVEL_NAMES[identifier.level], sent, final.code
-    )
+    return sent, final
 
 
 def _rows(query: QueryService, identifier: Identifier, caller: Caller) -> Iterator[Attributes]:
@@ -81,7 +91,7 @@ def _rows(query: QueryService, identifier: Identifier, caller: Caller) -> Iterat
 def _answer(row: Attributes, identifier: Identifier, ae_title: str) -> dict[str, Any]:
     """Every attribute that was asked for, empty where there is no value (PS3.4 C.4.1.1.3.2)."""
     asked = identifier.attributes
-    answer = {tag: _element(element_at(row, name), asked[tag]) for name, tag in identifier.returned.items()}
+    answer = {tag: answered(element_at(row, name), asked[tag]) for name, tag in identifier.returned.items()}
     # Private creators of the identifier, whose blocks the answer's private attributes lie in.
     answer.update((tag, asked[tag]) for tag in asked if _is_creator(tag))
     answer[LEVEL] = {"vr": "CS", "Value": [LEVEL_NAMES[identifier.level]]}
@@ -91,12 +101,15 @@ def _answer(row: Attributes, identifier: Identifier, ae_title: str) -> dict[str,
     return dict(sorted(answer.items()))
 
 
-def _element(found: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+def answered(found: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The element that answers a key; of a sequence's items what the key's item names, all when it has none."""
     if found is None or "BulkDataURI" in found:
         return {"vr": asked["vr"]}
     wanted = asked.get("Value")
     if found["vr"] == "SQ" and wanted and wanted[0]:
-        items = [{tag: _element(item.get(tag), inner) for tag, inner in wanted[0].items()} for item in found["Value"]]
+        items = [
+            {tag: answered(item.get(tag), inner) for tag, inner in wanted[0].items()} for item in found.get("Value", ())
+        ]
         return {"vr": "SQ", "Value": items}
     return found
 
@@ -105,7 +118,5 @@ def _is_creator(tag: str) -> bool:
     return tag[3] in "13579BDF" and tag[4:6] == "00" and tag[6:] >= "10"
 
 
-def _has_unsupported_keys(identifier: Identifier) -> bool:
-    return any(
-        tag in _UNSUPPORTED_TAGS or asked["vr"] in _UNSUPPORTED_VRS for tag, asked in identifier.attributes.items()
-    )
+def _has_unsupported_keys(asked: Attributes) -> bool:
+    return any(tag in _UNSUPPORTED_TAGS or key["vr"] in _UNSUPPORTED_VRS for tag, key in asked.items())

@@ -93,10 +93,14 @@ TOO_MANY = Rejection(2, 3, 2, "local limit exceeded")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """contexts: ID → what may be used; max_pdu: the peer's. extensions: by SOP class, what was granted."""
+    """contexts: ID → what may be used; max_pdu: the peer's. called: the AE title that a peer of ours has called.
+
+    extensions: by SOP class, what was granted.
+    """
 
     contexts: Mapping[int, Context]
     max_pdu: int
+    called: str = ""
     extensions: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -186,7 +190,7 @@ def accept(
         *([items.one_operation()] if proposal.operations else []),
         *([items.confirmation()] if is_user_confirmed else []),
     ]
-    return Accepted(contexts, proposal.max_pdu, extensions), A_ASSOCIATE_AC(primitive).encode()
+    return Accepted(contexts, proposal.max_pdu, proposal.called, extensions), A_ASSOCIATE_AC(primitive).encode()
 
 
 def reject(rejection: Rejection) -> bytes:

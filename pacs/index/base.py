@@ -177,6 +177,9 @@ class Index(Protocol):
     def locate(self, target: Target) -> list[StoredInstance]:
         """All instances of a subtree, in the same order; empty when there are none."""
 
+    def last_arrival(self, study_uid: str) -> datetime | None:
+        """When the latest of a study's instances was received, aware; None when there are none."""
+
     def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
         """Metadata of all instances of a subtree, in the same order. Reads in pages; holds no lock between them."""
 

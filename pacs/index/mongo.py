@@ -94,6 +94,14 @@ class MongoIndex:
     def locate(self, target: Target) -> list[StoredInstance]:
         return self.select({}, target)
 
+    def last_arrival(self, study_uid: str) -> datetime | None:
+        def newest(tables: Tables) -> str | None:
+            found = tables["instances"].find({"study_uid": study_uid}, {"received_at": 1})
+            return max((one["received_at"] for one in found), default=None)
+
+        at = self._read(newest)
+        return None if at is None else datetime.fromisoformat(at)
+
     def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
         ids = self._read(lambda tables: mongo_search.instance_ids(tables, target))
         for begin in range(0, len(ids), _METADATA_PAGE):

@@ -21,6 +21,8 @@ T = TypeVar("T")
 _OPEN = [int(JobState.WAITING), int(JobState.RUNNING)]
 _ENDLESS = 1e12
 
+_BY_LABEL = [("kind", 1), ("label", 1), ("key", 1)]  # an index of ``mongo_tables``
+
 
 class Access(Protocol):
     """What of ``MongoIndex`` is needed here."""
@@ -127,8 +129,10 @@ class MongoWork:
         where: Document = {"kind": kind, "key": {"$gt": after}}
         if labels is not None:
             where["label"] = {"$gte": labels[0], "$lte": labels[1]}
+        # Of many in the range, the server might go through all of the kind for the sake of their order.
+        hint = _BY_LABEL if labels is not None else None
         return self._access.read(
-            lambda tables: [_record(one) for one in tables["records"].find(where).sort("key").limit(limit)]
+            lambda tables: [_record(one) for one in tables["records"].find(where, hint=hint).sort("key").limit(limit)]
         )
 
     def write_records(self, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:

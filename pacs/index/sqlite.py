@@ -22,7 +22,7 @@ from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_packing import pack, reclaim
-from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, stored_instance
+from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, loaded_time, stored_instance
 from pacs.index.sqlite_schema import migrate
 from pacs.index.sqlite_turn import Turn
 from pacs.index.sqlite_work import SqliteWork
@@ -101,6 +101,14 @@ class SqliteIndex:
 
     def locate(self, target: Target) -> list[StoredInstance]:
         return self.select({}, target)
+
+    def last_arrival(self, study_uid: str) -> datetime | None:
+        with self._reading() as reader:
+            (found,) = reader.connection.execute(
+                "SELECT MAX(received_at) FROM instances WHERE study_id = (SELECT id FROM studies WHERE c0020000D = ?)",
+                (study_uid,),
+            ).fetchone()
+        return None if found is None else loaded_time(found)
 
     def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
         with self._reading() as reader:

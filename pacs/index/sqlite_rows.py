@@ -44,6 +44,11 @@ def stored_time(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
+def loaded_time(microseconds: int) -> datetime:
+    """What ``stored_time`` was made of."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
 def key_hash(key: str) -> int:
     """What instances are found by whose key this may be.
 

@@ -134,7 +134,9 @@ class SqliteWork:
     def records(
         self, kind: str, *, labels: tuple[str, str] | None = None, after: str = "", limit: int = 1000
     ) -> list[Record]:
-        sql = "SELECT kind, key, content, version, label FROM records WHERE kind = ? AND key > ?"
+        # By itself it would go through all records of the kind, because those are in the order of keys already.
+        by_label = " INDEXED BY record_labels" if labels is not None else ""
+        sql = f"SELECT kind, key, content, version, label FROM records{by_label} WHERE kind = ? AND key > ?"
         values: tuple[Any, ...] = (kind, after)
         if labels is not None:
             sql, values = f"{sql} AND label BETWEEN ? AND ?", (*values, *labels)

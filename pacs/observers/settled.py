@@ -1,4 +1,4 @@
-"""Jobs of studies that nothing has arrived for in a while, and what rules do in the archive itself."""
+"""Jobs of studies that are complete, or quiet, and what rules do in the archive itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pacs.errors import NotFound
 from pacs.index.base import Index
 from pacs.index.work import Job, JobState
 from pacs.observers.arrivals import payload, stored, target
+from pacs.services.completeness import COMPLETE_EVENT
 from pacs.services.delete import Delete
-from pacs.services.following import DELETE, LABEL, STUDY_SETTLED, Arrival, Following
+from pacs.services.following import DELETE, LABEL, Arrival, Following
 from pacs.services.jobs import Ended, Handler
 from pacs.services.labels import Labels
 
@@ -23,7 +24,7 @@ _LOOK_AGAIN = timedelta(seconds=3)
 
 
 class Settled:
-    """Rules on studies. also: called with each study that has settled."""
+    """Rules on studies. also: called with each study that is complete, or that nothing has arrived for in a while."""
 
     def __init__(self, index: Index, following: Following, also: Sequence[Callable[[str], None]] = ()) -> None:
         self._index = index
@@ -32,24 +33,19 @@ class Settled:
 
     @property
     def handler(self) -> Handler:
-        return Handler(STUDY_SETTLED, self.run)
+        return Handler(COMPLETE_EVENT, self.run)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Ended]:
         for job in jobs:
-            study_uid = job.key
-            caller = Caller(*payload(job)["from"])
+            study_uid, state = job.key, payload(job)["state"]
             everything = [Arrival(each.target, each.blob.key) for each in self._index.locate(Target(study_uid))]
-            matching = [
-                (rule, everything)
-                for rule in self._following.on_study
-                if rule.is_from(caller) and self._index.select(rule.keys, Target(study_uid))
-            ]
-            following = self._following.settled(study_uid, matching)
+            matching = [rule for rule in self._following.on_study if self._index.select(rule.keys, Target(study_uid))]
+            following = self._following.of_study(study_uid, state, matching, everything)
             for begin in range(0, len(following), _AT_ONCE):
                 self._index.work.add_jobs(following[begin : begin + _AT_ONCE])
             for call in self._also:
                 call(study_uid)
-            log.info("settled study=%s instances=%d rules=%d", study_uid, len(everything), len(matching))
+            log.info("%s study=%s instances=%d rules=%d", state, study_uid, len(everything), len(matching))
             yield Ended(job)
 
 

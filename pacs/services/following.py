@@ -7,27 +7,27 @@ Kinds of jobs, and their keys:
     webhook        event and address        POST of an event; group: the address
     label          study and label
     delete         instance, or study       removal by a rule
-    study-settled  study                    nothing has arrived for a while: rules on studies
+    study-complete study                    it is complete, or nothing has arrived for a while: rules on studies
     fhir           study                    FHIR server brought up to date
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from pacs.dicom.model import Caller, InstanceRecord, Target
+from pacs.dicom.model import InstanceRecord, Target
 from pacs.index.work import NewJob
 from pacs.services.rules import Moment, Rule
 
 log = logging.getLogger(__name__)
 
 SEND, STOW, WEBHOOK, LABEL, DELETE = "send", "stow", "webhook", "label", "delete"
-STUDY_SETTLED, FHIR = "study-settled", "fhir"
+FHIR = "fhir"
 _FHIR_QUIET, _FHIR_LATEST = timedelta(seconds=5), timedelta(seconds=60)
 
 
@@ -52,28 +52,33 @@ class Arrival:
 
 
 class Following:
-    """rules: in their order; all that match apply. fhir: whether a FHIR server is kept up to date. quiet_s: how long
-    nothing of a study may have arrived before it counts as settled.
+    """rules: in their order; all that match apply. fhir: whether a FHIR server is kept up to date. arrived: the jobs
+    that look whether a study is complete, after an instance of it arrived (``Completeness.follow``).
     """
 
-    def __init__(self, rules: Sequence[Rule] = (), *, fhir: bool = False, quiet_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule] = (),
+        *,
+        fhir: bool = False,
+        arrived: Callable[[str, datetime], list[NewJob]] | None = None,
+    ) -> None:
         self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
         self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
         self._fhir = fhir
-        self._quiet = timedelta(seconds=quiet_s)
+        self._arrived = arrived
 
     @property
     def is_needed(self) -> bool:
-        return bool(self._on_instance or self._on_study or self._fhir)
+        return bool(self._on_instance or self._on_study or self._fhir or self._arrived)
 
     def after_store(self, record: InstanceRecord) -> list[NewJob]:
         """Never raises: what is stored must not hang on a rule."""
         now = datetime.now(UTC)
         target = record.header.target
         jobs = self._of_study(target, now)
-        if self._on_study:
-            payload = orjson.dumps({"from": _listed(record.source)})
-            jobs.append(NewJob(STUDY_SETTLED, target.study_uid, payload=payload, due=now + self._quiet))
+        if self._arrived is not None:
+            jobs += self._arrived(target.study_uid, now)
         arrival = Arrival(target, record.blob.key)
         for rule in self._on_instance:
             try:
@@ -87,14 +92,14 @@ class Following:
     def after_delete(self, target: Target) -> list[NewJob]:
         return self._of_study(target, datetime.now(UTC))
 
-    def settled(self, study_uid: str, matching: Sequence[tuple[Rule, Sequence[Arrival]]]) -> list[NewJob]:
-        """Of a study that has been quiet. matching: rules on studies that it meets, with all its instances."""
+    def of_study(self, study_uid: str, state: str, rules: Sequence[Rule], arrivals: Sequence[Arrival]) -> list[NewJob]:
+        """Of a study that is complete, or quiet. rules: those on studies that it meets. arrivals: all its instances."""
         now = datetime.now(UTC)
         jobs: list[NewJob] = []
-        for rule, arrivals in matching:
+        for rule in rules:
             for arrival in arrivals:
                 jobs += of_instance(rule, arrival, now)
-            jobs += [_told(rule, address, "study", Target(study_uid), now) for address in rule.webhook]
+            jobs += [_told(rule, address, "study", Target(study_uid), now, state) for address in rule.webhook]
         return jobs
 
     @property
@@ -127,7 +132,7 @@ def of_instance(rule: Rule, arrival: Arrival, now: datetime) -> Iterator[NewJob]
         yield NewJob(DELETE, arrival.blob_key, payload=arrival.payload(rule=rule.name, sent=False), due=due)
 
 
-def _told(rule: Rule, address: str, event: str, target: Target, now: datetime) -> NewJob:
+def _told(rule: Rule, address: str, event: str, target: Target, now: datetime, state: str | None = None) -> NewJob:
     key = "\\".join(part for part in (target.study_uid, target.series_uid, target.sop_uid, rule.name, address) if part)
     body = {
         "event": event,
@@ -136,9 +141,6 @@ def _told(rule: Rule, address: str, event: str, target: Target, now: datetime) -
         "study": target.study_uid,
         "series": target.series_uid,
         "sop": target.sop_uid,
+        "state": state,
     }
     return NewJob(WEBHOOK, key, address, orjson.dumps({"to": address, "body": body}))
-
-
-def _listed(caller: Caller) -> list[str]:
-    return [caller.name, caller.address, caller.protocol]

@@ -129,6 +129,8 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
         *_deletion(table),
         matched_by=match,
     )
+    if rule.callers and rule.moment is Moment.STUDY:
+        raise Invalid('from goes with on = "instance": a study may come from several')
     for peer in rule.send:
         if not peers(peer):
             raise Invalid(f"send: there is no peer {peer}; `pacs peers` lists them")

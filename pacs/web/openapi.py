@@ -39,11 +39,13 @@ _TAG = re.compile(r"\{(\w+)\}")
 _ALWAYS = {400: (PROBLEM,), 500: (PROBLEM,), 503: (PROBLEM,)}
 _REASONS = {
     200: "As asked",
+    201: "Created; Location says where",
     202: "Some were stored, or with warnings",
     204: "Nothing to send",
     206: "The range that was asked, or those of several that can be sent as asked",
     304: "The client has this version",
     400: "The request cannot mean anything; parameter names what is wrong",
+    403: "Not allowed here; the detail says why",
     404: "Not in the archive",
     406: "Nothing that is accepted can be made; available lists what can",
     408: "The body did not arrive in time",

@@ -31,6 +31,7 @@ from pacs.errors import (
     Rejected,
     StudyMismatch,
     TooLarge,
+    Unchangeable,
     Undecodable,
     Unreadable,
 )
@@ -51,6 +52,7 @@ _STATUS: tuple[tuple[type[PacsError], HTTPStatus], ...] = (
     (OutOfResources, HTTPStatus.SERVICE_UNAVAILABLE),
     (Cancelled, HTTPStatus.SERVICE_UNAVAILABLE),
     (Rejected, HTTPStatus.CONFLICT),
+    (Unchangeable, HTTPStatus.CONFLICT),
     (Corrupt, HTTPStatus.INTERNAL_SERVER_ERROR),
     (PeerFailed, HTTPStatus.BAD_GATEWAY),
 )

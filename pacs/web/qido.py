@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
-from multidict import CIMultiDict, MultiMapping
+from multidict import CIMultiDict
 
 from pacs.dicom import keys as query_keys
 from pacs.dicom.matchers import Matcher, Single, TagPath, UidList
 from pacs.dicom.matching import is_universal
 from pacs.dicom.model import Caller, Level, Target
-from pacs.dicom.xml_model import to_xml
 from pacs.errors import Invalid
 from pacs.index.base import Fields, Page, Query
 from pacs.services.query import QueryService
 from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
-from pacs.web.multipart import Writer, boundary_of
-from pacs.web.negotiate import DICOM_JSON, DICOM_XML, Offer, accepted, choose
+from pacs.web.negotiate import accepted, choose
+from pacs.web.searching import CONTROLS, OFFERS, body_of, flag, listed, next_url, number
 from pacs.web.target import uid_of
 from pacs.web.warning import warnings
 
@@ -35,12 +32,7 @@ _UNIQUE = {
     Level.SERIES: frozenset({_STUDY_UID, _SERIES_UID}),
     Level.IMAGE: frozenset({_STUDY_UID, _SERIES_UID, _SOP_UID}),
 }
-_OFFERS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML, multipart=True))
 _LARGEST_OFFSET = 1 << 62
-
-# Parameters that are no keys; those of the later editions that change nothing here are known by name, so that they do
-# not draw a warning.
-_CONTROLS = frozenset({"limit", "offset", "fuzzymatching", "includefield", "accept", "charset"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ class Qido:
 
     async def _search(self, request: web.Request, level: Level, levels: set[Level]) -> web.Response:
         ranges = accepted(request.headers.getall("Accept", []), request.query.getall("accept", []))
-        offer = choose(ranges, _OFFERS)
+        offer = choose(ranges, OFFERS)
         search = self._parse(request, level, frozenset(levels))
         base = self._links.base(request)
         caller = self._links.caller(request)
@@ -122,7 +114,9 @@ class Qido:
         if total is not None:
             remaining = max(total - search.offset - len(page.rows), 1)
             texts.append(f"There are {remaining} additional results that can be requested")
-            headers.add("Link", f'<{self._next_url(request, search, len(page.rows))}>; rel="next"')
+            headers.add(
+                "Link", f'<{next_url(request, self._links, search.limit, search.offset + len(page.rows))}>; rel="next"'
+            )
         if page.inconsistent:
             texts.append("Study attributes differ between instances of a study; those stored last are shown")
         headers.extend(warnings(base, texts))
@@ -133,17 +127,17 @@ class Qido:
         unchanged = single.not_modified(request, headers["ETag"], headers)
         if unchanged is not None:
             return unchanged
-        headers["Content-Type"], body = await self._bridge.run(_body, rows, offer, headers["ETag"])
+        headers["Content-Type"], body = await self._bridge.run(body_of, rows, offer, headers["ETag"])
         return web.Response(body=body, headers=headers)
 
     def _parse(self, request: web.Request, level: Level, levels: frozenset[Level]) -> Search:
         parameters = request.query
         ignored: list[str] = []
-        limit = min(_number(parameters, "limit", self._default_limit, least=1), self._max_limit)
-        offset = min(_number(parameters, "offset", 0, least=0), _LARGEST_OFFSET)
-        is_fuzzy = _flag(parameters, "fuzzymatching")
+        limit = min(number(parameters, "limit", self._default_limit, least=1), self._max_limit)
+        offset = min(number(parameters, "offset", 0, least=0), _LARGEST_OFFSET)
+        is_fuzzy = flag(parameters, "fuzzymatching")
         fields = Fields(levels, _UNIQUE[level])
-        for name in _listed(parameters, "includefield"):
+        for name in listed(parameters, "includefield"):
             if name.lower() == "all":
                 fields = replace(fields, everything=True)
                 continue
@@ -153,7 +147,7 @@ class Qido:
                 ignored.append(name)
         found: dict[TagPath, Matcher] = {}
         for name in dict.fromkeys(parameters):
-            if name.lower() in _CONTROLS:
+            if name.lower() in CONTROLS:
                 continue
             try:
                 tag = query_keys.resolve(name)[0]
@@ -214,43 +208,7 @@ class Qido:
         attributes[_RETRIEVE_URL] = {"vr": "UR", "Value": [url_of(base, Target(study_uid, series_uid, sop_uid))]}
         return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)
 
-    def _next_url(self, request: web.Request, search: Search, rows: int) -> str:
-        kept = [(name, value) for name, value in request.query.items() if name.lower() not in ("limit", "offset")]
-        kept += [("limit", str(search.limit)), ("offset", str(search.offset + rows))]
-        return f"{self._links.here(request)}?{urlencode(kept)}"
-
-
-def _body(rows: Sequence[bytes], offer: Offer, etag: str) -> tuple[str, bytes]:
-    """(Content-Type, body): one JSON array, or a part for each row (PS3.18 10.6.3.3.2)."""
-    if not offer.multipart:
-        return offer.media_type, b"[" + b",".join(rows) + b"]"
-    writer = Writer(boundary_of(etag))
-    parts = [writer.part(DICOM_XML) + to_xml(orjson.loads(row)) for row in rows]
-    return writer.content_type(DICOM_XML), b"".join(parts) + writer.end()
-
 
 def _value(attributes: dict[str, dict[str, list[str]]], tag: str) -> str | None:
     values = attributes.get(tag, {}).get("Value")
     return values[0] if values else None
-
-
-def _listed(parameters: MultiMapping[str], name: str) -> Sequence[str]:
-    """Values of a parameter that may be repeated and may hold a list."""
-    values = [piece.strip() for value in parameters.getall(name, []) for piece in value.split(",")]
-    return [value for value in dict.fromkeys(values) if value]
-
-
-def _number(parameters: MultiMapping[str], name: str, default: int, *, least: int) -> int:
-    if name not in parameters:
-        return default
-    text = parameters[name].strip()
-    if not (text.isascii() and text.isdigit()) or len(text) > 1000 or int(text) < least:
-        raise Invalid(f"{name} must be a whole number, at least {least}", name)
-    return int(text)
-
-
-def _flag(parameters: MultiMapping[str], name: str) -> bool:
-    text = parameters.get(name, "").strip().lower()
-    if text not in ("", "true", "false", "1", "0"):
-        raise Invalid(f"{name} must be true or false", name)
-    return text in ("true", "1")

@@ -269,7 +269,9 @@ class WebServer:
             return self._cors.preflight(request)
         missing = request.match_info.http_exception
         if isinstance(missing, web.HTTPMethodNotAllowed):
-            allowed = sorted({*missing.allowed_methods, "OPTIONS"} - self._forbidden_methods)
+            is_image = request.rel_url.raw_path.startswith(f"{self._links.api_path}/studies")
+            forbidden = self._forbidden_methods if is_image else set()
+            allowed = sorted({*missing.allowed_methods, "OPTIONS"} - forbidden)
             return web.Response(status=204, headers={"Allow": ", ".join(allowed)})
         return await handler(request)
 

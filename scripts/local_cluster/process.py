@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+# Below the ports that the system hands out by itself (from 32768 on), and each process in turn from a part of its own:
+# nobody else is given a port between its choice and its use, nor while the server that it was chosen for is down.
+_PART = 2_000
+_BEGIN = 11_000 + os.getpid() % 10 * _PART
+_TURN = random.randrange(_PART)
+_PORTS = itertools.cycle([*range(_BEGIN + _TURN, _BEGIN + _PART), *range(_BEGIN, _BEGIN + _TURN)])
 
 
 class Process:
@@ -73,8 +83,9 @@ class StartFailed(Exception):
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on now. Raises OSError when there is none."""
+    for port in itertools.islice(_PORTS, _PART):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")

@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -91,6 +92,20 @@ class IndexContract:
         # What the failed ones would have left behind is not taken for theirs.
         index.put([record("1", "1.1", "1.1.0")])
         assert len(list(index.metadata(Target("1")))) == 21
+
+    # When a study came
+
+    def test_the_last_arrival_is_that_of_the_instance_received_last(self, index: Index) -> None:
+        assert index.last_arrival("1") is None
+        first, second, third = (record("1", "1.1", f"1.1.{number}") for number in range(3))
+        at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+        index.put([replace(first, received_at=at), replace(second, received_at=at.replace(microsecond=0))])
+        assert index.last_arrival("1") == at
+        index.put([replace(third, received_at=at + timedelta(hours=1))])
+        index.put([replace(record("2", "2.1", "2.1.1"), received_at=at + timedelta(hours=9))])
+        assert index.last_arrival("1") == at + timedelta(hours=1)
+        index.remove([third.header.target])
+        assert index.last_arrival("1") == at
 
     # Added indexes
 

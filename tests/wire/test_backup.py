@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +183,22 @@ def test_restore_refuses_while_a_server_is_running(fresh_archive: Server, tmp_pa
     assert "stop it first" in refused.stderr
 
 
+@pytest.fixture(scope="module")
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """An archive of 30 instances that does not run, and the folder with its backups ``copy`` and ``copy.gz``."""
+    folder = tmp_path_factory.mktemp("backed-up")
+    with Server(folder / "archive") as server:
+        _json(server, "import", str(_inbox(folder / "a", 30, "1.2.1")))
+        for name in ("copy", "copy.gz"):
+            _json(server, "backup", str(folder / name))
+        server.stop()
+        yield server, folder
+
+
 @pytest.mark.parametrize("damage", ["cut short", "changed", "not an index", "cut gzip", "newer", "not there"])
-def test_damaged_backup_changes_nothing(damage: str, fresh_archive: Server, tmp_path: Path) -> None:
-    _json(fresh_archive, "import", str(_inbox(tmp_path / "a", 30, "1.2.1")))
-    name = "copy.gz" if damage == "cut gzip" else "copy"
-    backup = Path(_json(fresh_archive, "backup", str(tmp_path / name))["file"])
-    fresh_archive.stop()
+def test_damaged_backup_changes_nothing(damage: str, backed_up: tuple[Server, Path], tmp_path: Path) -> None:
+    server, folder = backed_up
+    backup = Path(shutil.copy(folder / ("copy.gz" if damage == "cut gzip" else "copy"), tmp_path))
     content = backup.read_bytes()
     if damage in ("cut short", "cut gzip"):
         backup.write_bytes(content[: len(content) // 2])
@@ -201,15 +212,15 @@ def test_damaged_backup_changes_nothing(damage: str, fresh_archive: Server, tmp_
         copy.close()
     else:
         backup.unlink()
-    before = _state(fresh_archive)
+    before = _state(server)
 
-    refused = fresh_archive.pacs("restore", str(backup))
+    refused = server.pacs("restore", str(backup))
 
     assert refused.returncode == 3, refused.stderr
     assert "Traceback" not in refused.stderr
-    assert _state(fresh_archive) == before
-    fresh_archive.start()
-    assert len(_instances(fresh_archive)) == 30
+    assert _state(server) == before
+    with server:
+        assert len(_instances(server)) == 30
 
 
 def _state(server: Server) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from statistics import median
 
 import pytest
 
@@ -240,6 +241,7 @@ def test_private_attributes_are_found_and_returned_in_the_block_that_was_asked_f
         identifier(QueryRetrieveLevel="PATIENT", PatientID="P1"),  # not a level of Study Root
         identifier(QueryRetrieveLevel="STUDY", StudyDate="yesterday"),
     ],
+    ids=["no level", "empty level", "unknown level", "level of another model", "no date"],
 )
 def test_a_question_that_means_nothing_is_told_so(pacs, data):
     final = status_of(pacs, data)
@@ -322,7 +324,9 @@ def test_findscu_finds(pacs):
 
 def test_an_answer_takes_no_delayed_ack(pacs):
     with connected(pacs.port, (STUDY_FIND, [EXPLICIT])) as peer:
-        began = time.monotonic()
+        took = []
         for message_id in range(1, 11):
+            began = time.monotonic()
             find(peer, identifier(QueryRetrieveLevel="STUDY", StudyInstanceUID=STUDY[0]), message_id)
-        assert time.monotonic() - began < 0.4
+            took.append(time.monotonic() - began)
+        assert median(took) < 0.04

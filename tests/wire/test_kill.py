@@ -25,10 +25,13 @@ from tests.wire import clients
 KILLS = 50
 SENDERS = 4  # storescu processes at a time
 STOW_CLIENTS = 2
+SENDS, STOWS = 20, 10  # instances of one association, of one request
+UNDER_WAY = SENDERS * SENDS + STOW_CLIENTS * STOWS  # instances at most, at any moment
 STUDIES = 12  # all clients store into the same few studies
 SIZE = 128  # rows and columns: 33 KB of pixels, so that many instances are under way at every moment
 SEED = 20260719
 PAUSE_S = 0.05  # of a client between two requests: every instance is looked at in the end, and that takes longer
+LATER_S = 1.0  # of one that was told to come again later: it tries one instance until that is taken
 
 
 class Load:
@@ -64,7 +67,8 @@ class Load:
 
     def _next(self, count: int) -> list[Slice]:
         with self._lock:
-            again, self._again = self._again[: count // 2], self._again[count // 2 :]
+            half = (count + 1) // 2
+            again, self._again = self._again[:half], self._again[half:]
             new = itertools.islice(self._numbers, count - len(again))
             slices = [*again, *(Slice(1 + n % STUDIES, n, n) for n in new)]
             self.sent.update({slice_.sop_uid: slice_ for slice_ in slices})
@@ -85,9 +89,10 @@ class Load:
     def _storescu(self, number: int) -> None:
         folder = self._folder / f"sender{number}"
         folder.mkdir(parents=True)
-        while not self._stopped.is_set():
+        is_refused = False
+        while not self._stopped.wait(LATER_S if is_refused else PAUSE_S):
             by_name = {}
-            for slice_ in self._next(20):
+            for slice_ in self._next(1 if is_refused else SENDS):
                 path = folder / f"{slice_.number}.dcm"
                 self.template.write(path, slice_)
                 by_name[str(path)] = slice_
@@ -103,25 +108,29 @@ class Load:
                 check=False,
                 timeout=120,
             )
-            self._read_answers(run.stdout, by_name)
+            is_refused = self._read_answers(run.stdout, by_name)
             for path in by_name:
                 Path(path).unlink()
             self._give_back(by_name.values())
-            time.sleep(PAUSE_S)
 
-    def _read_answers(self, output: str, by_name: dict[str, Slice]) -> None:
+    def _read_answers(self, output: str, by_name: dict[str, Slice]) -> bool:
+        """Whether any was refused."""
         current = ""
+        refusals = []
         for line in output.splitlines():
             if sending := re.search(r"Sending file: (.*)", line):
                 current = sending[1].strip()
             elif "Received Store Response (Success)" in line:
                 self._acknowledge([by_name[current]])
             elif "Received Store Response" in line:
-                self.refusals.append(line)
+                refusals.append(line)
+        self.refusals += refusals
+        return bool(refusals)
 
     def _stow(self) -> None:
-        while not self._stopped.wait(PAUSE_S):
-            slices = {slice_.sop_uid: slice_ for slice_ in self._next(10)}
+        is_refused = False
+        while not self._stopped.wait(LATER_S if is_refused else PAUSE_S):
+            slices = {slice_.sop_uid: slice_ for slice_ in self._next(1 if is_refused else STOWS)}
             try:
                 answer = clients.stow(self._server(), [self.template.stamp(slice_) for slice_ in slices.values()])
             except requests.RequestException:
@@ -133,7 +142,8 @@ class Load:
                 self._acknowledge([slices[uid] for uid in clients.stored_uids(body)])
                 reasons = clients.failures(body)
             self._give_back(slices.values())
-            if answer.status_code != 200:
+            is_refused = answer.status_code != 200
+            if is_refused:
                 retry_after = answer.headers.get("Retry-After", "")
                 why = " ".join(f"{reason:04X}" for reason in reasons) or answer.text[:200]
                 self.refusals.append(f"STOW-RS {answer.status_code} Retry-After={retry_after} {why}")

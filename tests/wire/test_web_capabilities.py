@@ -11,9 +11,11 @@ from xml.etree import ElementTree
 import pytest
 import requests
 
-from pacs.dicom import transfer_syntax
+from pacs.dicom import performed_step, transfer_syntax
 from pacs.dicom.attributes import ALL
 from pacs.dimse.models import MODELS
+from pacs.dimse.mpps import RETRIEVE
+from pacs.dimse.worklist import MODALITY_WORKLIST
 from tests.server import Server
 from tests.unit.web.running import RunningArchive
 
@@ -76,8 +78,12 @@ def test_options_of_a_resource_says_its_methods(web: RunningArchive) -> None:
 
 def test_what_is_switched_off_is_not_offered(tmp_path: Path) -> None:
     with RunningArchive(tmp_path, delete=None) as web:
-        assert b'name="DELETE"' not in options(web.dicomweb_url).content
+        offered = options(web.dicomweb_url).content
+        assert b'id="storeStudy"' in offered
+        assert b'id="deleteStudy"' not in offered
         assert "DELETE" not in options(f"{web.dicomweb_url}/studies/1").headers["Allow"]
+        # Of images: an order can be taken back.
+        assert "DELETE" in options(f"{web.dicomweb_url}/mwlitems/1/S").headers["Allow"]
 
 
 def test_a_page_from_elsewhere_may_not_delete(tmp_path: Path) -> None:
@@ -115,14 +121,15 @@ def test_the_statement_is_that_of_the_running_configuration(stopped: Server) -> 
         assert text in done.stdout
     stopped.env.update({"ENABLE_DIMSE": "false", "ALLOW_DELETE": "false"})
     without = stopped.pacs("conformance").stdout
-    assert "| DELETE |" in done.stdout
-    assert "| DELETE |" not in without
+    assert "| DELETE | /studies/{study} |" in done.stdout
+    assert "| DELETE | /studies" not in without
     assert "DIMSE is switched off" in without
 
 
 def test_the_statement_lists_what_the_code_uses(stopped: Server) -> None:
     text = stopped.pacs("conformance").stdout
-    for uid in (*(syntax.uid for syntax in transfer_syntax.ALL), *MODELS, "1.2.840.10008.5.1.4.1.1.2"):
+    services = (*MODELS, MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE)
+    for uid in (*(syntax.uid for syntax in transfer_syntax.ALL), *services, "1.2.840.10008.5.1.4.1.1.2"):
         assert f"| {uid} |" in text, uid
     for attribute in ALL:
         assert f"| {attribute.keyword} |" in text

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 import requests
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from pacs.dicom.model import Caller
 from pacs.dicom.uids import new_uid
+from pacs.dicom.xml_model import to_xml
+from pacs.errors import Conflict
 from pacs.web.operations import EXAMPLE, EXAMPLE_PATIENT
 from tests import builders
 from tests.unit.web.running import RunningArchive
 from tests.wire.clients import STOW_TYPE, multipart, stow
 from tests.wire.generated import Fuzzer
+from tests.worklists import order
 
+CALLER = Caller("TEST", "127.0.0.1", "test")
 _GET_ONLY = ("get", "options")
 
 
@@ -40,6 +47,24 @@ def store_example(web: RunningArchive) -> None:
         EXAMPLE.study_uid, EXAMPLE.series_uid, EXAMPLE.sop_uid, rows=64, columns=64, PatientID=EXAMPLE_PATIENT
     )
     assert stow(web, [example]).status_code == 200  # type: ignore[arg-type]
+    item = order(
+        **{
+            "00100020": {"vr": "LO", "Value": [EXAMPLE_PATIENT]},
+            "0020000D": {"vr": "UI", "Value": [EXAMPLE.study_uid]},
+            "step": {"00400009": {"vr": "SH", "Value": ["STEP-1"]}},
+        }
+    )
+    web.procedures.worklist.put(item, CALLER)
+    with suppress(Conflict):
+        web.procedures.performed.create(EXAMPLE.sop_uid or "", performed(), CALLER)
+
+
+def performed() -> dict[str, Any]:
+    values = {"00080060": "CT", "00100020": EXAMPLE_PATIENT, "00400241": "CT1", "00400244": "20260102"}
+    values |= {"00400245": "1015", "00400252": "IN PROGRESS", "00400253": "PPS1"}
+    step: dict[str, Any] = {tag: {"vr": "LO", "Value": [value]} for tag, value in values.items()}
+    step["00400270"] = {"vr": "SQ", "Value": [{"0020000D": {"vr": "UI", "Value": [EXAMPLE.study_uid]}}]}
+    return step
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -70,7 +95,7 @@ def test_document_and_router_agree_in_both_directions(web: RunningArchive, docum
 def test_without_deletion_the_document_has_none(tmp_path_factory: pytest.TempPathFactory) -> None:
     with RunningArchive(tmp_path_factory.mktemp("without"), delete=None) as web:
         document = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30).json()
-        assert not [method for method, _, _ in operations(document) if method == "delete"]
+        assert not [path for method, path, _ in operations(document) if method == "delete" and "/studies" in path]
 
 
 def test_every_operation_has_a_name_of_its_own(document: dict[str, Any]) -> None:
@@ -111,19 +136,39 @@ def test_every_example_works(web: RunningArchive, document: dict[str, Any]) -> N
 def test_storing_and_deleting_as_the_document_says(web: RunningArchive, document: dict[str, Any]) -> None:
     study, series, sop = new_uid(), new_uid(), new_uid()
     file = builders.ct(study, series, sop, rows=8, columns=8)
-    stores = [(path, operation) for method, path, operation in operations(document) if method == "post"]
+    changes = [(method, path, operation) for method, path, operation in operations(document) if "/studies" in path]
+    stores = [(path, operation) for method, path, operation in changes if method == "post"]
     for path, operation in stores:
         for body, data in (("multipart/related", multipart([file])), ("application/dicom", file)):
             assert body in operation["requestBody"]["content"]
             headers = {"Content-Type": STOW_TYPE if "multipart" in body else body}
             url = web.root_url + path.replace("{study}", study)
             assert requests.post(url, data=data, headers=headers, timeout=60).status_code == 200
-    deletes = [path for method, path, _ in operations(document) if method == "delete"]
+    deletes = [path for method, path, _ in changes if method == "delete"]
     assert len(deletes) == 3
     for path in sorted(deletes, key=len, reverse=True):
         stow(web, [file])  # type: ignore[arg-type]
         url = web.root_url + path.replace("{study}", study).replace("{series}", series).replace("{instance}", sop)
         assert requests.delete(url, timeout=60).status_code == 204
+
+
+def test_ordering_as_the_document_says(web: RunningArchive, document: dict[str, Any]) -> None:
+    url = f"{web.dicomweb_url}/mwlitems"
+    post = document["paths"]["/dicom-web/mwlitems"]["post"]
+    for media_type, data in (
+        ("application/dicom+json", orjson.dumps(order())),
+        ("application/json", orjson.dumps([order()])),
+        ("application/dicom+xml", to_xml(order())),
+    ):
+        assert media_type in post["requestBody"]["content"]
+        made = requests.post(url, data=data, headers={"Content-Type": media_type}, timeout=30)
+        assert made.status_code == 201, made.text
+        address = made.headers["Location"]
+        assert requests.put(address, data=data, headers={"Content-Type": media_type}, timeout=30).status_code == 200
+        assert requests.post(f"{address}/status/ARRIVED", timeout=30).status_code == 200
+        found = requests.get(address, headers={"Accept": "application/dicom+xml"}, timeout=30)
+        assert found.headers["Content-Type"].startswith("application/dicom+xml")
+        assert requests.delete(address, timeout=30).status_code == 204
 
 
 def test_swagger_ui_comes_from_this_process_alone(web: RunningArchive) -> None:

@@ -35,12 +35,12 @@ def read(data: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        started = time.monotonic()
+        started = time.process_time()
         try:
             header = read_header(Path(file.name), derive_uids=True)
         except Rejected:
             header = None
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
     if header is not None:
         assert orjson.loads(header.json) is not None
         assert Layout.from_bytes(header.layout.to_bytes()) == header.layout
@@ -95,7 +95,7 @@ def test_any_identifier_is_read_or_refused(raw: bytes, syntax: str) -> None:
     ],
 )
 def test_repetition_costs_no_more_than_its_length(unit: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for prefix in (b"", b"\x08\x00\x05\x00CS\0\0", b"\x08\x00\x00\x00\x04\0\0\0\0\0\0\0"):
         read(prefix + unit * (2_000_000 // len(unit)))
-    assert time.monotonic() - started < 15
+    assert time.process_time() - started < 15

@@ -192,10 +192,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_xml_is_refused_within_a_second_and_without_memory(name: str) -> None:
     document = HOSTILE[name]
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(Unreadable):
         from_xml(document)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     if len(document) < 1_000_000:
         return
     tracemalloc.start()
@@ -217,10 +217,10 @@ def test_hostile_xml_is_refused_within_a_second_and_without_memory(name: str) ->
     ],
 )
 def test_hostile_json_is_refused_within_a_second(document: bytes, kind: type[Exception]) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(kind):
         read_json(document)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_sequences_nested_too_deep_are_refused_and_those_of_files_are_not() -> None:

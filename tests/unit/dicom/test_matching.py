@@ -119,9 +119,9 @@ def test_all_keys_have_to_match() -> None:
 
 def test_a_hostile_pattern_takes_no_long() -> None:
     attributes = {"00104000": {"vr": "LT", "Value": ["a" * 10_000]}}
-    began = time.perf_counter()
+    began = time.process_time()
     assert not matches(Wildcard("*a" * 500 + "b"), ("00104000",), attributes)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("weird", [".", "(x", "a|b", "^", "$", "\\", "[a]", "{2}", "+"])

@@ -43,6 +43,7 @@ def test_no_kind_is_left_without_a_thought():
         errors.Gone,
         errors.NotAcceptable,
         errors.Rejected,
+        errors.Unchangeable,
     }
     for kind in kinds - by_default:
         assert status_of(kind("x")).code != 0x0110, kind

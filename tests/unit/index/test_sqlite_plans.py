@@ -13,7 +13,7 @@ import random
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,8 @@ from pacs.index.base import Fields, Page, Query
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_schema import GONE_THROUGH
+from pacs.index.sqlite_work import SqliteWork
+from pacs.index.work import RecordWrite
 from tests.contracts.index_records import LEVELS, random_keys, random_record, record
 
 
@@ -268,3 +270,21 @@ def test_a_date_and_time_range_together_goes_by_the_date(connection: sqlite3.Con
     }
     found = statements(connection, slots, Query(Level.STUDY, keys, limit=10))
     assert any("ic00080020" in step for each in found for step in plan(connection, each))
+
+
+def test_records_of_some_labels_are_found_by_label(tmp_path: Path) -> None:
+    """Among years of them."""
+    with closing(SqliteIndex(tmp_path / "index.sqlite")) as index:
+        writes = [RecordWrite("visit", f"{number:04}", b"{}", label=f"{number % 100:02}") for number in range(1000)]
+        index.work.write_records(writes)
+        with index._reading() as reader:
+            connection = reader.connection
+            found: list[str] = []
+            connection.set_trace_callback(found.append)
+            try:
+                records = SqliteWork(index._writer, lambda: nullcontext(connection)).records
+                assert len(records("visit", labels=("07", "08"))) == 20
+            finally:
+                connection.set_trace_callback(None)
+            (statement,) = [each for each in found if each.startswith("SELECT")]
+            assert any("record_labels (kind=? AND label>? AND label<?)" in step for step in plan(connection, statement))

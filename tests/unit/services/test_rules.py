@@ -32,7 +32,6 @@ def test_a_rule_says_what_it_does(tmp_path: Path) -> None:
         name = "all of it"
         on = "study"
         match = { Modality = ["CT", "MR"] }
-        from = "CT*"
         send = "READING"
         stow = ["https://a.example/dicom-web"]
         webhook = "http://b.example/hook"
@@ -40,7 +39,7 @@ def test_a_rule_says_what_it_does(tmp_path: Path) -> None:
         delete = "2w"
         """,
     )
-    assert (rule.name, rule.moment, rule.callers) == ("all of it", Moment.STUDY, ("CT*",))
+    assert (rule.name, rule.moment, rule.callers) == ("all of it", Moment.STUDY, ())
     assert (rule.send, rule.stow, rule.webhook) == (
         ("READING",),
         ("https://a.example/dicom-web",),
@@ -91,6 +90,7 @@ def test_it_may_ask_who_sends(tmp_path: Path, pattern: str, is_met: bool) -> Non
         ('[[rule]]\nsend = "READING"\nmatch = { StudyDate = "yesterday" }', "StudyDate"),
         ('[[rule]]\nsend = "READING"\nmatch = { Modality = true }', "Modality"),
         ("[[rule]]\nsend = 7", "send is neither"),
+        ('[[rule]]\non = "study"\nfrom = "CT1"\nsend = "READING"', "from goes with"),
         ('[[rule]]\nstow = "ftp://a"', "ftp://a is not"),
         ('[[rule]]\nlabel = "two words"', "not a label"),
         ('[[rule]]\nlabel = "x"\ndelete = "after sending"', "needs send or stow"),

@@ -13,9 +13,11 @@ from pacs.imaging.pool import Pool
 from pacs.index.sqlite import SqliteIndex
 from pacs.services.delete import Delete
 from pacs.services.file_key import FileKeyPattern
+from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.web import performed, worklist
 from pacs.web.server import WebServer
 
 KEY_PATTERN = "{0020000D,hash}/{0020000E,hash}/{00080018}"
@@ -33,11 +35,21 @@ class RunningArchive:
         self.query = QueryService(self.index)
         self.retrieve = Retrieve(self.index, self.blobs, self.pool)
         self.delete = Delete(self.index, self.blobs)
+        self.procedures = Procedures.over(self.index)
         self.server = WebServer(
             self.store,
             self.query,
             self.retrieve,
-            **{"port": 0, "counts": self.index.counts, "delete": self.delete, **options},
+            **{
+                "port": 0,
+                "counts": self.index.counts,
+                "delete": self.delete,
+                "additions": [
+                    worklist.addition(self.procedures.worklist, 100, 5000),
+                    performed.addition(self.procedures, 100, 5000),
+                ],
+                **options,
+            },
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
