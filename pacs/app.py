@@ -14,19 +14,21 @@ from typing import Any
 
 from pacs.archive import Archive
 from pacs.dicom import dictionary
-from pacs.dimse.client import Sender
 from pacs.dimse.mpps import performed_services
 from pacs.dimse.peers import Peers
+from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
-from pacs.dimse.wire import Timeouts
+from pacs.dimse.tls import ServerTls
 from pacs.dimse.worklist import worklist_service
-from pacs.errors import PacsError
+from pacs.errors import Invalid, PacsError
 from pacs.followers import Followers
+from pacs.peering import PeerDirectory, identities, known_peers, tls_files, usual_timeouts
 from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
 from pacs.web import changes, jobs, labels, performed, worklist
+from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
 
@@ -68,9 +70,11 @@ async def _serve(
         # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
-    web = _web_server(settings, archive, role.http if role else None)
-    dimse = _dimse_server(settings, archive, role.dimse if role else None) if settings.enable_dimse else None
-    followers = Followers(settings, archive, _sender(settings, archive))
+    peers = known_peers(settings)
+    web = _web_server(settings, archive, peers, role.http if role else None)
+    sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
+    dimse = _dimse_server(settings, archive, peers, sender, role) if settings.enable_dimse else None
+    followers = Followers(settings, archive, sender)
     try:
         await web.start()
         if dimse is not None:
@@ -88,9 +92,10 @@ async def _serve(
             *([asyncio.to_thread(dimse.stop, STOP_GRACE_S)] if dimse is not None else []),
             asyncio.to_thread(followers.stop, STOP_GRACE_S),
         )
+        await asyncio.to_thread(sender.close)
 
 
-def _web_server(settings: Settings, archive: Archive, listener: socket.socket | None) -> WebServer:
+def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: socket.socket | None) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
@@ -112,52 +117,48 @@ def _web_server(settings: Settings, archive: Archive, listener: socket.socket | 
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
-        additions=_additions(settings, archive),
+        additions=_additions(settings, archive, peers),
         shared_listener=listener,
     )
 
 
-def _additions(settings: Settings, archive: Archive) -> list[Addition]:
+def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addition]:
     work = archive.index.work
     rows = settings.qido_default_limit, settings.qido_max_limit
+    directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
         changes.addition(work),
         jobs.addition(work),
         labels.addition(Labels(work), archive.query),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
+        peer_resources.addition(directory if settings.is_admin_api else None),
     ]
 
 
-def _dimse_server(settings: Settings, archive: Archive, listener: socket.socket | None) -> DimseServer:
+def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Sender, role: Role | None) -> DimseServer:
+    if not (settings.dimse_port or settings.dimse_tls_port):
+        raise Invalid("DIMSE_PORT and DIMSE_TLS_PORT are both 0: set ENABLE_DIMSE=false for no DIMSE", "DIMSE_PORT")
     return DimseServer(
         archive.store,
         archive.query,
         archive.retrieve,
         ae_title=settings.dimse_ae_title,
         host=settings.dimse_hostname,
-        port=settings.dimse_port,
-        peers=Peers(settings.dimse_ae_config),
+        port=settings.dimse_port or None,
+        tls_port=settings.dimse_tls_port,
+        tls=ServerTls(tls_files(settings), settings.dimse_tls_clients) if settings.dimse_tls_port else None,
+        peers=peers,
+        sender=sender,
         max_associations=settings.max_associations,
         max_pdu=settings.dimse_max_pdu,
-        timeouts=_timeouts(settings),
+        timeouts=usual_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
+        strict_calling=settings.dimse_strict,
+        identities=identities(settings),
         services=[worklist_service(archive.procedures.worklist), *performed_services(archive.procedures.performed)],
-        shared_listener=listener,
-    )
-
-
-def _sender(settings: Settings, archive: Archive) -> Sender:
-    """For what rules forward."""
-    peers = Peers(settings.dimse_ae_config)
-    return Sender(settings.dimse_ae_title, peers, archive.retrieve, _timeouts(settings))
-
-
-def _timeouts(settings: Settings) -> Timeouts:
-    return Timeouts(
-        associating_s=settings.dimse_acse_timeout_s,
-        message_s=settings.dimse_message_timeout_s,
-        idle_s=settings.dimse_idle_timeout_s or None,
+        shared_listener=role.dimse if role else None,
+        shared_tls_listener=role.dimse_tls if role else None,
     )
 
 

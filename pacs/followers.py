@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 
 from pacs.archive import Archive
 from pacs.dicom.model import StoredInstance
-from pacs.dimse.client import Outcome, Sender
+from pacs.dimse.client import Outcome
+from pacs.dimse.sender import Sender
 from pacs.observers.feed import Feed
 from pacs.observers.http import Http
 from pacs.observers.sending import Sending

@@ -11,6 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,12 +19,12 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     ConfigDict,
-    Field,
     SecretStr,
     ValidationError,
 )
 
 from pacs import env_file, qrscp_command
+from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
 from pacs.follow_settings import FollowSettings
 from pacs.mongo_settings import MongoSettings, check_mongo
@@ -38,7 +39,6 @@ from pacs.setting_kinds import (
     PORT,
     SECONDS,
     TEXT,
-    AETitle,
     Bytes,
     FilePattern,
     Lower,
@@ -48,7 +48,6 @@ from pacs.setting_kinds import (
     Positive,
     Route,
     Seconds,
-    SecondsOrNever,
     StoreOptions,
     StoreURL,
     Upper,
@@ -62,7 +61,9 @@ OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
-    *("dicom_store_rootpath", "dimse_ae_config", "rules", "worklist_folder"),
+    *("dicom_store_rootpath", "rules", "worklist_folder"),
+    *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
+    *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file"),
 )
 _SECTIONS = (
@@ -77,7 +78,7 @@ def _usual_workers() -> int:
     return min(2, usable)
 
 
-class Settings(MongoSettings, PixelSettings, FollowSettings, ProcedureSettings):
+class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings, ProcedureSettings):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -176,6 +177,15 @@ class Settings(MongoSettings, PixelSettings, FollowSettings, ProcedureSettings):
         "10.0.0.0/8",
     )
 
+    admin_api: Annotated[Literal["loopback", "true", "false"], Lower] = setting(
+        "loopback",
+        "Server",
+        "Whether the web server answers those who look after the archive (/peers below DICOMWEB_API), without asking "
+        "for a password. loopback: only while it listens on this machine alone; a proxy in front must not pass these "
+        "paths on.",
+        "loopback, true or false",
+        "false",
+    )
     server_workers: Positive = setting(
         _usual_workers(),
         "Server",
@@ -213,46 +223,6 @@ class Settings(MongoSettings, PixelSettings, FollowSettings, ProcedureSettings):
     )
     qido_max_limit: Positive = setting(5000, "DICOMweb", "Most rows of a QIDO-RS answer.", COUNT, "1000")
 
-    # --- DIMSE
-    enable_dimse: bool = setting(True, "DIMSE", "Whether to serve DIMSE.", BOOL, "false")
-    dimse_ae_title: AETitle = setting(
-        "DCMQRSCP", "DIMSE", "AE title of this archive.", "1 to 16 printable ASCII characters without \\", "ARCHIVE"
-    )
-    dimse_check_called_ae: bool = setting(
-        False, "DIMSE", "Refuse associations that call another AE title than this archive's.", BOOL, "true"
-    )
-    dimse_hostname: str = setting("127.0.0.1", "DIMSE", "Address that DIMSE listens on.", HOST, "0.0.0.0")  # noqa: S104
-    dimse_port: Port = setting(11112, "DIMSE", "Port of DIMSE.", PORT, "104")
-    dimse_ae_config: Path = setting(
-        Path("config/ae.properties"),
-        "DIMSE",
-        "Peers that C-MOVE may send to, one AET=host:port a line; read again when it changes.",
-        "a path",
-        "/etc/pacs/ae.properties",
-    )
-    dcm4che_qrscp_command: str = setting(
-        "",
-        "DIMSE",
-        "raccoon's way to say AE title, port, peers and file pattern. The settings above win over it.",
-        'a JSON array of strings, such as ["-b", "DCMQRSCP:11112"]',
-        '`["-b", "DCMQRSCP:11112", "--ae-config", "{project}/config/ae.properties"]`',
-    )
-    max_associations: Positive = setting(
-        100, "DIMSE", "Associations at once, of each worker; further ones are rejected as a local limit.", COUNT, "20"
-    )
-    dimse_max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = setting(
-        131072, "DIMSE", "Largest PDU that peers may send, in bytes.", "bytes, 4096 to 16777216", "16384"
-    )
-    dimse_acse_timeout_s: Seconds = setting(
-        30.0, "DIMSE", "How long to wait for a peer's answer when associating or releasing.", SECONDS, "10"
-    )
-    dimse_message_timeout_s: Seconds = setting(
-        60.0, "DIMSE", "How long to wait for a peer's answer to a message.", SECONDS, "120"
-    )
-    dimse_idle_timeout_s: SecondsOrNever = setting(
-        0.0, "DIMSE", "How long an association may do nothing before it is aborted.", "seconds; 0: for ever", "3600"
-    )
-
     # --- log
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Upper] = setting(
         "INFO", "Log", "Least severe lines that are logged, to stderr.", "DEBUG, INFO, WARNING or ERROR", "DEBUG"
@@ -268,6 +238,15 @@ class Settings(MongoSettings, PixelSettings, FollowSettings, ProcedureSettings):
     fhirserver_base_url: str = setting(
         "", "Not in this version yet", "FHIR server.", "a URL", "http://localhost:8088/fhir"
     )
+
+    @property
+    def is_admin_api(self) -> bool:
+        """Whether ADMIN_API, or the address, allows administration over HTTP."""
+        try:
+            is_local = ip_address(self.server_host).is_loopback
+        except ValueError:
+            is_local = self.server_host == "localhost"
+        return self.admin_api == "true" or (self.admin_api == "loopback" and is_local)
 
 
 @dataclass(frozen=True, slots=True)

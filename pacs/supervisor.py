@@ -1,6 +1,6 @@
 """``pacs serve`` with several workers: forks the processes, starts again those that die, stops them all.
 
-The workers share the two listening sockets that are opened here and, page by page, the modules that are loaded here;
+The workers share the listening sockets that are opened here and, page by page, the modules that are loaded here;
 nothing else but the archive itself. No index is opened here, no thread and no event loop started: an SQLite connection,
 a lock that a thread holds or a loop's descriptors must not pass through a fork. And a supervisor that does little
 seldom fails.
@@ -43,12 +43,14 @@ _fork = multiprocessing.get_context("fork")
 class Role:
     """What a worker process is told: its number from 1, the listening sockets, and its two pipes.
 
-    dimse: None without DIMSE. The worker says on ``ready`` that it serves, and ends when ``parent`` has been closed.
+    dimse: None without DIMSE; dimse_tls: without a port for TLS. The worker says on ``ready`` that it serves, and ends
+    when ``parent`` has been closed.
     """
 
     number: int
     http: socket.socket
     dimse: socket.socket | None
+    dimse_tls: socket.socket | None
     ready: int
     parent: int
 
@@ -67,13 +69,20 @@ def supervise(settings: Settings, work: Callable[[Role], None], on_ready: Callab
         http = opened.enter_context(
             listen(host, port, _BACKLOG, what="HTTP", host_setting="SERVER_HOST", port_setting="SERVER_PORT")
         )
-        dimse = None
-        if settings.enable_dimse:
-            host, port = settings.dimse_hostname, settings.dimse_port
-            dimse = opened.enter_context(
-                listen(host, port, _BACKLOG, what="DIMSE", host_setting="DIMSE_HOSTNAME", port_setting="DIMSE_PORT")
-            )
+        dimse = (
+            _dimse_listener(opened, settings, settings.dimse_port, "DIMSE_PORT"),
+            _dimse_listener(opened, settings, settings.dimse_tls_port, "DIMSE_TLS_PORT"),
+        )
         Supervisor(settings.server_workers, work, http, dimse, on_ready).run()
+
+
+def _dimse_listener(opened: ExitStack, settings: Settings, port: int, port_setting: str) -> socket.socket | None:
+    if not (port and settings.enable_dimse):
+        return None
+    host = settings.dimse_hostname
+    return opened.enter_context(
+        listen(host, port, _BACKLOG, what="DIMSE", host_setting="DIMSE_HOSTNAME", port_setting=port_setting)
+    )
 
 
 def run_apart(work: Callable[[], None]) -> int:
@@ -107,7 +116,7 @@ class _Worker:
 
 
 class Supervisor:
-    """work: what a worker process does. http, dimse: listening sockets.
+    """work: what a worker process does. http, dimse: listening sockets; of DIMSE without TLS and with it.
 
     on_ready is called once, when all workers serve, with what the first of them said.
     """
@@ -117,7 +126,7 @@ class Supervisor:
         workers: int,
         work: Callable[[Role], None],
         http: socket.socket,
-        dimse: socket.socket | None,
+        dimse: tuple[socket.socket | None, socket.socket | None],
         on_ready: Callable[[str], None],
     ) -> None:
         self._workers = [_Worker(number) for number in range(1, workers + 1)]
@@ -193,7 +202,7 @@ class Supervisor:
         worker.due, worker.said, worker.is_ready = None, b"", False
         worker.ready, theirs = os.pipe()
         parent, worker.parent = os.pipe()
-        role = Role(worker.number, self._http, self._dimse, theirs, parent)
+        role = Role(worker.number, self._http, *self._dimse, theirs, parent)
         process = _fork.Process(target=self._become, args=(role,), name=f"worker-{worker.number}")
         # A signal between fork and the first lines of the child would otherwise go to us, from the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)

@@ -148,13 +148,13 @@ class Server:
         with self.peers_path.open("a") as peers:
             peers.write(f"{ae_title}={host}:{port}\n")
 
-    def pacs(self, *args: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def pacs(self, *args: str, timeout_s: float = 120, input_text: str = "") -> subprocess.CompletedProcess[str]:
         """Run another pacs command with this server's settings; exit code and output are the caller's to check."""
         return subprocess.run(
             [sys.executable, "-m", "pacs", *args],
             cwd=self.folder,
             env=self.env,
-            stdin=subprocess.DEVNULL,
+            input=input_text,
             capture_output=True,
             text=True,
             timeout=timeout_s,

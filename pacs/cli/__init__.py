@@ -27,6 +27,7 @@ from pacs.cli import (
     rules,
     send,
     serve,
+    user,
     verify,
     version,
 )
@@ -48,7 +49,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
-    *(peers, echo, find, get, move, send),
+    *(peers, user, echo, find, get, move, send),
     *(jobs, rules, index, export, purge, config, conformance, version),
 )
 

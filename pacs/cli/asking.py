@@ -17,7 +17,7 @@ from pacs.settings import Settings
 if TYPE_CHECKING:
     from pacs.dimse.requests import Progress, Requests
 
-PEER_HELP = "AE title of a peer in ae.properties, or AET@host:port"
+PEER_HELP = "AE title of a peer in peers.toml or ae.properties, or AET@host:port (AET@host:port:TLS over TLS)"
 _LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 
@@ -46,27 +46,28 @@ def uids_of(arguments: argparse.Namespace) -> tuple[Level, dict[str, Any]]:
 def requests_to(settings: Settings, name: str) -> Requests:
     """Requests to the peer of this name (``pacs.dimse.requests``). Raises Invalid when there is none."""
     # Here, not above: other commands start faster without the servers.
-    from pacs.dimse.peers import Peer, Peers, parse_peer
+    from pacs.dimse.peers import Peer, parse_peer
     from pacs.dimse.requests import Requests
-    from pacs.dimse.wire import Timeouts
+    from pacs.peering import known_peers, tls_files, usual_timeouts
 
     ae_title, at, address = name.rpartition("@")
     peer: Peer | None
     if at:
         try:
-            peer = parse_peer(ae_title, address)
+            peer = parse_peer(ae_title, address, tls_files(settings))
         except ValueError as error:
             raise Invalid(f"{name}: {error}", "PEER") from error
     else:
-        peers = Peers(settings.dimse_ae_config)
+        peers = known_peers(settings)
         peer = peers.find(name)
         if peer is None:
             known = ", ".join(sorted(peers.all())) or "none"
             raise Invalid(
-                f"no peer {name} in {settings.dimse_ae_config} (known: {known}); or say AET@host:port", "PEER"
+                f"no peer {name} in {settings.dimse_peers} or {settings.dimse_ae_config} (known: {known}); or say "
+                "AET@host:port",
+                "PEER",
             )
-    timeouts = Timeouts(settings.dimse_acse_timeout_s, settings.dimse_message_timeout_s)
-    return Requests(peer, settings.dimse_ae_title, timeouts)
+    return Requests(peer, settings.dimse_ae_title, peer.timeouts(usual_timeouts(settings)))
 
 
 def identifier(keys: Sequence[str], asked: Sequence[str] = ()) -> dict[str, Any]:

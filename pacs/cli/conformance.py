@@ -85,15 +85,21 @@ def _dimse(settings: Settings) -> Iterator[Section]:
         yield Section("DIMSE", 1, ("DIMSE is switched off (ENABLE_DIMSE=false).",))
         return
     called = "only when called by it" if settings.dimse_check_called_ae else "whatever AE title is called"
+    callers = "configured calling AE titles only" if settings.dimse_strict else "any calling AE title"
     idle = f"{settings.dimse_idle_timeout_s:g} s" if settings.dimse_idle_timeout_s else "for ever"
     yield Section(
         "DIMSE",
         1,
-        (f"Associations are accepted {called}, from any calling AE title.",),
+        (
+            f"Associations are accepted {called}, from {callers}. For each configured peer the services that it may"
+            " use, the addresses that it may come from and the number of its associations can be limited. Presentation"
+            " contexts of services that are not allowed get the result 1 (user-rejection).",
+        ),
         (
             ("Property", "Value"),
             ("AE title", settings.dimse_ae_title),
-            ("Port", str(settings.dimse_port)),
+            ("Port without TLS", str(settings.dimse_port or "none")),
+            ("Port with TLS", str(settings.dimse_tls_port or "none")),
             ("Application context", APPLICATION_CONTEXT),
             ("Implementation class UID", IMPLEMENTATION_CLASS_UID),
             ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
@@ -101,9 +107,14 @@ def _dimse(settings: Settings) -> Iterator[Section]:
             ("Presentation contexts an association", str(MAX_CONTEXTS)),
             ("Largest PDU received", f"{settings.dimse_max_pdu} bytes"),
             ("Asynchronous operations", "none: one operation at a time"),
+            (
+                "Associations to a C-MOVE destination",
+                "1, or as configured for the peer; kept open for a while after use",
+            ),
             ("Idle associations are kept", idle),
         ),
     )
+    yield _negotiation(settings)
     rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
     rows += [(_uid_name(uid), uid, "SCP") for uid in (*MODELS, MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE)]
     yield Section(
@@ -111,6 +122,31 @@ def _dimse(settings: Settings) -> Iterator[Section]:
         2,
         (f"Transfer syntaxes: {', '.join(map(_syntax_name, QUERY_SYNTAXES))}; the requestor's order decides.",),
         (("SOP class", "UID", "Role"), *rows),
+    )
+
+
+def _negotiation(settings: Settings) -> Section:
+    verified = [
+        *(["user name", "user name and passcode"] if settings.dimse_users else []),
+        *(["JSON Web Token"] if settings.dimse_jwt_key else []),
+    ]
+    needed = "an association needs one of these" if settings.dimse_user_required else "an association needs none"
+    return Section(
+        "Extended negotiation",
+        2,
+        (),
+        (
+            ("Item", "Answer"),
+            (
+                "SOP class extended, C-FIND",
+                "relational queries, combined date and time, fuzzy matching of person names",
+            ),
+            ("SOP class extended, C-MOVE and C-GET", "relational retrieval"),
+            ("SOP class common extended", "taken notice of: classes of other services than storage are not stored"),
+            ("SCP/SCU role selection", "SCP of storage classes granted, for C-GET"),
+            ("Asynchronous operations window", "1 invoked, 1 performed"),
+            ("User identity", f"{', '.join(verified)}; {needed}" if verified else "not verified, not confirmed"),
+        ),
     )
 
 
@@ -278,19 +314,35 @@ def _procedures(settings: Settings) -> Iterator[Section]:
 
 
 def _security(settings: Settings) -> Section:
+    from pacs.dimse.tls import CIPHERS
+
+    clients = {
+        "required": "have to show a certificate that a configured authority vouches for",
+        "optional": "may show a certificate, which a configured authority has to vouch for",
+        "none": "are not asked for a certificate",
+    }[settings.dimse_tls_clients]
     return Section(
         "Security",
         1,
         (
-            "No authentication and no encryption in this version: only machines that may read and change everything"
-            " should reach the ports.",
+            "DIMSE by TLS follows the Non-Downgrading BCP 195 TLS Secure Transport Connection Profile (PS3.15 B.10) as"
+            f" RFC 9325 narrows it: TLS 1.3, or TLS 1.2 with the suites of OpenSSL's list {CIPHERS}; nothing older,"
+            f" no CBC, no renegotiation. On the port with TLS peers {clients}. Renewed certificates hold for new"
+            " associations.",
+            "The web server has neither login nor encryption of its own in this version: only machines that may"
+            " read and change everything should reach it.",
         ),
         (
             ("Port", "Address"),
             ("Web", f"{settings.server_host}:{settings.server_port}"),
-            ("DIMSE", f"{settings.dimse_hostname}:{settings.dimse_port}" if settings.enable_dimse else "off"),
+            ("DIMSE", _address(settings, settings.dimse_port)),
+            ("DIMSE with TLS", _address(settings, settings.dimse_tls_port)),
         ),
     )
+
+
+def _address(settings: Settings, port: int) -> str:
+    return f"{settings.dimse_hostname}:{port}" if port and settings.enable_dimse else "off"
 
 
 def as_markdown(title: str, found: Sequence[Section]) -> str:

@@ -35,15 +35,15 @@ def run(arguments: argparse.Namespace) -> int:
     asking.uids_of(arguments)
     settings = console.load_settings(console.data_overrides(arguments), log_level="ERROR")
     from pacs.archive import Archive
-    from pacs.dimse.client import Sender
-    from pacs.dimse.peers import Peers
+    from pacs.dimse.sender import Sender
+    from pacs.peering import known_peers
 
     requests = asking.requests_to(settings, arguments.peer)
     target = Target(arguments.study, arguments.series, arguments.instance)
     failures: list[tuple[str, str]] = []
     with Archive.open(settings) as archive:
         instances = archive.retrieve.instances(target, Caller("pacs send", "", "cli"))
-        sender = Sender(requests.calling, Peers(settings.dimse_ae_config), archive.retrieve, requests.timeouts)
+        sender = Sender(requests.calling, known_peers(settings), archive.retrieve, requests.timeouts)
         with closing(sender.send(requests.peer, instances, 0, None)) as outcomes:
             steps = _steps(outcomes, len(instances), failures)
             last = asking.follow(steps, "Sending", total=len(instances), show=not arguments.json)

@@ -140,7 +140,12 @@ def _totals(archive: Archive) -> tuple[int, int]:
 
 def _announce(settings: Settings, instances: int, studies: int) -> None:
     web = f"http://{_reachable(settings.server_host)}:{settings.server_port}/{settings.dicomweb_api}"
-    dimse = f"{settings.dimse_ae_title}@{_reachable(settings.dimse_hostname)}:{settings.dimse_port}"
+    called = f"{settings.dimse_ae_title}@{_reachable(settings.dimse_hostname)}"
+    dimse = "  ".join(
+        f"{called}:{port}{how}"
+        for port, how in ((settings.dimse_port, ""), (settings.dimse_tls_port, " (TLS)"))
+        if port
+    )
     print(
         f"\n  DICOMweb  {web}\n"
         f"  DIMSE     {dimse if settings.enable_dimse else 'off (ENABLE_DIMSE=false)'}\n"

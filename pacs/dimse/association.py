@@ -113,6 +113,7 @@ class Association:
 
     def __init__(self, wire: Wire, accepted: Accepted, max_pdu: int) -> None:
         self.contexts = accepted.contexts
+        self.extensions = accepted.extensions
         self.called = accepted.called
         self._wire = wire
         self._pdu_limit = max_pdu + _PDU_SLACK if max_pdu else _UNLIMITED_PDU
@@ -315,6 +316,10 @@ class Association:
         return parts
 
     # -- ending ----------------------------------------------------------------------------------------------------
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """How long the peer may keep us waiting in the middle of something, from now on."""
+        self._wire.set_timeout(timeout_s)
 
     def release(self) -> None:
         """As requestor: end the association in good order (PS3.8 7.2)."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,10 +14,10 @@ from pacs.dimse import negotiation
 from pacs.dimse.association import Association
 from pacs.dimse.command import HAS_DATA_SET, Command, Field
 from pacs.dimse.negotiation import MAX_CONTEXTS, Context, Proposal, ProposedContext
-from pacs.dimse.peers import Peer, Peers
+from pacs.dimse.peer import STORED, Peer, Sending
 from pacs.dimse.status import is_failure
-from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire
-from pacs.errors import NotAcceptable, NotFound, PacsError
+from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire, reason_of
+from pacs.errors import Invalid, NotAcceptable, NotFound, PacsError
 from pacs.services.retrieve import Content, Retrieve
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 # What a peer gets that does not take the stored transfer syntax, in this order.
 FALLBACKS = (syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, syntaxes.IMPLICIT_VR_LITTLE_ENDIAN)
 MAX_PDU = 131072
-_LOSSES_ALLOWED = 3
+DEFAULT_SENDING = Sending()
 # So many of the instances to be sent next are read ahead.
 READ_AHEAD = 4
 
@@ -61,77 +60,23 @@ class Outcome:
         return self.status is not None and self.status != 0 and not is_failure(self.status)
 
 
-class Sender:
-    """Sends instances to known peers. Safe to call from any thread."""
-
-    def __init__(self, ae_title: str, peers: Peers, retrieve: Retrieve, timeouts: Timeouts) -> None:
-        self._ae_title = ae_title
-        self._peers = peers
-        self._retrieve = retrieve
-        self._timeouts = timeouts
-
-    def find(self, ae_title: str) -> Peer | None:
-        return self._peers.find(ae_title)
-
-    def send(
-        self, peer: Peer, instances: Sequence[StoredInstance], priority: int, originator: Originator | None
-    ) -> Generator[Outcome, None, None]:
-        """Send instances in their order; yields what became of each. Close the iterator when it is left early."""
-        position = 0
-        for contexts, count in proposals(instances):
-            yield from self._send(peer, contexts, instances[position : position + count], priority, originator)
-            position += count
-
-    def _send(
-        self,
-        peer: Peer,
-        contexts: Sequence[ProposedContext],
-        instances: Sequence[StoredInstance],
-        priority: int,
-        originator: Originator | None,
-    ) -> Generator[Outcome, None, None]:
-        """Over one association; over another when it is lost, but not again and again."""
-        user: StoreUser | None = None
-        losses = 0
-        reason = ""
-        try:
-            for position, instance in enumerate(instances):
-                if losses >= _LOSSES_ALLOWED:
-                    yield Outcome(instance, None, reason)
-                    continue
-                try:
-                    if user is None:
-                        user = StoreUser(self._associate(peer, contexts), self._retrieve, priority, originator)
-                    outcome = user.attempt(instance, instances[position + 1 : position + 1 + READ_AHEAD])
-                    losses = 0
-                except (Closed, ProtocolError) as error:
-                    reason = str(error)
-                    # Where no association can be had, none will be had for the next instance.
-                    losses = losses + 1 if user is not None else _LOSSES_ALLOWED
-                    log.warning("sending failed to=%s reason=%s", peer.ae_title, reason)
-                    if user is not None:
-                        user.association.close()
-                        user = None
-                    outcome = Outcome(instance, None, reason)
-                yield outcome
-        finally:
-            if user is not None:
-                end(user.association)
-
-    def _associate(self, peer: Peer, contexts: Sequence[ProposedContext]) -> Association:
-        return associate(peer, self._ae_title, contexts, self._timeouts)
-
-
 class StoreUser:
-    """Sends stored instances over one association, as C-STORE SCU."""
+    """Sends stored instances over one association, as C-STORE SCU. sending: how the peer wants it."""
 
     def __init__(
-        self, association: Association, retrieve: Retrieve, priority: int, originator: Originator | None = None
+        self,
+        association: Association,
+        retrieve: Retrieve,
+        priority: int,
+        originator: Originator | None = None,
+        sending: Sending = DEFAULT_SENDING,
     ) -> None:
         self.association = association
         self._retrieve = retrieve
         self._priority = priority
         self._originator = originator
+        self._preferred = sending.transfer_syntaxes
+        self._pace = sending.pace
         self._contexts: dict[tuple[str, str], Context] = {
             (context.abstract_syntax, context.transfer_syntax): context
             for context in reversed(list(association.contexts.values()))
@@ -145,11 +90,7 @@ class StoreUser:
 
         Raises a PacsError when this instance cannot be sent, and Closed or ProtocolError when nothing more can.
         """
-        context = self._context(instance)
-        is_stored = context.transfer_syntax == instance.transfer_syntax_uid
-        content = self._begun.pop(instance.blob.key, None) if is_stored else None
-        if content is None:
-            content = self._retrieve.data_set(instance, None if is_stored else context.transfer_syntax)
+        context, content = self._content(instance)
         try:
             chunks = iter(content.chunks())
             first = next(chunks, b"")  # what cannot be read should show before anything is on its way
@@ -165,7 +106,9 @@ class StoreUser:
                 originator_message_id=self._originator.message_id if self._originator else None,
             )
             try:
-                self.association.send_stream(context.context_id, command, chain((first,), chunks))
+                whole = chain((first,), chunks)
+                paced = self._pace.of(whole) if self._pace else whole
+                self.association.send_stream(context.context_id, command, paced)
             except (Closed, ProtocolError):
                 raise
             except Exception as error:
@@ -187,8 +130,8 @@ class StoreUser:
         following: what will be sent next, which a store that is far away begins to read.
         """
         for each in following:
-            is_as_stored = (each.sop_class_uid, each.transfer_syntax_uid) in self._contexts
-            if is_as_stored and each.blob.key not in self._begun:
+            context = next(self._accepted(each), None)
+            if context and context.transfer_syntax == each.transfer_syntax_uid and each.blob.key not in self._begun:
                 self._begun[each.blob.key] = self._retrieve.data_set(each, at_once=True)
         try:
             status = self.send(instance)
@@ -201,16 +144,35 @@ class StoreUser:
             return Outcome(instance, None, str(error) if isinstance(error, PacsError) else "internal error", is_final)
         return Outcome(instance, status, "" if status == 0 else f"the peer answered {status:04X}H")
 
-    def _context(self, instance: StoredInstance) -> Context:
-        for syntax in (instance.transfer_syntax_uid, *FALLBACKS):
+    def _content(self, instance: StoredInstance) -> tuple[Context, Content]:
+        """What goes out, and on which context: the first that the instance can be made for."""
+        refusal: NotAcceptable | None = None
+        for context in self._accepted(instance):
+            is_stored = context.transfer_syntax == instance.transfer_syntax_uid
+            content = self._begun.pop(instance.blob.key, None) if is_stored else None
+            if content is not None:
+                return context, content
+            try:
+                made = self._retrieve.data_set(instance, None if is_stored else context.transfer_syntax)
+            except NotAcceptable as error:
+                refusal = refusal or error
+            else:
+                return context, made
+        raise refusal or NotAcceptable("the peer accepts no transfer syntax that the instance can be sent in")
+
+    def _accepted(self, instance: StoredInstance) -> Iterator[Context]:
+        for syntax in syntaxes_for(instance, self._preferred):
             context = self._contexts.get((instance.sop_class_uid, syntax))
             if context is not None:
-                return context
-        raise NotAcceptable("the peer accepts no transfer syntax that the instance can be sent in")
+                yield context
 
 
-def proposals(instances: Sequence[StoredInstance]) -> Iterator[tuple[list[ProposedContext], int]]:
+def proposals(
+    instances: Sequence[StoredInstance], preferred: Sequence[str] = ()
+) -> Iterator[tuple[list[ProposedContext], int]]:
     """Presentation contexts for sending instances in their order; each comes with how many instances it serves.
+
+    preferred: as ``Sending.transfer_syntaxes``.
 
     Every stored transfer syntax of a SOP class has a context of its own, and so have the fallbacks: the peer decides
     on each. When they would be more than an association can have, another association follows.
@@ -218,7 +180,7 @@ def proposals(instances: Sequence[StoredInstance]) -> Iterator[tuple[list[Propos
     wanted: dict[tuple[str, str], None] = {}
     count = 0
     for instance in instances:
-        pairs = [(instance.sop_class_uid, syntax) for syntax in (instance.transfer_syntax_uid, *FALLBACKS)]
+        pairs = [(instance.sop_class_uid, syntax) for syntax in syntaxes_for(instance, preferred)]
         new = [pair for pair in dict.fromkeys(pairs) if pair not in wanted]
         if len(wanted) + len(new) > MAX_CONTEXTS:
             yield _contexts(wanted), count
@@ -227,6 +189,14 @@ def proposals(instances: Sequence[StoredInstance]) -> Iterator[tuple[list[Propos
         count += 1
     if count:
         yield _contexts(wanted), count
+
+
+def syntaxes_for(instance: StoredInstance, preferred: Sequence[str] = ()) -> Iterable[str]:
+    """What an instance may go out in, the best first."""
+    stored = instance.transfer_syntax_uid
+    if not preferred:
+        return dict.fromkeys((stored, *FALLBACKS))
+    return dict.fromkeys(stored if syntax == STORED else syntax for syntax in (*preferred, STORED, *FALLBACKS))
 
 
 def _contexts(pairs: Mapping[tuple[str, str], None]) -> list[ProposedContext]:
@@ -247,10 +217,12 @@ def associate(
 
     roles: as of ``Proposal``, where they are not the usual ones.
     """
+    timeouts = peer.timeouts(timeouts)
     connection = _connect(peer, timeouts.associating_s)
     wire = Wire(connection, timeouts.associating_s)
     try:
-        wire.send(negotiation.request(Proposal(peer.ae_title, calling, tuple(contexts), MAX_PDU, roles or {})))
+        proposal = Proposal(peer.ae_title, calling, tuple(contexts), MAX_PDU, roles or {}, user=peer.user)
+        wire.send(negotiation.request(proposal))
         kind, length = wire.header()
         pdu = bytes((kind, 0)) + length.to_bytes(4, "big") + wire.payload(length)
         if kind == PduType.ASSOCIATE_RJ:
@@ -283,15 +255,14 @@ def _connect(peer: Peer, timeout_s: float) -> socket.socket:
         connection = socket.create_connection((peer.host, peer.port), timeout_s)
     except OSError as error:
         raise Closed(f"{peer.ae_title} cannot be reached: {error.strerror or error}") from error
-    if not peer.ciphers:
+    if peer.tls is None:
         return connection
     try:
-        # The list says that the peer wants TLS; Java's names of ciphers mean nothing here, and today's defaults are
-        # what BCP 195 asks for. The peer's certificate must be one that this machine trusts.
-        return ssl.create_default_context().wrap_socket(connection, server_hostname=peer.host)
-    except OSError as error:
+        return peer.tls.context().wrap_socket(connection, server_hostname=peer.host)
+    except (OSError, Invalid) as error:
         connection.close()
-        raise Closed(f"TLS with {peer.ae_title} failed: {error.strerror or error}") from error
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise Closed(f"TLS with {peer.ae_title} failed: {reason}") from error
 
 
 def _reason(pdu: bytes) -> str:

@@ -11,6 +11,7 @@ from pacs.dicom.matching import Matcher, Single, TagPath, UidList, Universal, Va
 from pacs.dicom.model import Attributes, Level
 from pacs.dimse.association import Message
 from pacs.dimse.models import MODELS, Model
+from pacs.dimse.negotiation import is_fuzzy
 from pacs.errors import Invalid, NotStorable
 
 CHARACTER_SET = "00080005"
@@ -39,8 +40,9 @@ class Identifier:
 def read_identifier(message: Message) -> Identifier:
     """The request's identifier.
 
-    Relational queries need not be negotiated: keys of any level are matched at any level. Raises Unreadable, Invalid,
-    TooLarge, and NotStorable (0122H) when the presentation context is not one for this request.
+    Relational queries need not be negotiated: keys of any level are matched at any level. Fuzzy matching of names is
+    what was negotiated. Raises Unreadable, Invalid, TooLarge, and NotStorable (0122H) when the presentation context is
+    not one for this request.
     """
     data = message.data_set()
     model = MODELS.get(message.context.abstract_syntax)
@@ -48,7 +50,7 @@ def read_identifier(message: Message) -> Identifier:
         raise NotStorable("the request is not one of its presentation context's SOP class")
     attributes = parse_data_set(data, message.context.transfer_syntax)
     level = _level(attributes, model)
-    keys = from_identifier(attributes)
+    keys = from_identifier(attributes, fuzzy=is_fuzzy(message.association.extensions, message.context.abstract_syntax))
     returned = {name: _tag(name, attributes) for name in keys.tags}
     if TIMEZONE in attributes:
         returned[TIMEZONE] = TIMEZONE

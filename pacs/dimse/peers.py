@@ -1,128 +1,107 @@
-"""Known peers: ``ae.properties``, one ``AET=host:port[:cipher,cipher…]`` a line, in Java's properties syntax."""
+"""Known peers: those of ``peers.toml``, and those of ``ae.properties`` that it does not name."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from pacs.dimse.ae_properties import properties as properties
+from pacs.dimse.ae_properties import read_properties
+from pacs.dimse.peer import Peer as Peer
+from pacs.dimse.peer import parse_peer as parse_peer
+from pacs.dimse.peers_toml import read_toml
+from pacs.dimse.tls import Files
+from pacs.errors import Invalid
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """ciphers: not empty when the peer is spoken to over TLS."""
-
-    ae_title: str
-    host: str
-    port: int
-    ciphers: tuple[str, ...] = ()
-
-
 class Peers:
-    """The file's peers by AE title, read again when it changes. Safe to call from any thread.
+    """Peers by AE title; their files are read again when they change. Safe to call from any thread.
 
-    A line that cannot be understood is warned about, with its number, and the others hold. No file: no peers.
+    path: of ae.properties; toml_path: of peers.toml, whose entry for an AE title stands for the other file's as a
+    whole. tls: the files for peers that name none of their own. No file: no peers. Raises Invalid when peers.toml is
+    there and cannot be understood. When it cannot later, or is gone, that is told in the log, and what was read before
+    goes on: its rules must not vanish by a slip of an editor.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tls: Files | None = None, toml_path: Path | None = None) -> None:
+        tls = tls or Files()
+        files = [_File(path, lambda text: read_properties(text, path.name, tls))]
+        if toml_path is not None:
+            files.append(_File(toml_path, lambda text: read_toml(text, toml_path, tls), is_kept=True))
+        self._files = files
         self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._peers: dict[str, Peer] = {}
+        self._peers: Mapping[str, Peer] = {}
+        self.all()
+        if files[-1].path == toml_path and files[-1].error:
+            raise Invalid(f"{toml_path}: {files[-1].error}", "DIMSE_PEERS")
 
     def find(self, ae_title: str) -> Peer | None:
-        """The peer with exactly this AE title; spaces around it do not count."""
+        """The peer with exactly this AE title, if it can be reached; spaces around it do not count."""
+        peer = self.all().get(ae_title.strip())
+        return peer if peer is not None and peer.host else None
+
+    def caller(self, ae_title: str) -> Peer | None:
+        """The peer with exactly this AE title, also one that only calls."""
         return self.all().get(ae_title.strip())
 
-    def all(self) -> dict[str, Peer]:
-        """All peers as the file has them now."""
+    def all(self) -> Mapping[str, Peer]:
+        """All peers as the files have them now."""
         with self._lock:
-            try:
-                stat = self._path.stat()
-            except OSError:
-                self._seen, self._peers = None, {}
-                return self._peers
-            # The inode too: an editor that replaces the file may leave time and size as they were.
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if seen != self._seen:
-                self._read(seen)
+            renewed = [file for file in self._files if file.is_renewed()]
+            if renewed:
+                merged: dict[str, Peer] = {}
+                for file in self._files:
+                    merged.update(file.peers)
+                self._peers = merged
             return self._peers
 
-    def _read(self, seen: tuple[int, int, int]) -> None:
+
+class _File:
+    """One file of peers. is_kept: what was read once holds until it can be read again.
+
+    error: why it could not be read or understood the last time.
+    """
+
+    def __init__(self, path: Path, read: Callable[[str], dict[str, Peer]], *, is_kept: bool = False) -> None:
+        self.path = path
+        self.peers: dict[str, Peer] = {}
+        self.error = ""
+        self._read = read
+        self._is_kept = is_kept
+        self._seen: tuple[int, int, int] | None = None
+
+    def is_renewed(self) -> bool:
+        """Read the file if it has changed; whether ``peers`` are new ones."""
         try:
-            text = self._path.read_text("utf-8", errors="replace")
+            stat = self.path.stat()
+            # The inode too: an editor that replaces the file may leave time and size as they were.
+            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if seen == self._seen:
+                return False
+            peers = self._read(self.path.read_text("utf-8", errors="replace"))
+        except FileNotFoundError:
+            if self._seen is None:
+                return False
+            return self._failed("it is gone", None)
         except OSError as error:
-            log.warning("peers not read file=%s reason=%s", self._path.name, error.strerror)
-            return
-        peers: dict[str, Peer] = {}
-        for number, key, value in properties(text):
-            try:
-                peer = parse_peer(key, value)
-            except ValueError as error:
-                log.warning("peer ignored file=%s line=%d reason=%s", self._path.name, number, error)
-                continue
-            peers[peer.ae_title] = peer
-        self._seen, self._peers = seen, peers
-        log.info("peers read file=%s peers=%d", self._path.name, len(peers))
+            return self._failed(error.strerror or "cannot be read", None)
+        except ValueError as error:
+            return self._failed(str(error), seen)
+        self._seen, self.peers, self.error = seen, peers, ""
+        log.info("peers read file=%s peers=%d", self.path.name, len(self.peers))
+        return True
 
-
-def parse_peer(ae_title: str, address: str) -> Peer:
-    """Raises ValueError saying what is wrong."""
-    ae_title = ae_title.strip()
-    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", ae_title):
-        raise ValueError("the AE title is not 1 to 16 printable ASCII characters without backslash")
-    matched = _ADDRESS.fullmatch(address.strip())
-    if matched is None:
-        raise ValueError("not host:port or host:port:cipher,cipher")
-    port = int(matched["port"])
-    if not 1 <= port <= 65535:
-        raise ValueError("the port is not 1 to 65535")
-    ciphers = tuple(cipher.strip() for cipher in (matched["ciphers"] or "").split(",") if cipher.strip())
-    return Peer(ae_title, matched["v6"] or matched["host"], port, ciphers)
-
-
-def properties(text: str) -> Iterator[tuple[int, str, str]]:
-    """Line number (from 1), key and value of each entry, as java.util.Properties.load reads them."""
-    for number, line in _logical_lines(text):
-        key, value = _split(line)
-        yield number, _unescape(key), _unescape(value)
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    lines = enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), 1)
-    for number, line in lines:
-        line = line.lstrip(" \t\f")
-        if not line or line[0] in "#!":
-            continue
-        while _is_continued(line):
-            _, following = next(lines, (0, ""))
-            line = line[:-1] + following.lstrip(" \t\f")
-        yield number, line
-
-
-def _is_continued(line: str) -> bool:
-    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
-
-
-def _split(line: str) -> tuple[str, str]:
-    """At the first "=", ":" or white space that no backslash stands before."""
-    matched = re.match(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(.*)", line, re.DOTALL)
-    assert matched is not None
-    return matched[1], matched[2]
-
-
-def _unescape(text: str) -> str:
-    def char(matched: re.Match[str]) -> str:
-        escape = matched[1]
-        if len(escape) == 5:
-            return chr(int(escape[1:], 16))
-        return {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}.get(escape, escape)
-
-    return re.sub(r"\\(u[0-9A-Fa-f]{4}|.)", char, text, flags=re.DOTALL)
-
-
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\s]+)):(?P<port>[0-9]{1,6})(?::(?P<ciphers>.*))?")
+    def _failed(self, reason: str, seen: tuple[int, int, int] | None) -> bool:
+        is_new = reason != self.error or seen is not None
+        self._seen, self.error = seen, reason
+        if not self._is_kept:
+            had_any = bool(self.peers)
+            self.peers = {}
+            return had_any
+        if is_new:
+            log.error("peers not renewed, those from before go on file=%s reason=%s", self.path.name, reason)
+        return False

@@ -9,9 +9,11 @@ from contextlib import closing
 from pacs.dicom.encode import encode_data_set
 from pacs.dicom.model import Caller, StoredInstance
 from pacs.dimse.association import Message
-from pacs.dimse.client import READ_AHEAD, Originator, Outcome, Sender, StoreUser
+from pacs.dimse.client import READ_AHEAD, Originator, Outcome, StoreUser
 from pacs.dimse.command import HAS_DATA_SET
 from pacs.dimse.identifier import read_identifier, unique_keys
+from pacs.dimse.peer import Sending
+from pacs.dimse.sender import Sender
 from pacs.dimse.status import (
     CANCELLED,
     NO_SUB_OPERATION_DONE,
@@ -48,11 +50,11 @@ def serve_move(message: Message, retrieve: Retrieve, sender: Sender, caller: Cal
     progress.log("moved", caller, destination)
 
 
-def serve_get(message: Message, retrieve: Retrieve, caller: Caller) -> None:
-    """Send back on the same association. Raises PacsError before the first sub-operation."""
+def serve_get(message: Message, retrieve: Retrieve, caller: Caller, sending: Sending) -> None:
+    """Send back on the same association. sending: how the caller wants it. Raises PacsError before the first."""
     keys = unique_keys(read_identifier(message))
     instances = retrieve.select(keys, caller)
-    user = StoreUser(message.association, retrieve, message.command.priority or 0)
+    user = StoreUser(message.association, retrieve, message.command.priority or 0, sending=sending)
     outcomes = (
         user.attempt(instance, instances[position + 1 : position + 1 + READ_AHEAD])
         for position, instance in enumerate(instances)

@@ -47,6 +47,7 @@ class Services:
                     raise ValueError(f"SOP class {uid} is served by {other.name} and by {service.name}")
         # As ``negotiation.accept`` wants them: SOP class → whether the peer may be its SCP.
         self.roles: Mapping[str, bool] = {uid: service.may_use for uid, service in self._by_class.items()}
+        self.names: Mapping[str, str] = {uid: service.name for uid, service in self._by_class.items()}
 
     def find(self, message: Message) -> Serve | None:
         """What answers this request; None for C-STORE, C-FIND ... on a context that is not of one of these services.

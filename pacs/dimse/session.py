@@ -9,17 +9,21 @@ from dataclasses import dataclass
 
 from pacs.dicom.model import Caller
 from pacs.dimse import negotiation
+from pacs.dimse.access import STORE, Access
 from pacs.dimse.association import Association, Message, Stopping
-from pacs.dimse.client import Sender
 from pacs.dimse.command import RESPONSE, Field
 from pacs.dimse.echo import serve_echo
 from pacs.dimse.find import serve_find
 from pacs.dimse.negotiation import Proposal, Rejection
+from pacs.dimse.peer import Rules
 from pacs.dimse.retrieve import serve_get, serve_move
+from pacs.dimse.sender import Sender
 from pacs.dimse.service import Services, serve_request
 from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status
 from pacs.dimse.store import serve_store
+from pacs.dimse.user import Identities
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Timeouts, Wire
+from pacs.errors import Forbidden
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
@@ -33,8 +37,8 @@ _LINGER_S = 2.0
 class Acceptor:
     """What all connections of a server share. max_pdu: what peers may send, bytes; 0 for any.
 
-    admit: called with each association before it is accepted; false when there are too many. strict_called: refuse
-    those that call another AE title than ours.
+    admit: called with each association before it is accepted, and with the rules of who is calling; false when there
+    are too many. strict_called: refuse those that call another AE title than ours.
     """
 
     ae_title: str
@@ -43,10 +47,12 @@ class Acceptor:
     retrieve: Retrieve
     sender: Sender
     services: Services
+    access: Access
+    identities: Identities
     max_pdu: int
     timeouts: Timeouts
     strict_called: bool
-    admit: Callable[[Association], bool]
+    admit: Callable[[Association, str, Rules], bool]
     dismiss: Callable[[Association], None]
 
     def serve(self, wire: Wire, peer: str) -> None:
@@ -55,9 +61,9 @@ class Acceptor:
         try:
             established = self._establish(wire, peer)
             if established is not None:
-                association, caller = established
+                association, caller, rules = established
                 try:
-                    self._serve_association(association, caller)
+                    self._serve_association(association, caller, rules)
                 finally:
                     association.close_outbox()
                     self.dismiss(association)
@@ -73,34 +79,55 @@ class Acceptor:
         finally:
             wire.close(linger_s)
 
-    def _establish(self, wire: Wire, peer: str) -> tuple[Association, Caller] | None:
+    def _establish(self, wire: Wire, peer: str) -> tuple[Association, Caller, Rules] | None:
         """Answer the A-ASSOCIATE-RQ; None when it was rejected."""
         proposal = self._receive_proposal(wire)
-        rejection = proposal if isinstance(proposal, Rejection) else None
-        if isinstance(proposal, Proposal):
-            if self.strict_called and proposal.called != self.ae_title:
-                rejection = negotiation.CALLED_NOT_RECOGNIZED
-            else:
-                accepted, answer = negotiation.accept(proposal, self.max_pdu, self.services.roles)
-                association = Association(wire, accepted, self.max_pdu)
-                if self.admit(association):
-                    wire.set_timeout(self.timeouts.message_s)
-                    caller = Caller(proposal.calling, peer, "dimse")
-                    counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
-                    log.info(
-                        "associated from=%s to=%s address=%s contexts=%s", caller.name, proposal.called, peer, counts
-                    )
-                    try:
-                        wire.send(answer)
-                    except Closed:
-                        self.dismiss(association)
-                        raise
-                    return association, caller
-                rejection = negotiation.TOO_MANY
-        assert rejection is not None
-        log.warning("association rejected address=%s reason=%s", peer, rejection.text)
+        if isinstance(proposal, Rejection):
+            self._reject(wire, peer, proposal)
+            return None
+        rules = self._rules(proposal, peer)
+        if isinstance(rules, Rejection):
+            self._reject(wire, peer, rules, proposal.calling)
+            return None
+        verdict = self.identities.decide(proposal.user)
+        if verdict.is_refused:
+            self._reject(wire, peer, negotiation.USER_REFUSED, proposal.calling)
+            return None
+        refused = self.access.refused(proposal, rules)
+        accepted, answer = negotiation.accept(
+            proposal,
+            self.max_pdu,
+            self.services.roles,
+            refused=refused,
+            may_store=rules.allows(STORE),
+            is_user_confirmed=verdict.is_answered,
+        )
+        association = Association(wire, accepted, self.max_pdu)
+        if not self.admit(association, proposal.calling, rules):
+            self._reject(wire, peer, negotiation.TOO_MANY, proposal.calling)
+            return None
+        wire.set_timeout(self.timeouts.message_s)
+        caller = Caller(proposal.calling, peer, "dimse")
+        counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
+        user = f" user={verdict.user!r}" if verdict.user else ""
+        log.info("associated from=%s to=%s address=%s contexts=%s%s", caller.name, proposal.called, peer, counts, user)
+        if refused:
+            log.warning("contexts refused from=%s count=%d reason=not allowed", caller.name, len(refused))
+        try:
+            wire.send(answer)
+        except Closed:
+            self.dismiss(association)
+            raise
+        return association, caller, rules
+
+    def _reject(self, wire: Wire, peer: str, rejection: Rejection, calling: str = "") -> None:
+        log.warning("association rejected from=%s address=%s reason=%s", calling, peer, rejection.text)
         wire.send(negotiation.reject(rejection))
-        return None
+
+    def _rules(self, proposal: Proposal, peer: str) -> Rules | Rejection:
+        if self.strict_called and proposal.called != self.ae_title:
+            return negotiation.CALLED_NOT_RECOGNIZED
+        return self.access.decide(proposal, peer)
 
     def _receive_proposal(self, wire: Wire) -> Proposal | Rejection:
         wire.deadline = time.monotonic() + self.timeouts.associating_s
@@ -113,15 +140,21 @@ class Acceptor:
         wire.deadline = None
         return negotiation.parse_request(pdu)
 
-    def _serve_association(self, association: Association, caller: Caller) -> None:
+    def _serve_association(self, association: Association, caller: Caller, rules: Rules) -> None:
+        serve = self._dispatch if rules.allows(STORE) else self._dispatch_without_store
         try:
             while (message := association.receive(self.timeouts.idle_s)) is not None:
-                serve_request(message, caller, self._dispatch)
+                serve_request(message, caller, serve)
             association.confirm_release()
             log.info("released from=%s address=%s", caller.name, caller.address)
         except Stopping:
             association.abort()
             log.info("aborted from=%s address=%s reason=shutting down", caller.name, caller.address)
+
+    def _dispatch_without_store(self, message: Message, caller: Caller) -> None:
+        if message.command.field == Field.C_STORE:
+            raise Forbidden("this AE title may not store here")
+        self._dispatch(message, caller)
 
     def _dispatch(self, message: Message, caller: Caller) -> None:
         match message.command.field:
@@ -134,7 +167,7 @@ class Acceptor:
             case Field.C_MOVE:
                 serve_move(message, self.retrieve, self.sender, caller)
             case Field.C_GET:
-                serve_get(message, self.retrieve, caller)
+                serve_get(message, self.retrieve, caller, self.access.sending(caller.name))
             case Field.C_ECHO:
                 serve_echo(message, caller)
             case field if field & RESPONSE:

@@ -95,15 +95,28 @@ class Wire:
         for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
             if hasattr(socket, option):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        # The kernel's timeouts, not Python's: those cost a poll() before every recv() and send().
-        connection.settimeout(None)
         self.set_timeout(timeout_s)
 
     def set_timeout(self, timeout_s: float) -> None:
+        if self._is_tls:
+            # Python goes round and round when the kernel gives up on a socket of ssl's.
+            self._socket.settimeout(timeout_s)
+            return
+        # The kernel's timeouts, not Python's: those cost a poll() before every recv() and send().
+        self._socket.settimeout(None)
         whole = int(timeout_s)
         value = Struct("ll").pack(whole, int((timeout_s - whole) * 1_000_000))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def shake_hands(self) -> None:
+        """The TLS handshake, as a whole within the timeout; nothing where there is no TLS. Raises Closed."""
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return
+        try:
+            self._socket.do_handshake()
+        except OSError as err:
+            raise Closed(f"TLS handshake failed: {reason_of(err)}") from None
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -168,8 +181,8 @@ class Wire:
         """Whether something has arrived that was not read yet (the end of the connection included)."""
         if self._start != self._end:
             return True
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-            return True
+        if self._is_tls:
+            return self._is_decrypted()
         return bool(self._poll.poll(0))
 
     def _has_arrived(self) -> bool:
@@ -177,6 +190,18 @@ class Wire:
             with contextlib.suppress(_TimedOut):
                 self._fill()
         return self._start != self._end
+
+    def _is_decrypted(self) -> bool:
+        """What arrives may be half a record, or TLS talking of itself: only reading tells."""
+        timeout_s = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            self._fill()
+        except _TimedOut:
+            return False
+        finally:
+            self._socket.settimeout(timeout_s)
+        return True
 
     def _take(self, size: int) -> memoryview:
         while self._end - self._start < size:
@@ -205,7 +230,9 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError):
             raise _TimedOut from None
         except OSError as err:
-            raise Closed(err.strerror or "connection lost") from None
+            if isinstance(err, TimeoutError) and err.errno is None:  # Python's own; the kernel's is a peer that is gone
+                raise _TimedOut from None
+            raise Closed(reason_of(err)) from None
         if size == 0:
             raise Closed("connection closed")
         self._end += size
@@ -222,7 +249,8 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantWriteError):
             raise Closed("the peer does not read") from None
         except OSError as err:
-            raise Closed(err.strerror or "connection lost") from None
+            is_slow = isinstance(err, TimeoutError) and err.errno is None
+            raise Closed("the peer does not read" if is_slow else reason_of(err)) from None
 
     def _send_gathered(self, parts: Iterable[bytes | memoryview]) -> None:
         pending = [memoryview(part) for part in parts]
@@ -241,12 +269,15 @@ class Wire:
             self.send(_PDU_HEADER.pack(PduType.ABORT, 0, 4) + bytes((0, 0, source, reason)))
 
     def shut_reading(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RD)
+        self._shut(socket.SHUT_RD)
 
     def shut(self) -> None:
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # The connection's, not ssl's, which would go on in plain text.
+            socket.socket.shutdown(self._socket, how)
 
     def close(self, linger_s: float = 0.0) -> None:
         """Close; linger_s: how long to wait for the peer to close first.
@@ -255,9 +286,12 @@ class Wire:
         """
         if linger_s:
             until = time.monotonic() + linger_s
+            self.set_timeout(linger_s)
+            if isinstance(self._socket, ssl.SSLSocket):
+                with contextlib.suppress(OSError, ValueError):
+                    self._socket.unwrap()
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
-                self.set_timeout(linger_s)
+                self._shut(socket.SHUT_WR)
                 while time.monotonic() < until and self._socket.recv_into(self._buffer):
                     pass
         self._socket.close()
@@ -265,6 +299,15 @@ class Wire:
 
 class _TimedOut(Exception):
     pass
+
+
+def reason_of(error: OSError) -> str:
+    """For people: what went wrong with a connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return error.strerror or str(error) or "connection lost"
 
 
 _PDU_HEADER = Struct(">BBL")

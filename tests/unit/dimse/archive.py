@@ -13,6 +13,7 @@ from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dicom.model import Caller, StoredInstance, Target
 from pacs.dimse.peers import Peers
 from pacs.dimse.server import DimseServer
+from pacs.dimse.tls import Files
 from pacs.imaging.pool import Pool
 from pacs.index.sqlite import SqliteIndex
 from pacs.services.file_key import FileKeyPattern
@@ -32,10 +33,16 @@ class DimseArchive:
     retrieve: Retrieve
     server: DimseServer
     peers_path: Path
+    peers: Peers
 
     @property
     def port(self) -> int:
+        assert self.server.port is not None
         return self.server.port
+
+    def write_peers(self, text: str) -> None:
+        """Write peers.toml; it is read at the next association."""
+        (self.folder / "peers.toml").write_text(text)
 
     def put(self, file: bytes) -> StoredInstance:
         """Store a Part 10 file past the wire."""
@@ -66,8 +73,8 @@ class DimseArchive:
 
 
 @contextlib.contextmanager
-def dimse_archive(folder: Path, **options: Any) -> Iterator[DimseArchive]:
-    """options: of DimseServer."""
+def dimse_archive(folder: Path, files: Files | None = None, **options: Any) -> Iterator[DimseArchive]:
+    """files: of TLS with peers. options: of DimseServer."""
     folder.mkdir(parents=True, exist_ok=True)
     peers_path = folder / "ae.properties"
     peers_path.touch()
@@ -80,16 +87,15 @@ def dimse_archive(folder: Path, **options: Any) -> Iterator[DimseArchive]:
         stack.callback(pool.close)
         store = Store(index, blobs, FileKeyPattern("{0020000D,hash}/{00080018,hash}"))
         retrieve = Retrieve(index, blobs, pool)
+        peers = Peers(peers_path, files, folder / "peers.toml")
         server = DimseServer(
             store,
             QueryService(index),
             retrieve,
             ae_title="ARCHIVE",
             host="127.0.0.1",
-            port=0,
-            peers=Peers(peers_path),
-            **options,
+            **{"port": 0, "peers": peers, **options},
         )
         server.start()
         stack.callback(server.stop, 5)
-        yield DimseArchive(folder, index, blobs, store, retrieve, server, peers_path)
+        yield DimseArchive(folder, index, blobs, store, retrieve, server, peers_path, peers)

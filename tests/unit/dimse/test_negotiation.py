@@ -10,10 +10,12 @@ from pynetdicom.pdu import A_ASSOCIATE_AC
 from pacs.dimse import negotiation
 from pacs.dimse.models import is_storage
 from pacs.dimse.negotiation import Proposal, ProposedContext, Rejection
+from pacs.dimse.user import Identity, IdentityType
 from pacs.dimse.wire import ProtocolError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -41,7 +43,13 @@ def chosen(asked: Proposal) -> list[str | int]:
 
 
 def test_a_request_survives_writing_and_reading():
-    asked = proposal((CT, [EXPLICIT, IMPLICIT]), (VERIFICATION, [IMPLICIT]), max_pdu=16384, roles={CT: (False, True)})
+    asked = proposal(
+        (CT, [EXPLICIT, IMPLICIT]),
+        (VERIFICATION, [IMPLICIT]),
+        max_pdu=16384,
+        roles={CT: (False, True)},
+        user=Identity(IdentityType.USERNAME_PASSCODE, b"me", b"secret", wants_answer=True),
+    )
     assert negotiation.parse_request(negotiation.request(asked)) == asked
 
 
@@ -135,10 +143,42 @@ def test_services_are_accepted_with_uncompressed_syntaxes_and_the_roles_that_the
     assert roles == {commitment: (0, 1), worklist: (1, 0)}
 
 
-def test_relational_queries_are_granted_and_fuzzy_names_are_not():
-    asked = proposal((STUDY_FIND, [EXPLICIT]), extensions={STUDY_FIND: b"\1\1\1"})
-    (user,) = (item for item in answer_to(asked).variable_items if hasattr(item, "ext_neg"))
-    assert [(str(item.uid), item.app_info) for item in user.ext_neg] == [(STUDY_FIND, b"\1\1\0")]
+@pytest.mark.parametrize(
+    ("uid", "requested", "granted"),
+    [
+        (STUDY_FIND, b"\1", b"\1"),
+        (STUDY_FIND, b"\1\1\1\1\1", b"\1\1\1\0\0"),
+        (STUDY_FIND, b"\0\0\1", b"\0\0\1"),
+        (STUDY_FIND, b"\1\1\1\1\1\1\1", b"\1\1\1\0\0\0\0"),
+        (STUDY_FIND, b"", b""),
+        (STUDY_MOVE, b"\1\1", b"\1\0"),
+    ],
+)
+def test_of_extensions_what_can_be_done_is_granted(uid, requested, granted):
+    asked = proposal((uid, [EXPLICIT]), extensions={uid: requested})
+    accepted, _ = negotiation.accept(asked, 131072)
+    assert accepted.extensions == {uid: granted}
+    assert negotiation.is_fuzzy(accepted.extensions, uid) is (uid == STUDY_FIND and requested[2:3] == b"\1")
+
+
+def test_extensions_of_what_is_not_served_are_not_answered():
+    asked = proposal((CT, [EXPLICIT]), extensions={CT: b"\1", STUDY_FIND: b"\1"})
+    assert negotiation.accept(asked, 131072)[0].extensions == {}
+
+
+def test_a_class_that_its_peer_calls_another_service_is_not_taken_for_storage():
+    private = "1.3.6.1.4.1.99999.1"
+    assert chosen(proposal((private, [EXPLICIT]))) == [EXPLICIT]
+    assert chosen(proposal((private, [EXPLICIT]), service_classes={private: "1.2.840.10008.4.2"})) == [EXPLICIT]
+    assert chosen(proposal((private, [EXPLICIT]), service_classes={private: "1.2.840.10008.4.1"})) == [3]
+
+
+def test_contexts_that_are_not_allowed_are_refused_by_the_user():
+    accepted, pdu = negotiation.accept(proposal((CT, [EXPLICIT]), (VERIFICATION, [EXPLICIT])), 131072, refused={1})
+    assert list(accepted.contexts) == [3]
+    answer = A_ASSOCIATE_AC()
+    answer.decode(pdu)
+    assert [item.result for item in answer.presentation_context] == [1, 0]
 
 
 def test_another_application_context_or_version_is_rejected():

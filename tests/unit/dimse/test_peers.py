@@ -8,6 +8,7 @@ import os
 import pytest
 
 from pacs.dimse.peers import Peer, Peers, parse_peer, properties
+from pacs.dimse.tls import ClientTls
 
 
 @pytest.mark.parametrize(
@@ -41,8 +42,8 @@ def test_java_properties_syntax(text, entries):
         ("localhost:11113", Peer("A", "localhost", 11113)),
         (" 10.0.0.1:104 ", Peer("A", "10.0.0.1", 104)),
         ("[::1]:104", Peer("A", "::1", 104)),
-        ("h:2762:TLS_A,TLS_B", Peer("A", "h", 2762, ("TLS_A", "TLS_B"))),
-        ("h:2762: TLS_A , TLS_B ", Peer("A", "h", 2762, ("TLS_A", "TLS_B"))),
+        ("h:2762:TLS_A,TLS_B", Peer("A", "h", 2762, ClientTls())),
+        ("h:2762: TLS_A , TLS_B ", Peer("A", "h", 2762, ClientTls())),
     ],
 )
 def test_addresses(address, peer):
@@ -97,8 +98,8 @@ def test_a_change_is_seen_even_within_one_second_and_with_the_same_size(tmp_path
 def test_an_unchanged_file_is_not_read_again(tmp_path, caplog):
     path = tmp_path / "ae.properties"
     path.write_text("A=h:1\n")
-    peers = Peers(path)
     with caplog.at_level(logging.INFO):
+        peers = Peers(path)
         for _ in range(5):
             peers.find("A")
     assert len(caplog.records) == 1

@@ -1,0 +1,77 @@
+"""Which peers the settings name, how they are spoken to, and asking them whether they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pacs.dimse.peers import Peers
+from pacs.dimse.requests import Requests
+from pacs.dimse.tls import Files
+from pacs.dimse.user import Identities, Identity, IdentityType
+from pacs.dimse.users import Tokens, Users
+from pacs.dimse.wire import Timeouts
+from pacs.dimse_settings import DimseSettings
+from pacs.errors import Invalid, NotFound, PeerFailed
+
+_ECHO_S = 10.0  # what somebody waits for who is looking at a screen
+
+
+def known_peers(settings: DimseSettings) -> Peers:
+    """The peers of DIMSE_AE_CONFIG and DIMSE_PEERS. Raises Invalid when the latter cannot be understood."""
+    return Peers(settings.dimse_ae_config, tls_files(settings), settings.dimse_peers)
+
+
+def tls_files(settings: DimseSettings) -> Files:
+    """What DIMSE_TLS_CA, DIMSE_TLS_CERTIFICATE and DIMSE_TLS_KEY name."""
+    return Files(settings.dimse_tls_ca, settings.dimse_tls_certificate, settings.dimse_tls_key)
+
+
+def identities(settings: DimseSettings) -> Identities:
+    """How users are verified: by DIMSE_USERS and DIMSE_JWT_KEY. Raises Invalid when a file cannot be used."""
+    checks: dict[int, Callable[[Identity], str | None]] = {}
+    if settings.dimse_users:
+        users = Users(settings.dimse_users)
+        checks |= {IdentityType.USERNAME: users.check, IdentityType.USERNAME_PASSCODE: users.check}
+    if settings.dimse_jwt_key:
+        checks[IdentityType.JWT] = Tokens(settings.dimse_jwt_key, settings.dimse_jwt_audience).check
+    if settings.dimse_user_required and not checks:
+        raise Invalid(
+            "DIMSE_USER_REQUIRED=true: nobody could associate; set DIMSE_USERS or DIMSE_JWT_KEY", "DIMSE_USER_REQUIRED"
+        )
+    return Identities(checks, settings.dimse_user_required)
+
+
+def usual_timeouts(settings: DimseSettings) -> Timeouts:
+    """Those of associations in both directions, where a peer has none of its own."""
+    return Timeouts(
+        associating_s=settings.dimse_acse_timeout_s,
+        message_s=settings.dimse_message_timeout_s,
+        idle_s=settings.dimse_idle_timeout_s or None,
+    )
+
+
+def echoed(requests: Requests) -> dict[str, Any]:
+    """Whether the peer is there, and milliseconds or the reason."""
+    try:
+        return {"is_there": True, "ms": round(1000 * requests.echo(), 1)}
+    except PeerFailed as error:
+        return {"is_there": False, "reason": str(error)}
+
+
+class PeerDirectory:
+    """The peers, for the web server; ``pacs.web.peers`` says what is wanted. calling: our AE title."""
+
+    def __init__(self, peers: Peers, calling: str, timeouts: Timeouts) -> None:
+        self._peers = peers
+        self._calling = calling
+        self._timeouts = Timeouts(min(timeouts.associating_s, _ECHO_S), min(timeouts.message_s, _ECHO_S))
+
+    def listed(self) -> list[dict[str, Any]]:
+        return [peer.described() for _, peer in sorted(self._peers.all().items())]
+
+    def echo(self, ae_title: str) -> dict[str, Any]:
+        peer = self._peers.find(ae_title)
+        if peer is None:
+            raise NotFound("no peer of this AE title is known that can be reached")
+        return {"ae_title": peer.ae_title, **echoed(Requests(peer, self._calling, self._timeouts))}
