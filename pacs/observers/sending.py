@@ -61,7 +61,7 @@ class Sending:
         """All jobs are of one peer."""
         peer = jobs[0].group
         instances: list[StoredInstance] = []
-        waiting: list[Job] = []
+        waiting: dict[str, Job] = {}
         for job in jobs:
             instance = stored(self._index, job)
             if instance is None:
@@ -69,11 +69,11 @@ class Sending:
                 yield Ended(job)
             else:
                 instances.append(instance)
-                waiting.append(job)
+                waiting[instance.blob.key] = job
         sending = self._send(peer, instances)
         try:
-            for job, outcome in zip(waiting, sending, strict=False):
-                yield self._ended(job, peer, outcome)
+            for outcome in sending:
+                yield self._ended(waiting.pop(outcome.instance.blob.key), peer, outcome)
         finally:
             sending.close()
 
