@@ -128,7 +128,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
         changes.addition(work),
-        jobs.addition(work),
+        jobs.addition(work if settings.is_admin_api else None),
         labels.addition(Labels(work), archive.query),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),

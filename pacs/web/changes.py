@@ -7,6 +7,7 @@ with and asks for what came after: nothing is left out, nothing comes twice.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -83,7 +84,7 @@ class Changes:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         since = _number(request, "since")
         header = request.headers.get("Last-Event-ID", "")
-        if header.isdigit():
+        if re.fullmatch("[0-9]{1,18}", header):
             since = int(header)
         after = await self._bridge.run(self._start, since)
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
 
-from pacs.errors import Invalid, NotFound
+from pacs.errors import Forbidden, Invalid, NotFound
 from pacs.index.work import JobState, Work
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
@@ -41,13 +42,14 @@ _OPERATIONS = (
 )
 
 
-def addition(work: Work) -> Addition:
-    return Addition(_OPERATIONS, lambda bridge, links: Jobs(work, bridge).routes())
+def addition(work: Work | None) -> Addition:
+    """work: None where this is not allowed, and requests are told so."""
+    return Addition(_OPERATIONS if work is not None else (), lambda bridge, links: Jobs(work, bridge).routes())
 
 
 class Jobs:
-    def __init__(self, work: Work, bridge: Bridge) -> None:
-        self._work = work
+    def __init__(self, work: Work | None, bridge: Bridge) -> None:
+        self._allowed = work
         self._bridge = bridge
 
     def routes(self) -> list[web.RouteDef]:
@@ -61,21 +63,21 @@ class Jobs:
 
     async def list(self, request: web.Request) -> web.Response:
         """How many there are of each kind and state, and a page of those that are asked for."""
-        query = request.query
+        work, query = self._work(), request.query
         state = query.get("state")
         if state is not None and state not in _STATES:
             raise Invalid(f"state is one of {', '.join(_STATES)}", "state")
         limit = query.get("limit", str(_DEFAULT_LIMIT))
-        if not limit.isdigit() or not 1 <= int(limit) <= _MAX_LIMIT:
+        if not re.fullmatch("[0-9]{1,4}", limit) or not 1 <= int(limit) <= _MAX_LIMIT:
             raise Invalid(f"limit is 1 to {_MAX_LIMIT}", "limit")
         found = await self._bridge.run(
-            self._work.jobs,
+            work.jobs,
             kind=query.get("kind"),
             state=_STATES[state] if state else None,
             after=query.get("after", ""),
             limit=int(limit),
         )
-        counts = await self._bridge.run(self._work.count_jobs)
+        counts = await self._bridge.run(work.count_jobs)
         body = {
             "counts": [
                 {"kind": kind, "state": at.name.lower(), "jobs": number}
@@ -87,22 +89,27 @@ class Jobs:
         return _json(body)
 
     async def get(self, request: web.Request) -> web.Response:
-        found = await self._bridge.run(self._work.jobs, job_id=request.match_info["job"])
+        found = await self._bridge.run(self._work().jobs, job_id=request.match_info["job"])
         if not found:
             raise NotFound("there is no such job: it may be done")
         return _json(found[0].as_json())
 
     async def retry(self, request: web.Request) -> web.Response:
         """202: it is due now, as if never tried. 404 when it is not there, or runs."""
-        if not await self._bridge.run(self._work.retry_jobs, [request.match_info["job"]], datetime.now(UTC)):
+        if not await self._bridge.run(self._work().retry_jobs, [request.match_info["job"]], datetime.now(UTC)):
             raise NotFound("there is no such job that waits or was given up")
         return web.Response(status=202)
 
     async def discard(self, request: web.Request) -> web.Response:
         """204: it will not be done. 404 when it is not there, or runs."""
-        if not await self._bridge.run(self._work.discard_jobs, [request.match_info["job"]]):
+        if not await self._bridge.run(self._work().discard_jobs, [request.match_info["job"]]):
             raise NotFound("there is no such job that waits or was given up")
         return web.Response(status=204)
+
+    def _work(self) -> Work:
+        if self._allowed is None:
+            raise Forbidden("administration over HTTP is switched off here (ADMIN_API)")
+        return self._allowed
 
 
 def _json(body: object) -> web.Response:
