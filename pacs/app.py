@@ -27,7 +27,7 @@ from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web import changes, jobs, labels, performed, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
@@ -133,6 +133,8 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
         peer_resources.addition(directory if settings.is_admin_api else None),
+        fhir.addition(archive.fhir),
+        fhir_convert.addition(archive.fhir, archive.store, max_body_bytes=settings.stow_max_bytes or None),
     ]
 
 

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from uuid import UUID, uuid5
 
 from pacs.backends import open_blobs, open_index
 from pacs.blobs.base import BlobStore
 from pacs.dicom import transfer_syntax
 from pacs.dicom.model import StoredInstance
+from pacs.fhir_settings import systems, zone_of
 from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.services import rules, store_identity
 from pacs.services.delete import Delete
+from pacs.services.fhir_archive import FhirArchive
+from pacs.services.fhir_values import Namespaces
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.following import Following
 from pacs.services.lock import ArchiveLock
@@ -29,6 +33,7 @@ from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 from pacs.settings import Settings
 
+_ARCHIVES = UUID("b8f4a1a5-6c0e-4d0b-9b0a-0d6e3f6a7c11")  # of the names of archives in FHIR resources
 _MADE_FRAMES = "frames"  # in the data folder; may be removed while no server runs
 
 
@@ -45,6 +50,7 @@ class Archive:
     delete: Delete
     following: Following
     procedures: Procedures
+    fhir: FhirArchive
     _resources: ExitStack
 
     @classmethod
@@ -75,6 +81,7 @@ class Archive:
             )
             arrived = procedures.completeness.follow if is_followed else None
             following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived)
+            query = QueryService(index)
             return cls(
                 folder,
                 index,
@@ -90,7 +97,7 @@ class Archive:
                     on_stored=on_stored,
                     follow=following.after_store if following.is_needed else None,
                 ),
-                QueryService(index),
+                query,
                 retrieve,
                 Delete(
                     index,
@@ -100,6 +107,7 @@ class Archive:
                 ),
                 following,
                 procedures,
+                _fhir(settings, query, index),
                 opened.pop_all(),
             )
 
@@ -113,6 +121,18 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _fhir(settings: Settings, query: QueryService, index: Index) -> FhirArchive:
+    # A store keeps its name whatever becomes of the index.
+    name = uuid5(_ARCHIVES, index.setting(store_identity.SETTING) or "")
+    patients, accessions = systems(settings.fhir_patient_systems), systems(settings.fhir_accession_systems)
+    return FhirArchive(
+        query,
+        Namespaces(name, patients, accessions),
+        zone=zone_of(settings),
+        max_instances=settings.fhir_max_instances,
+    )
 
 
 def _retrieve(

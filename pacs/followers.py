@@ -10,6 +10,9 @@ from pacs.dicom.model import StoredInstance
 from pacs.dimse.client import Outcome
 from pacs.dimse.sender import Sender
 from pacs.observers.feed import Feed
+from pacs.observers.fhir import FhirSync
+from pacs.observers.fhir_client import FhirClient
+from pacs.observers.fhir_login import ClientCredentials, FixedLogin, Login, basic
 from pacs.observers.http import Http
 from pacs.observers.sending import Sending
 from pacs.observers.settled import Deleting, Labelling, Settled
@@ -17,7 +20,7 @@ from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
 from pacs.services.jobs import JobRunner, Unavailable
 from pacs.services.labels import Labels
-from pacs.settings import Settings
+from pacs.settings import Settings, fhir_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +32,15 @@ class Followers:
 
     def __init__(self, settings: Settings, archive: Archive, sender: Sender) -> None:
         work = archive.index.work
-        self._http = Http()
-        webhook = Webhook(self._http, settings.webhook_secret.get_secret_value())
+        self._http = [Http()]
+        webhook = Webhook(self._http[0], settings.webhook_secret.get_secret_value())
         self._feed = Feed(work, webhook.post, settings.changes_webhooks, settings.changes_keep_days)
         self._missing = sorted(
             {peer for rule in archive.following.rules for peer in rule.send if sender.find(peer) is None}
         )
         handlers = [
             Sending(archive.index, _send_with(sender)).handler,
-            Stow(archive.index, archive.blobs, self._http).handler,
+            Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
             *archive.procedures.completeness.handlers(),
             Settled(archive.index, archive.following).handler,
@@ -45,6 +48,11 @@ class Followers:
             Deleting(archive.index, archive.delete).handler,
             *self._feed.handlers,
         ]
+        if settings.sync_to_fhir_server:
+            ca_file = settings.fhirserver_tls_ca_file
+            http = Http(timeout_s=settings.fhirserver_timeout_s, ca_file=str(ca_file) if ca_file else None)
+            self._http.append(http)
+            handlers.append(_fhir_sync(settings, archive, http).handler)
         self._runner = JobRunner(work, handlers, give_up_s=settings.jobs_give_up_days * 86400)
 
     def start(self) -> None:
@@ -58,7 +66,8 @@ class Followers:
 
     def stop(self, grace_s: float) -> None:
         self._runner.stop(grace_s)
-        self._http.close()
+        for http in self._http:
+            http.close()
 
 
 def _send_with(sender: Sender) -> Callable[[str, Sequence[StoredInstance]], Generator[Outcome, None, None]]:
@@ -69,3 +78,32 @@ def _send_with(sender: Sender) -> Callable[[str, Sequence[StoredInstance]], Gene
         yield from sender.send(peer, instances, _MEDIUM, None)
 
     return send
+
+
+def _fhir_sync(settings: Settings, archive: Archive, http: Http) -> FhirSync:
+    client = FhirClient(
+        settings.fhirserver_base_url, _fhir_login(settings), http, timeout_s=settings.fhirserver_timeout_s
+    )
+    return FhirSync(
+        archive.index.work,
+        archive.fhir,
+        client,
+        endpoint_address=fhir_endpoint(settings)[0],
+        when_deleted=settings.fhir_when_deleted,
+        removes_patients=settings.fhir_remove_patients,
+    )
+
+
+def _fhir_login(settings: Settings) -> Login:
+    token, password = settings.fhirserver_token.get_secret_value(), settings.fhirserver_password.get_secret_value()
+    if settings.fhirserver_token_url:
+        return ClientCredentials(
+            settings.fhirserver_token_url,
+            settings.fhirserver_client_id,
+            settings.fhirserver_client_secret.get_secret_value(),
+            scope=settings.fhirserver_scope,
+            in_body=settings.fhirserver_client_auth == "post",
+        )
+    if token:
+        return FixedLogin(f"Bearer {token}")
+    return FixedLogin(basic(settings.fhirserver_user, password) if settings.fhirserver_user else "")

@@ -26,6 +26,7 @@ from pydantic import (
 from pacs import env_file, qrscp_command
 from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
+from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
 from pacs.mongo_settings import MongoSettings, check_mongo
 from pacs.pixel_settings import PixelSettings
@@ -64,12 +65,9 @@ _PATHS = (
     *("dicom_store_rootpath", "rules", "worklist_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
-    *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file"),
+    *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
 )
-_SECTIONS = (
-    *("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "Log"),
-    "Not in this version yet",
-)
+_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log")
 
 
 def _usual_workers() -> int:
@@ -78,7 +76,7 @@ def _usual_workers() -> int:
     return min(2, usable)
 
 
-class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings, ProcedureSettings):
+class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings, ProcedureSettings, FhirSettings):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -231,14 +229,6 @@ class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings, Proc
         "text", "Log", "Lines for people, or JSON objects for machines.", "text or json", "json"
     )
 
-    # --- raccoon's, for later versions
-    sync_to_fhir_server: bool = setting(
-        False, "Not in this version yet", "FHIR; raccoon's spelling SYCN_TO_FHIR_SERVER is read too.", BOOL, "true"
-    )
-    fhirserver_base_url: str = setting(
-        "", "Not in this version yet", "FHIR server.", "a URL", "http://localhost:8088/fhir"
-    )
-
     @property
     def is_admin_api(self) -> bool:
         """Whether ADMIN_API, or the address, allows administration over HTTP."""
@@ -276,8 +266,10 @@ def load(
     values = {name: value.replace("{project}", str(home)) for name, value in values.items()}
     settings = _validated(home, values)
     check_mongo(settings)
-    if settings.sync_to_fhir_server:
-        warnings.append("SYNC_TO_FHIR_SERVER: forwarding to FHIR is not in this version yet; nothing is sent")
+    check_fhir(settings)
+    address, is_reachable = fhir_endpoint(settings)
+    if settings.sync_to_fhir_server and not is_reachable:
+        warnings.append(f"FHIR_DICOMWEB_URL is not set: readers of the FHIR server are sent to {address}")
     default_limit, max_limit = settings.qido_default_limit, settings.qido_max_limit
     if default_limit > max_limit:
         raise Invalid(
@@ -287,6 +279,14 @@ def load(
     if settings.frames_htj2k == "ahead" and not settings.frames_cache_bytes:
         raise Invalid("FRAMES_HTJ2K=ahead: expected FRAMES_CACHE_BYTES above 0, to keep what is made", "FRAMES_HTJ2K")
     return Loaded(settings, (*warnings, *command.warnings))
+
+
+def fhir_endpoint(settings: Settings) -> tuple[str, bool]:
+    """As ``fhir_settings.endpoint_address``."""
+    port = settings.dicomweb_port or settings.server_port
+    return endpoint_address(
+        settings, settings.dicomweb_host or "{host}", port, settings.dicomweb_api, settings.server_host
+    )
 
 
 def names() -> list[str]:

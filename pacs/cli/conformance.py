@@ -152,6 +152,7 @@ def _negotiation(settings: Settings) -> Section:
 
 def _web(settings: Settings) -> Iterator[Section]:
     from pacs.web import performed, worklist
+    from pacs.web.fhir_capabilities import CONVERSION, read_operations
     from pacs.web.operations import operations
 
     root = f"/{settings.dicomweb_api}"
@@ -172,7 +173,7 @@ def _web(settings: Settings) -> Iterator[Section]:
     )
     rows = []
     offered = (*operations(with_delete=settings.allow_delete), *worklist.OPERATIONS, *performed.OPERATIONS)
-    for operation in offered:
+    for operation in (*offered, *read_operations(), CONVERSION):
         types = dict.fromkeys(name for status, names in operation.answers.items() if status < 300 for name in names)
         path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"
         rows.append((operation.method, path, operation.group, operation.clause, ", ".join(types) or "no body"))

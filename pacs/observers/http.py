@@ -18,6 +18,7 @@ _TRY_AGAIN = frozenset({401, 403, 404, 407, 408, 409, 421, 423, 425, 429})
 class Answer(NamedTuple):
     status: int
     body: bytes
+    headers: Mapping[str, str]
 
     @property
     def is_success(self) -> bool:
@@ -30,7 +31,7 @@ class Answer(NamedTuple):
 
 
 class Http:
-    """timeout_s: for a connection, and for each piece of an answer. ca_file: of certificates besides the system's."""
+    """timeout_s: for a connection, and for each piece of an answer. ca_file: certificates instead of the system's."""
 
     def __init__(self, *, timeout_s: float = 30.0, ca_file: str | None = None) -> None:
         self._pool = urllib3.PoolManager(
@@ -45,24 +46,34 @@ class Http:
         self, method: str, address: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], limit: int = 1 << 20
     ) -> Answer:
         """limit: bytes of the answer that are read. Raises Unavailable when there is none, or the server is away."""
-        host = urlsplit(address).netloc.rpartition("@")[2]
+        answer = self.exchange(method, address, body, headers, limit)
+        if answer.status >= 500 or answer.status in (408, 429):
+            raise Unavailable(f"{_host(address)} answered {answer.status}")
+        return answer
+
+    def exchange(
+        self, method: str, address: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], limit: int
+    ) -> Answer:
+        """Whatever the answer is. Raises Unavailable when there is none."""
         try:
             response = self._pool.request(
                 method, address, body=body, headers=dict(headers), redirect=False, preload_content=False
             )
             try:
-                answer = Answer(response.status, response.read(limit))
+                answer = Answer(response.status, response.read(limit), response.headers)
                 response.drain_conn()
             finally:
                 response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unavailable(f"{host} cannot be reached: {_said(error)}") from error
-        if answer.status >= 500 or answer.status in (408, 429):
-            raise Unavailable(f"{host} answered {answer.status}")
+            raise Unavailable(f"{_host(address)} cannot be reached: {_said(error)}") from error
         return answer
 
     def close(self) -> None:
         self._pool.clear()
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).netloc.rpartition("@")[2]
 
 
 def _said(error: BaseException) -> str:

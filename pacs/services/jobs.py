@@ -32,17 +32,25 @@ _ERROR_LIMIT = 500
 class Ended:
     """How one job of a batch went. error: empty when it is done. is_final: trying again would not help.
 
-    again_at: not done, and nothing wrong: it is to run again then.
+    again_at: not done, and nothing wrong: it is to run again then. pause_s: trying again sooner would not help either.
     """
 
     job: Job
     error: str = ""
     is_final: bool = False
     again_at: datetime | None = None
+    pause_s: float = 0.0
 
 
 class Unavailable(Exception):
-    """What a whole group of jobs needs is away: a peer, a server. ``str`` says what and why."""
+    """What a whole group of jobs needs is away: a peer, a server. ``str`` says what and why.
+
+    pause_s: when it wants to be asked again itself, not sooner.
+    """
+
+    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause_s = pause_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +168,7 @@ class JobRunner:
             self._running.update((job.job_id, job) for job in jobs)
         left = {job.job_id: job for job in jobs}
         ends: list[JobEnd] = []
-        reason = "it was not done"
+        reason, pause_s = "it was not done", 0.0
         flushed = time.monotonic()
         endings = handler.run(jobs)
         try:
@@ -176,8 +184,9 @@ class JobRunner:
                     left.clear()
                     break
         except Unavailable as error:
-            reason = str(error)
-            until = datetime.now(UTC) + timedelta(seconds=_pause_s(min(job.attempts for job in jobs)))
+            reason, pause_s = str(error), error.pause_s
+            wait_s = max(_pause_s(min(job.attempts for job in jobs)), pause_s)
+            until = datetime.now(UTC) + timedelta(seconds=wait_s)
             log.warning("jobs put off kind=%s group=%s reason=%s", handler.kind, jobs[0].group, reason)
             self._work.postpone_jobs(handler.kind, jobs[0].group, until)
         except PacsError as error:
@@ -189,7 +198,7 @@ class JobRunner:
             close = getattr(endings, "close", None)
             if close is not None:
                 close()
-            ends += [self._end(Ended(job, reason)) for job in left.values()]
+            ends += [self._end(Ended(job, reason, pause_s=pause_s)) for job in left.values()]
             try:
                 self._note(ends)
             finally:
@@ -206,7 +215,7 @@ class JobRunner:
         if ended.is_final or age_s > self._give_up_s:
             log.error("job given up kind=%s key=%s attempts=%d reason=%s", job.kind, job.key, job.attempts, error)
             return JobEnd(job, error)
-        pause_s = _pause_s(job.attempts)
+        pause_s = max(_pause_s(job.attempts), ended.pause_s)
         log.warning(
             "job failed kind=%s key=%s attempts=%d again_in_s=%.0f reason=%s",
             *(job.kind, job.key, job.attempts, pause_s, error),

@@ -14,6 +14,7 @@ from aiohttp import web
 from pacs import __version__
 from pacs.errors import NotFound
 from pacs.web import single
+from pacs.web.fhir_outcome import FHIR_JSON
 from pacs.web.links import Links
 from pacs.web.negotiate import DICOM_JSON
 from pacs.web.operations import HTML, JSON, PROBLEM, Operation, Parameter
@@ -167,6 +168,8 @@ def _schema_of(media_type: str) -> dict[str, Any]:
         return {"$ref": "#/components/schemas/DicomJson"}
     if media_type == JSON:
         return {}
+    if media_type == FHIR_JSON:
+        return {"$ref": "#/components/schemas/Resource"}
     return {"type": "string", "contentMediaType": media_type}
 
 
@@ -202,6 +205,12 @@ _SCHEMAS: Mapping[str, Any] = {
             "parameter": {"type": "string"},
             "available": {"type": "array", "items": {"type": "string"}},
         },
+    },
+    "Resource": {
+        "description": "FHIR R4",
+        "type": "object",
+        "required": ["resourceType"],
+        "properties": {"resourceType": {"type": "string"}},
     },
     "DataSet": {
         "description": "DICOM JSON Model (PS3.18 Annex F)",

@@ -22,7 +22,7 @@ from pacs.services.delete import Delete
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
-from pacs.web import problem
+from pacs.web import fhir_outcome, problem
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.bulkdata import BulkData
@@ -227,6 +227,8 @@ class WebServer:
         status = _CLIENT_WENT
         try:
             response = await self._answer(request, handler)
+            if request.rel_url.raw_path.startswith(f"{self._links.api_path}/fhir"):
+                response = fhir_outcome.of_problem(response)
             status = response.status
             return response
         finally:
@@ -277,7 +279,7 @@ class WebServer:
 
     def _log(self, request: web.Request, status: int, began: float) -> None:
         path = request.rel_url.raw_path
-        if "patient" in request.match_info:
+        if "patient" in request.match_info or "fhir_patient" in request.match_info:
             path = str(request.match_info.route.resource.canonical) if request.match_info.route.resource else ""
         log.info(
             "http method=%s path=%s keys=%s status=%d ms=%.1f from=%s",

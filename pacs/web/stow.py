@@ -67,7 +67,7 @@ class Stow:
     async def store(self, request: web.Request) -> web.Response:
         """200, 202 or 409 with what became of each part; 400, 413, 415 or 503 for the request as a whole."""
         study_uid = uid_of(request, "study")
-        media, inflater = _media_type(request), _inflater(request)
+        media, inflater = _media_type(request), inflater_of(request)
         reader = Reader(media.parameters.get("boundary", "")) if media.name == MULTIPART else None
         if self._max_body_bytes is not None and (request.content_length or 0) > self._max_body_bytes:
             raise TooLarge(f"The request is larger than {self._max_body_bytes} bytes")
@@ -88,7 +88,7 @@ class Stow:
         committing: asyncio.Future[None] | None = None
         try:
             try:
-                async for block in self._blocks(request):
+                async for block in blocks(request, self._bridge.idle_s):
                     await self._bridge.run(receiver.feed, block)
                     while receiver.is_group_ready:
                         if committing is not None:
@@ -106,29 +106,6 @@ class Stow:
             if isinstance(error, ConnectionError):
                 raise
             raise Invalid("The body cannot be read: its chunks are malformed", "body") from error
-
-    async def _blocks(self, request: web.Request) -> AsyncIterator[list[bytes]]:
-        """The body in lists of about a MiB. Raises Invalid when the client sends nothing for too long."""
-        block: list[bytes] = []
-        size = 0
-        while True:
-            try:
-                async with asyncio.timeout(self._bridge.idle_s):
-                    data = await request.content.readany()
-            except ConnectionError:
-                if block:
-                    yield block
-                raise
-            except TimeoutError as error:
-                raise Invalid(f"Nothing came for {self._bridge.idle_s:g} seconds", "body") from error
-            if data:
-                block.append(data)
-                size += len(data)
-            if block and (size >= _BLOCK_BYTES or not data):
-                yield block
-                block, size = [], 0
-            if not data:
-                return
 
     def _commit(self, parts: list[Part], caller: Caller, study_uid: str | None) -> None:
         """Store a group; blocking. Raises OutOfResources: then the client must come again with all of it."""
@@ -175,6 +152,30 @@ class Stow:
         return web.Response(status=status, body=encoded, content_type=media_type, headers={"Vary": "Accept"})
 
 
+async def blocks(request: web.Request, idle_s: float) -> AsyncIterator[list[bytes]]:
+    """The body of an upload in lists of about a MiB. Raises Invalid when the client sends nothing for too long."""
+    block: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                data = await request.content.readany()
+        except ConnectionError:
+            if block:
+                yield block
+            raise
+        except TimeoutError as error:
+            raise Invalid(f"Nothing came for {idle_s:g} seconds", "body") from error
+        if data:
+            block.append(data)
+            size += len(data)
+        if block and (size >= _BLOCK_BYTES or not data):
+            yield block
+            block, size = [], 0
+        if not data:
+            return
+
+
 def _media_type(request: web.Request) -> MediaType:
     """What the body is. Raises UnsupportedMediaType for anything but DICOM files and metadata with bulk data."""
     text = request.headers.get("Content-Type", "")
@@ -204,7 +205,7 @@ def _answer_type(request: web.Request) -> str:
         return DICOM_JSON
 
 
-def _inflater(request: web.Request) -> Inflater | None:
+def inflater_of(request: web.Request) -> Inflater | None:
     """How to unpack the body. Raises UnsupportedMediaType for a coding that is not known (RFC 9110 15.5.16)."""
     coding = request.headers.get("Content-Encoding", "").strip().lower()
     if coding in ("", "identity"):

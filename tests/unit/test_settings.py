@@ -7,6 +7,7 @@ import pytest
 from pacs import env_file, settings
 from pacs.cli import config
 from pacs.errors import Invalid
+from pacs.fhir_settings import systems
 from tests.server import PROJECT
 from tests.unit.test_env_file import RACCOON
 
@@ -92,6 +93,10 @@ def test_every_wrong_value_is_named_in_one_message(tmp_path):
         ("LOG_FORMAT", "xml"),
         ("DICOMWEB_API", "a b"),
         ("DICOMWEB_API", "/"),
+        ("FHIRSERVER_BASE_URL", "fhir.example/fhir"),
+        ("FHIRSERVER_BASE_URL", "http://user:password@fhir.example/"),
+        ("FHIR_TIMEZONE", "Mars/Olympus"),
+        ("FHIR_PATIENT_SYSTEMS", "NORTH"),
         ("CORS_ALLOWED_ORIGINS", "localhost:3000"),
         ("CORS_ALLOWED_ORIGINS", "http://a.example/path"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,proxy"),
@@ -201,11 +206,46 @@ def test_port_alone_in_the_qrscp_command_keeps_any_called_ae_title(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SYCN_TO_FHIR_SERVER", "SYNC_TO_FHIR_SERVER"])
-def test_fhir_switch_is_read_in_both_spellings_and_warned_about(tmp_path, name):
-    loaded = load(tmp_path, {name: "true"})
+def test_fhir_switch_is_read_in_both_spellings(tmp_path, name):
+    values = load(tmp_path, {name: "true", "FHIRSERVER_BASE_URL": "http://fhir:8088/fhir/"}).settings
 
-    assert loaded.settings.sync_to_fhir_server
-    assert "not in this version" in loaded.warnings[0]
+    assert values.sync_to_fhir_server
+    assert values.fhirserver_base_url == "http://fhir:8088/fhir"
+
+
+def test_fhir_without_a_server_is_refused(tmp_path):
+    with pytest.raises(Invalid, match="FHIRSERVER_BASE_URL is not set"):
+        load(tmp_path, {"SYNC_TO_FHIR_SERVER": "true"})
+
+
+def test_half_an_oauth_login_is_refused(tmp_path):
+    with pytest.raises(Invalid, match="one is missing"):
+        load(tmp_path, {"FHIRSERVER_TOKEN_URL": "http://login/token", "FHIRSERVER_CLIENT_ID": "pacs"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "address", "is_warned"),
+    [
+        ({}, "http://127.0.0.1:8081/dicom-web", True),
+        ({"SERVER_HOST": "10.0.0.5"}, "http://10.0.0.5:8081/dicom-web", False),
+        ({"DICOMWEB_HOST": "pacs.example", "DICOMWEB_PORT": "443"}, "http://pacs.example:443/dicom-web", False),
+        ({"DICOMWEB_HOST": "https://pacs.example:8443", "DICOMWEB_API": "rs"}, "https://pacs.example:8443/rs", False),
+        ({"FHIR_DICOMWEB_URL": "https://pacs.example/rs/"}, "https://pacs.example/rs", False),
+    ],
+)
+def test_fhir_endpoint_says_where_the_images_are(tmp_path, environment, address, is_warned):
+    switched_on = {"SYNC_TO_FHIR_SERVER": "true", "FHIRSERVER_BASE_URL": "http://fhir"}
+    loaded = load(tmp_path, {**switched_on, **environment})
+
+    assert settings.fhir_endpoint(loaded.settings)[0] == address
+    assert [address in warning for warning in loaded.warnings] == [True] * is_warned
+
+
+def test_namespaces_of_identifiers_are_by_issuer(tmp_path):
+    text = "http://a.example/mrn?x=1, NORTH=urn:oid:1.2.3"
+    values = load(tmp_path, {"FHIR_PATIENT_SYSTEMS": text}).settings
+
+    assert systems(values.fhir_patient_systems) == {"": "http://a.example/mrn?x=1", "NORTH": "urn:oid:1.2.3"}
 
 
 def test_near_miss_in_env_file_is_warned_about_and_other_names_are_not(tmp_path):
@@ -245,9 +285,14 @@ def test_every_example_in_the_template_is_a_valid_value(tmp_path):
     examples = dict(re.findall(r"(?m)^# Example: ([A-Z0-9_]+)=(.*)$", TEMPLATE))
 
     assert list(examples) == settings.names()
+    # Those that mean something together only.
+    needed = {
+        "MONGODB_TLS": "true",
+        **{name: examples[name] for name in examples if name.startswith("FHIRSERVER_")},
+    }
     for name, example in examples.items():
-        # Files of TLS are refused without it.
-        load(tmp_path, env=f"{name}={example}\nMONGODB_TLS=true\n")
+        given = {**needed, name: example}
+        load(tmp_path, env="".join(f"{each}={value}\n" for each, value in given.items()))
 
 
 def test_template_is_loadable_as_it_is(tmp_path):

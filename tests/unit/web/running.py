@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.imaging.pool import Pool
 from pacs.index.sqlite import SqliteIndex
 from pacs.services.delete import Delete
+from pacs.services.fhir_archive import FhirArchive
+from pacs.services.fhir_values import Namespaces
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
-from pacs.web import performed, worklist
+from pacs.web import fhir, fhir_convert, performed, worklist
 from pacs.web.server import WebServer
 
 KEY_PATTERN = "{0020000D,hash}/{0020000E,hash}/{00080018}"
@@ -36,6 +40,7 @@ class RunningArchive:
         self.retrieve = Retrieve(self.index, self.blobs, self.pool)
         self.delete = Delete(self.index, self.blobs)
         self.procedures = Procedures.over(self.index)
+        self.fhir = FhirArchive(self.query, Namespaces(UUID(int=0)), zone=UTC)
         self.server = WebServer(
             self.store,
             self.query,
@@ -47,6 +52,8 @@ class RunningArchive:
                 "additions": [
                     worklist.addition(self.procedures.worklist, 100, 5000),
                     performed.addition(self.procedures, 100, 5000),
+                    fhir.addition(self.fhir),
+                    fhir_convert.addition(self.fhir, self.store, max_body_bytes=None),
                 ],
                 **options,
             },
