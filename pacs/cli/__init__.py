@@ -13,6 +13,7 @@ from pacs.cli import (
     console,
     echo,
     export,
+    fhir,
     find,
     get,
     import_,
@@ -50,7 +51,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
     *(peers, user, echo, find, get, move, send),
-    *(jobs, rules, index, export, purge, config, conformance, version),
+    *(jobs, rules, fhir, index, export, purge, config, conformance, version),
 )
 
 

@@ -157,7 +157,10 @@ class FhirSync:
         patient = self._client.read("Patient", resource_id)
         if patient is None or not self._is_ours(patient.resource):
             return
-        identifier = patient.resource["identifier"][0]
+        # Ours comes first.
+        identifier = next(iter(patient.resource.get("identifier") or []), {})
+        if "value" not in identifier:
+            return
         key = PatientKey(identifier["value"], (identifier.get("assigner") or {}).get("display", ""))
         if self._archive.has_studies_of(key, _CALLER) or self._client.is_referred_to(patient, except_for=study.id):
             return

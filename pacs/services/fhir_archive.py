@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -151,7 +152,7 @@ class FhirArchive:
     def _pages(self, level: Level, keys: Keys, fields: Fields, caller: Caller) -> Iterator[Attributes]:
         query = Query(level, keys, None, fields, limit=_PAGE)
         while True:
-            page = self._query.search(query, caller)
+            page = self._query.search(query, caller, log_level=logging.DEBUG)
             yield from _rows(page)
             if page.next is None:
                 return
@@ -160,7 +161,8 @@ class FhirArchive:
     def _search(
         self, level: Level, keys: Keys, fields: Fields, caller: Caller, *, within: Target, limit: int | None = None
     ) -> Page:
-        return self._query.search(Query(level, keys, within, fields, limit=limit), caller)
+        query = Query(level, keys, within, fields, limit=limit)
+        return self._query.search(query, caller, log_level=logging.DEBUG)
 
 
 def _patient_fields() -> Fields:

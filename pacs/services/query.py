@@ -17,13 +17,17 @@ class QueryService:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def search(self, query: Query, caller: Caller) -> Page:
-        """Rows that match. Raises Invalid naming the key that cannot be searched by."""
+    def search(self, query: Query, caller: Caller, *, log_level: int = logging.INFO) -> Page:
+        """Rows that match. Raises Invalid naming the key that cannot be searched by.
+
+        log_level: less for what is one of many searches behind one request.
+        """
         began = time.perf_counter()
         page = self._index.search(query)
         # Only which keys were used, never their values: those are patients.
         keys = ",".join(sorted(".".join(path) for path in query.keys))
-        log.info(
+        log.log(
+            log_level,
             "searched level=%s from=%s keys=%s rows=%d ms=%.1f",
             query.level.name,
             caller.name,

@@ -185,7 +185,7 @@ def test_an_older_view_of_the_archive_never_wins(archive: RunningArchive, server
 def test_failures_are_tried_again_until_the_server_recovers(archive: RunningArchive, server: FhirServer) -> None:
     study = new_uid()
     store(archive, *slices(study, 2))
-    server.faults += [(500, {}), 2.0, (503, {}), (429, {}), (408, {}), (412, {}), (409, {}), (401, {}), (500, {})] * 2
+    server.faults += [(500, {}), 1.0, (503, {}), (429, {}), (408, {}), (412, {}), (409, {}), (401, {}), (500, {}), 1.0]
     with Syncing(archive, server) as syncing:
         syncing.settle()
     assert not server.faults
