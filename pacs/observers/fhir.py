@@ -158,7 +158,7 @@ class FhirSync:
         if patient is None or not self._is_ours(patient.resource):
             return
         # Ours comes first.
-        identifier = next(iter(patient.resource.get("identifier") or []), {})
+        identifier: Json = next(iter(patient.resource.get("identifier") or []), {})
         if "value" not in identifier:
             return
         key = PatientKey(identifier["value"], (identifier.get("assigner") or {}).get("display", ""))

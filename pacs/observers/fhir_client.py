@@ -23,9 +23,14 @@ _MAX_ANSWER_BYTES = 64 << 20
 _AGENT = f"raccoon-pacs/{__version__}"
 _LONGEST_WAIT_S = 3600.0
 _ID = re.compile(r"/(?P<type>[A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/[^/]*)?/?$")
-# Nothing can be done for anybody: the server is away or busy, or does not let us in.
-_AWAY = frozenset({401, 403, 408, 425, 429, 502, 503, 504})
+# Nothing can be done for anybody: the server is busy, or does not let us in; or who stands before it had no answer.
+_BUSY = frozenset({401, 403, 408, 425, 429, 503})
+_AWAY = frozenset({502, 504})
 _CHANGED = frozenset({409, 412})
+
+
+class Busy(Unavailable):
+    """The server says itself that it has not done it; after any other Unavailable it may have."""
 
 
 class Refused(Exception):
@@ -153,8 +158,10 @@ class FhirClient:
 
     def _error(self, method: str, path: str, answer: Answer) -> Exception:
         what = f"{method} {path.partition('?')[0]}: {answer.status} {_outcome(answer.body)}".rstrip()
+        if answer.status in _BUSY:
+            return Busy(f"the FHIR server refuses for now: {what}", _retry_after_s(answer.headers))
         if answer.status in _AWAY:
-            return Unavailable(f"the FHIR server refuses for now: {what}", _retry_after_s(answer.headers))
+            return Unavailable(f"the FHIR server is away: {what}", _retry_after_s(answer.headers))
         if answer.status in _CHANGED:
             return Changed(what)
         if answer.status >= 500:

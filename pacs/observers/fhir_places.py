@@ -14,10 +14,11 @@ from typing import Any
 import orjson
 
 from pacs.index.work import Record, RecordWrite, Work
-from pacs.observers.fhir_client import Changed, FhirClient, Held, Refused, TryAgain, identifiers_of, token_of
+from pacs.observers.fhir_client import Busy, Changed, FhirClient, Held, Refused, TryAgain, identifiers_of, token_of
 from pacs.services.fhir_values import Json
 
 RECORDS = "fhir"
+_LATE_S = 60.0
 
 
 class Places:
@@ -63,14 +64,15 @@ class Places:
         now = datetime.now(UTC)
         if until and datetime.fromisoformat(until) > now:
             raise TryAgain(f"another process is making the {kind}")
-        # As long as the request may still be on its way, whatever becomes of this process.
-        claim = {"until": (now + timedelta(seconds=self._client.timeout_s)).isoformat()}
+        # As long as the request may be on its way, or what it did be unknown to a search, whatever becomes of us.
+        until_s = self._client.timeout_s + _LATE_S
+        claim = {"until": (now + timedelta(seconds=until_s)).isoformat()}
         if not self._remember(key, record, claim):
             raise TryAgain(f"another process is making the {kind}")
         claimed = self._work.record(RECORDS, key)
         try:
             resource_id, is_new = self._client.create(resource, identifier)
-        except (Refused, TryAgain):  # an answer: nothing is on its way
+        except (Busy, Refused, TryAgain):  # an answer: nothing is on its way
             self.forget(kind, identifier)
             raise
         self._remember(key, claimed, {"id": resource_id})
