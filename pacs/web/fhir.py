@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,13 +12,14 @@ import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Caller
-from pacs.errors import NotFound
+from pacs.errors import Invalid, NotFound
 from pacs.services import fhir_ids, fhir_search
 from pacs.services.fhir_archive import FhirArchive, Found
 from pacs.services.fhir_search import Search
+from pacs.web import problem
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
-from pacs.web.fhir_capabilities import capability_statement, read_operations
+from pacs.web.fhir_capabilities import FORM, capability_statement, read_operations
 from pacs.web.fhir_outcome import FHIR_JSON
 from pacs.web.links import Links
 from pacs.web.negotiate import Offer, accepted, choose, none_acceptable
@@ -41,11 +44,10 @@ class FhirResources:
         """Paths below the API root."""
         return [
             web.get("/fhir/metadata", self.metadata),
-            web.get("/fhir/ImagingStudy", self.search),
+            *(web.get(f"/fhir/{kind}", partial(self.search, kind)) for kind in fhir_search.PARAMETERS),
+            *(web.post(f"/fhir/{kind}/_search", partial(self.search, kind)) for kind in fhir_search.PARAMETERS),
             web.get("/fhir/ImagingStudy/{study}", self.study),
-            web.get("/fhir/Patient", self.search),
             web.get("/fhir/Patient/{fhir_patient}", self.patient),
-            web.get("/fhir/Endpoint", self.search),
             web.get("/fhir/Endpoint/{fhir_endpoint}", self.endpoint),
         ]
 
@@ -66,17 +68,15 @@ class FhirResources:
         is_known = request.match_info["fhir_endpoint"] == fhir_ids.ENDPOINT
         return _answer(request, self._archive.endpoint(self._links.base(request)) if is_known else None)
 
-    async def search(self, request: web.Request) -> web.Response:
-        """A page as a Bundle; GET only, as requests with patients in the body would need POST _search."""
-        kind = request.rel_url.raw_path.rstrip("/").rpartition("/")[2]
+    async def search(self, kind: str, request: web.Request) -> web.Response:
+        """A page as a Bundle. Parameters may come in the body too, where no log of the way sees them."""
+        parameters = [*request.query.items(), *await _form(request)]
         archive = self._archive
         strict = "handling=strict" in request.headers.get("Prefer", "")
-        search = fhir_search.parse(
-            kind, list(request.query.items()), archive.namespaces, zone=archive.zone, strict=strict
-        )
+        search = fhir_search.parse(kind, parameters, archive.namespaces, zone=archive.zone, strict=strict)
         base = self._links.base(request)
         bundle = await self._bridge.run(self._find, kind, search, self._links.caller(request), base)
-        return _answer(request, bundle)
+        return _answer(request, bundle, dict(parameters).get("_format"))
 
     def _find(self, kind: str, search: Search, caller: Caller, base: str) -> dict[str, Any]:
         archive = self._archive
@@ -132,16 +132,28 @@ def _bundle(
     return {**bundle, "entry": entries} if entries else bundle
 
 
-def _answer(request: web.Request, resource: Mapping[str, Any] | None) -> web.Response:
-    media_type = media_type_of(request)
+async def _form(request: web.Request) -> list[tuple[str, str]]:
+    if request.method != "POST":
+        return []
+    if request.content_type != FORM:
+        detail = f"The parameters of a search are sent as {FORM}"
+        raise problem.Answered(problem.problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail))
+    try:
+        return [(name, value) for name, value in (await request.post()).items() if isinstance(value, str)]
+    except (ValueError, LookupError) as error:
+        raise Invalid("The body is no form, or in a character set that is none", "body") from error
+
+
+def _answer(request: web.Request, resource: Mapping[str, Any] | None, form: str | None = None) -> web.Response:
+    media_type = media_type_of(request, form)
     if resource is None:
         raise NotFound("There is no such resource")
     return web.Response(body=orjson.dumps(resource), content_type=media_type, headers={"Vary": "Accept"})
 
 
-def media_type_of(request: web.Request) -> str:
-    """By ``_format``, which wins, or Accept. Raises NotAcceptable for XML and Turtle."""
-    asked = request.query.get("_format", "").partition(";")[0].strip().replace(" ", "+").lower()
+def media_type_of(request: web.Request, form: str | None = None) -> str:
+    """By ``_format``, which wins, or Accept. form: that parameter, where it was in the body. Raises NotAcceptable."""
+    asked = (form or request.query.get("_format", "")).partition(";")[0].strip().replace(" ", "+").lower()
     if asked:
         if asked not in _FORMATS:
             raise none_acceptable(tuple(map(str, _OFFERS)))

@@ -18,7 +18,9 @@ _ERRORS = dict.fromkeys((400, 500, 503), (FHIR_JSON,))
 _ANSWERS = {200: (FHIR_JSON, JSON), 406: (FHIR_JSON,), **_ERRORS}
 _READ = {**_ANSWERS, 404: (FHIR_JSON,)}
 _CONVERT = {200: (FHIR_JSON, JSON), **dict.fromkeys((406, 408, 413, 415), (FHIR_JSON,)), **_ERRORS}
+_SEARCH_BY_POST = {**_ANSWERS, **dict.fromkeys((413, 415), (FHIR_JSON,))}
 _GROUP = "FHIR R4"
+FORM = "application/x-www-form-urlencoded"
 _EXAMPLES: Mapping[str, Mapping[str, str | None]] = {
     "ImagingStudy": {
         **{"_id": EXAMPLE.study_uid, "identifier": f"urn:dicom:uid|urn:oid:{EXAMPLE.study_uid}"},
@@ -69,6 +71,19 @@ def read_operations() -> tuple[Operation, ...]:
         _get("/fhir/metadata", "fhirMetadata", "CapabilityStatement", _ANSWERS, _controls()),
         *(
             _get(f"/fhir/{kind}", f"fhirSearch{kind}", f"Search: {kind}", _ANSWERS, _search(kind))
+            for kind in PARAMETERS
+        ),
+        *(
+            Operation(
+                "POST",
+                f"/fhir/{kind}/_search",
+                f"fhirPostSearch{kind}",
+                _GROUP,
+                f"Search: {kind}, parameters in the body",
+                "",
+                _SEARCH_BY_POST,
+                bodies=(FORM,),
+            )
             for kind in PARAMETERS
         ),
         _get("/fhir/ImagingStudy/{study}", "fhirReadImagingStudy", "Read: ImagingStudy", _READ, _controls()),

@@ -139,6 +139,24 @@ def test_what_a_study_refers_to_is_there_and_comes_with_it_when_asked(web: Runni
     assert bundle["total"] == 2
 
 
+def test_parameters_may_come_in_the_body(web: RunningArchive) -> None:
+    url = f"{web.dicomweb_url}/fhir/ImagingStudy/_search"
+    response = requests.post(url, data={"patient": "P1", "started": "2024", "_format": "json"}, timeout=30)
+    fhir_rules.check(response.json())
+    assert [entry["resource"]["id"] for entry in response.json()["entry"]] == ["1.2.3.1", "1.2.3.2"]
+    assert requests.get(response.json()["link"][0]["url"], timeout=30).json() == response.json()
+    assert requests.post(f"{url}?modality=SR", data={"patient": "P1"}, timeout=30).json()["total"] == 1
+    for data, content_type, status in (
+        (b"{}", "application/json", 415),
+        (b"a=1", "application/x-www-form-urlencoded; charset=none-such", 400),
+        (b"patient=%FF", "application/x-www-form-urlencoded", 200),
+        (b"started=x", "application/x-www-form-urlencoded", 400),
+    ):
+        response = requests.post(url, data=data, headers={"Content-Type": content_type}, timeout=30)
+        assert response.status_code == status, response.text
+        fhir_rules.check(response.json())
+
+
 def test_pages_lead_on_and_back(web: RunningArchive) -> None:
     url: str | None = f"{web.dicomweb_url}/fhir/ImagingStudy?modality=CT,US&_count=2"
     pages = []
