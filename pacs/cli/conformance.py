@@ -178,6 +178,20 @@ def _web(settings: Settings) -> Iterator[Section]:
         path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"
         rows.append((operation.method, path, operation.group, operation.clause, ", ".join(types) or "no body"))
     yield Section("Resources", 2, (), (("Method", "Path", "Service", "PS3.18", "Answers"), *rows))
+    yield Section(
+        "FHIR R4",
+        2,
+        ("Patient, Endpoint and ImagingStudy (4.0.1) are made of the index.",),
+        (
+            ("Role", "Interactions", "In use"),
+            ("server", "read, search-type (GET and POST); nothing is written", "yes"),
+            (
+                "client",
+                "read, search-type, create (If-None-Exist), update and delete (If-Match)",
+                _yes(settings.sync_to_fhir_server),
+            ),
+        ),
+    )
 
 
 def _storage(settings: Settings) -> Iterator[Section]:

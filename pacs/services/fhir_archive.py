@@ -9,7 +9,7 @@ from datetime import tzinfo
 
 import orjson
 
-from pacs.dicom.matchers import Matcher, TagPath
+from pacs.dicom.matchers import Matcher, TagPath, Wildcard
 from pacs.dicom.model import Attributes, Caller, Level, Target
 from pacs.index.base import Fields, Page, Query
 from pacs.services import fhir_ids, fhir_resources
@@ -107,8 +107,9 @@ class FhirArchive:
         self, keys: Keys, caller: Caller, *, limit: int, offset: int, accepts: Accepts = lambda row: True
     ) -> Found:
         """Patient resources; people without a Patient ID are within their studies only."""
+        keys = {("00100020",): Wildcard("?*"), **keys}
         page, rows = self._page(Level.PATIENT, keys, _patient_fields(), caller, limit, offset)
-        kept = [row for row in rows if fhir_ids.patient_key(row) is not None and accepts(row)]
+        kept = [row for row in rows if accepts(row)]
         return Found([self._own_patient(row) for row in kept], (page.total or 0) - len(rows) + len(kept))
 
     def _own_patient(self, row: Attributes) -> Json:

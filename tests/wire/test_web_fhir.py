@@ -170,6 +170,7 @@ def test_pages_lead_on_and_back(web: RunningArchive) -> None:
         assert ("previous" in links) == (len(pages) > 1)
         url = links.get("next")
     assert pages == [["1", "2"], ["4", "5"], ["6"]]
+    assert get(web, "Patient?_count=1")["total"] == 4
     for search in ("_count=0", "_summary=count"):
         bundle = get(web, f"ImagingStudy?{search}")
         assert (bundle["total"], "entry" in bundle) == (6, False)

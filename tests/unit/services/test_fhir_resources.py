@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pacs.dicom.header import read_header
+from pacs.errors import PacsError
 from pacs.services import fhir_ids, fhir_resources, fhir_values
 from pacs.services.fhir_archive import contents_of
 from pacs.services.fhir_ids import PatientKey
@@ -221,9 +223,6 @@ def test_the_endpoint_is_valid() -> None:
 
 
 def test_every_real_file_makes_valid_resources() -> None:
-    from pacs.dicom.header import read_header
-    from pacs.errors import PacsError
-
     tried = 0
     for path, _ in builders.real_files():
         try:
