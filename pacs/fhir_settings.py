@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr
 from pacs.errors import Invalid
 from pacs.setting_kinds import BOOL, COUNT, SECONDS, TEXT, Lower, Positive, Seconds, listed, setting
 
-_LOCAL = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1", "localhost", "{host}", ""})  # noqa: S104
+_LOCAL = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1", "localhost", ""})  # noqa: S104
 
 
 def _url(value: str) -> str:
@@ -153,19 +153,23 @@ def zone_of(settings: FhirSettings) -> tzinfo | None:
     return ZoneInfo(settings.fhir_timezone) if settings.fhir_timezone else None
 
 
-def endpoint_address(settings: FhirSettings, host: str, port: int, api_root: str, listens_on: str) -> tuple[str, bool]:
+def endpoint_address(
+    settings: FhirSettings, host: str, port: int | None, listener: tuple[str, int], api_root: str
+) -> tuple[str, bool]:
     """(URL of the DICOMweb root for readers of the FHIR server, whether it can be reached from other machines).
 
-    host: DICOMWEB_HOST, which may have a scheme. listens_on: SERVER_HOST.
+    host, port: DICOMWEB_HOST, which may have a scheme, and DICOMWEB_PORT. listener: SERVER_HOST and SERVER_PORT, for
+    when the former leaves it to each request.
     """
     if settings.fhir_dicomweb_url:
         return settings.fhir_dicomweb_url, True
     scheme, _, name = host.rpartition("://")
     is_known = "{host}" not in name
-    name = name.rstrip("/") if is_known else listens_on
-    if not re.search(r":\d+$", name):
+    name = name.rstrip("/") if is_known else listener[0]
+    port = port if is_known else port or listener[1]
+    if port is not None and not (is_known and re.search(r":\d+$", name)):
         name = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    return f"{scheme or 'http'}://{name}/{api_root}", is_known or listens_on not in _LOCAL
+    return f"{scheme or 'http'}://{name}/{api_root}", is_known or listener[0] not in _LOCAL
 
 
 def _issuer_and_system(item: str) -> tuple[str, str]:

@@ -283,9 +283,12 @@ def load(
 
 def fhir_endpoint(settings: Settings) -> tuple[str, bool]:
     """As ``fhir_settings.endpoint_address``."""
-    port = settings.dicomweb_port or settings.server_port
     return endpoint_address(
-        settings, settings.dicomweb_host or "{host}", port, settings.dicomweb_api, settings.server_host
+        settings,
+        settings.dicomweb_host or "{host}",
+        settings.dicomweb_port,
+        (settings.server_host, settings.server_port),
+        settings.dicomweb_api,
     )
 
 

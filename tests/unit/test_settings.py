@@ -230,6 +230,8 @@ def test_half_an_oauth_login_is_refused(tmp_path):
         ({"SERVER_HOST": "10.0.0.5"}, "http://10.0.0.5:8081/dicom-web", False),
         ({"DICOMWEB_HOST": "pacs.example", "DICOMWEB_PORT": "443"}, "http://pacs.example:443/dicom-web", False),
         ({"DICOMWEB_HOST": "https://pacs.example:8443", "DICOMWEB_API": "rs"}, "https://pacs.example:8443/rs", False),
+        ({"DICOMWEB_HOST": "https://pacs.example"}, "https://pacs.example/dicom-web", False),
+        ({"SERVER_HOST": "2001:db8::5"}, "http://[2001:db8::5]:8081/dicom-web", False),
         ({"FHIR_DICOMWEB_URL": "https://pacs.example/rs/"}, "https://pacs.example/rs", False),
     ],
 )
