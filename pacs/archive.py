@@ -27,6 +27,8 @@ from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.services.ups import ProcedureSteps
+from pacs.services.ups_subscriptions import Subscriptions
 from pacs.settings import Settings
 
 _MADE_FRAMES = "frames"  # in the data folder; may be removed while no server runs
@@ -45,6 +47,7 @@ class Archive:
     delete: Delete
     following: Following
     procedures: Procedures
+    steps: ProcedureSteps
     _resources: ExitStack
 
     @classmethod
@@ -100,6 +103,7 @@ class Archive:
                 ),
                 following,
                 procedures,
+                ProcedureSteps(index.work, Subscriptions(index.work)),
                 opened.pop_all(),
             )
 

@@ -17,7 +17,9 @@ from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
-from pacs.web import performed, worklist
+from pacs.services.ups import ProcedureSteps
+from pacs.services.ups_subscriptions import Subscriptions
+from pacs.web import performed, ups, worklist
 from pacs.web.server import WebServer
 
 KEY_PATTERN = "{0020000D,hash}/{0020000E,hash}/{00080018}"
@@ -36,6 +38,7 @@ class RunningArchive:
         self.retrieve = Retrieve(self.index, self.blobs, self.pool)
         self.delete = Delete(self.index, self.blobs)
         self.procedures = Procedures.over(self.index)
+        self.steps = ProcedureSteps(self.index.work, Subscriptions(self.index.work))
         self.server = WebServer(
             self.store,
             self.query,
@@ -47,6 +50,7 @@ class RunningArchive:
                 "additions": [
                     worklist.addition(self.procedures.worklist, 100, 5000),
                     performed.addition(self.procedures, 100, 5000),
+                    ups.addition(self.steps, 100, 5000),
                 ],
                 **options,
             },
