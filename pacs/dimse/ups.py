@@ -52,7 +52,7 @@ def ups_service(steps: ProcedureSteps, peers: Peers) -> Service:
     # CC.3.1: a step may be worked on over the contexts of all classes that have operations on steps.
     on_steps, on_queries = (UPS_PUSH, UPS_PULL, UPS_WATCH), (UPS_PULL, UPS_WATCH, UPS_QUERY)
     return Service(
-        "unified procedure step",
+        "ups",
         frozenset(UPS_CLASSES),
         {
             Field.N_CREATE: _only(service.create, on_steps),
