@@ -19,6 +19,7 @@ from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
 from pacs.dimse.tls import ServerTls
+from pacs.dimse.ups import reports_to, ups_service
 from pacs.dimse.worklist import worklist_service
 from pacs.errors import Invalid, PacsError
 from pacs.followers import Followers
@@ -27,7 +28,7 @@ from pacs.services.labels import Labels
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
@@ -74,7 +75,8 @@ async def _serve(
     web = _web_server(settings, archive, peers, role.http if role else None)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
     dimse = _dimse_server(settings, archive, peers, sender, role) if settings.enable_dimse else None
-    followers = Followers(settings, archive, sender)
+    report_to = reports_to(peers, settings.dimse_ae_title, usual_timeouts(settings))
+    followers = Followers(settings, archive, sender, report_to)
     try:
         await web.start()
         if dimse is not None:
@@ -132,6 +134,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
         labels.addition(Labels(work), archive.query),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
+        ups.addition(archive.steps, *rows),
         peer_resources.addition(directory if settings.is_admin_api else None),
         fhir.addition(archive.fhir),
         fhir_convert.addition(archive.fhir, archive.store, max_body_bytes=settings.stow_max_bytes or None),
@@ -158,7 +161,11 @@ def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Se
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
         identities=identities(settings),
-        services=[worklist_service(archive.procedures.worklist), *performed_services(archive.procedures.performed)],
+        services=[
+            worklist_service(archive.procedures.worklist),
+            *performed_services(archive.procedures.performed),
+            ups_service(archive.steps, peers),
+        ],
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

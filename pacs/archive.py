@@ -31,6 +31,8 @@ from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.services.ups import ProcedureSteps
+from pacs.services.ups_subscriptions import Subscriptions
 from pacs.settings import Settings
 
 _ARCHIVES = UUID("b8f4a1a5-6c0e-4d0b-9b0a-0d6e3f6a7c11")  # of the names of archives in FHIR resources
@@ -51,6 +53,7 @@ class Archive:
     following: Following
     procedures: Procedures
     fhir: FhirArchive
+    steps: ProcedureSteps
     _resources: ExitStack
 
     @classmethod
@@ -108,6 +111,7 @@ class Archive:
                 following,
                 procedures,
                 _fhir(settings, query, index),
+                ProcedureSteps(index.work, Subscriptions(index.work)),
                 opened.pop_all(),
             )
 

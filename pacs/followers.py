@@ -20,6 +20,8 @@ from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
 from pacs.services.jobs import JobRunner, Unavailable
 from pacs.services.labels import Labels
+from pacs.services.ups_cleaning import Cleaning
+from pacs.services.ups_events import Connect, EventReports
 from pacs.settings import Settings, fhir_endpoint
 
 log = logging.getLogger(__name__)
@@ -28,9 +30,12 @@ _MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
 
 
 class Followers:
-    """The runner of a server process, and the feed that it tells."""
+    """The runner of a server process, and the feed that it tells.
 
-    def __init__(self, settings: Settings, archive: Archive, sender: Sender) -> None:
+    report_to: opens associations to subscribers of Unified Procedure Steps.
+    """
+
+    def __init__(self, settings: Settings, archive: Archive, sender: Sender, report_to: Connect) -> None:
         work = archive.index.work
         self._http = [Http()]
         webhook = Webhook(self._http[0], settings.webhook_secret.get_secret_value())
@@ -38,6 +43,7 @@ class Followers:
         self._missing = sorted(
             {peer for rule in archive.following.rules for peer in rule.send if sender.find(peer) is None}
         )
+        self._cleaning = Cleaning(work, archive.steps.subscriptions, settings.ups_keep_days)
         handlers = [
             Sending(archive.index, _send_with(sender)).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
@@ -47,6 +53,8 @@ class Followers:
             Labelling(Labels(work)).handler,
             Deleting(archive.index, archive.delete).handler,
             *self._feed.handlers,
+            EventReports(work, report_to).handler,
+            *self._cleaning.handlers,
         ]
         if settings.sync_to_fhir_server:
             ca_file = settings.fhirserver_tls_ca_file
@@ -59,6 +67,7 @@ class Followers:
         for peer in self._missing:
             log.warning("a rule sends to a peer that is not known: aet=%s (`pacs peers` lists them)", peer)
         self._feed.begin()
+        self._cleaning.begin()
         self._runner.start()
 
     def wake(self) -> None:

@@ -1,10 +1,11 @@
-"""The settings of the modality worklist."""
+"""The settings of the modality worklist and of Unified Procedure Steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pacs.setting_kinds import setting
 
@@ -18,4 +19,12 @@ class ProcedureSettings(BaseModel):
         "changes.",
         "a path",
         "/var/lib/worklist",
+    )
+    ups_keep_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = setting(
+        30.0,
+        "Worklist",
+        "How long a Unified Procedure Step stays after it was completed or canceled, unless a subscriber's deletion "
+        "lock holds it; and an event that its subscriber does not take.",
+        "days; 0: for ever",
+        "7",
     )

@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def sections(settings: Settings) -> Iterator[Section]:
     """The statement's sections, in the order of PS3.2 Annex N as far as it applies."""
+    from pacs.cli.conformance_steps import step_sections
+
     yield Section(
         "Overview",
         1,
@@ -61,6 +63,8 @@ def sections(settings: Settings) -> Iterator[Section]:
             ("Modality Performed Procedure Step (N-CREATE, N-SET, N-GET)", "SCP", _yes(settings.enable_dimse)),
             ("QIDO-RS, WADO-RS, STOW-RS, Capabilities", "origin server", "yes"),
             ("MWL-RS (worklist over HTTP)", "origin server", "yes"),
+            ("Unified Procedure Step Push, Pull, Watch, Event, Query", "SCP", _yes(settings.enable_dimse)),
+            ("Worklist Service (UPS-RS), with events over WebSockets", "origin server", "yes"),
             ("WADO-URI", "origin server", "yes"),
             ("Delete (study, series, instance)", "origin server", _yes(settings.allow_delete)),
         ),
@@ -70,6 +74,7 @@ def sections(settings: Settings) -> Iterator[Section]:
     yield from _storage(settings)
     yield from _query()
     yield from _procedures(settings)
+    yield from step_sections(settings)
     yield _security(settings)
 
 
@@ -79,6 +84,7 @@ def _dimse(settings: Settings) -> Iterator[Section]:
     from pacs.dimse.models import MODELS, VERIFICATION
     from pacs.dimse.mpps import RETRIEVE
     from pacs.dimse.negotiation import APPLICATION_CONTEXT, MAX_CONTEXTS, QUERY_SYNTAXES
+    from pacs.dimse.ups import UPS_CLASSES
     from pacs.dimse.worklist import MODALITY_WORKLIST
 
     if not settings.enable_dimse:
@@ -116,7 +122,8 @@ def _dimse(settings: Settings) -> Iterator[Section]:
     )
     yield _negotiation(settings)
     rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
-    rows += [(_uid_name(uid), uid, "SCP") for uid in (*MODELS, MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE)]
+    services = (MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE, *UPS_CLASSES)
+    rows += [(_uid_name(uid), uid, "SCP") for uid in (*MODELS, *services)]
     yield Section(
         "SOP classes of services",
         2,
@@ -151,7 +158,7 @@ def _negotiation(settings: Settings) -> Section:
 
 
 def _web(settings: Settings) -> Iterator[Section]:
-    from pacs.web import performed, worklist
+    from pacs.web import performed, ups, worklist
     from pacs.web.fhir_capabilities import CONVERSION, read_operations
     from pacs.web.operations import operations
 
@@ -172,8 +179,8 @@ def _web(settings: Settings) -> Iterator[Section]:
         ),
     )
     rows = []
-    offered = (*operations(with_delete=settings.allow_delete), *worklist.OPERATIONS, *performed.OPERATIONS)
-    for operation in (*offered, *read_operations(), CONVERSION):
+    added = (*worklist.OPERATIONS, *performed.OPERATIONS, *ups.OPERATIONS, *read_operations(), CONVERSION)
+    for operation in (*operations(with_delete=settings.allow_delete), *added):
         types = dict.fromkeys(name for status, names in operation.answers.items() if status < 300 for name in names)
         path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"
         rows.append((operation.method, path, operation.group, operation.clause, ", ".join(types) or "no body"))

@@ -22,6 +22,8 @@ from pacs.errors import (
     TooLarge,
     Unreadable,
 )
+from pacs.services import ups_outcomes as ups
+from pacs.services.ups_outcomes import Caveat
 
 SUCCESS = 0x0000
 CANCELLED = 0xFE00
@@ -56,6 +58,31 @@ NO_SUCH_ACTION_TYPE = 0x0123
 UNRECOGNIZED_OPERATION = 0x0211
 MISTYPED_ARGUMENT = 0x0212
 RESOURCE_LIMITATION = 0x0213
+
+# Of Unified Procedure Steps, PS3.4 CC.2.
+CAVEATS = {
+    Caveat.CREATED_OTHERWISE: 0xB300,
+    Caveat.ALREADY_CANCELED: 0xB304,
+    Caveat.UPDATED_OTHERWISE: 0xB305,
+    Caveat.ALREADY_COMPLETED: 0xB306,
+}
+_UPS_KINDS: tuple[tuple[type[PacsError], int], ...] = (
+    (ups.StepFinal, 0xC300),
+    (ups.WrongTransaction, 0xC301),
+    (ups.StepClaimed, 0xC302),
+    (ups.OnlyCreationSchedules, 0xC303),
+    (ups.FinalStateUnmet, 0xC304),
+    (ups.UnknownStep, 0xC307),
+    (ups.UnknownReceiver, 0xC308),
+    (ups.NotScheduled, 0xC309),
+    (ups.StepUnclaimed, 0xC310),
+    (ups.StepCompleted, 0xC311),
+    (ups.ActionMisplaced, 0xC314),
+    (ups.AttributeMissing, MISSING_ATTRIBUTE),
+    (ups.AttributeEmpty, MISSING_ATTRIBUTE_VALUE),
+    (ups.AttributeNotAllowed, NO_SUCH_ATTRIBUTE),
+    (ups.AttributeWrong, INVALID_ATTRIBUTE_VALUE),
+)
 
 _COMMENT_LIMIT = 64  # Error Comment (0000,0902) is LO
 
@@ -100,6 +127,7 @@ _KINDS: tuple[tuple[type[PacsError], int], ...] = (
 )
 # The same for DIMSE-N, whose statuses are others where those of DIMSE-C belong to a service class.
 _NORMALIZED_KINDS: tuple[tuple[type[PacsError], int], ...] = (
+    *_UPS_KINDS,
     (OutOfResources, RESOURCE_LIMITATION),
     (TooLarge, RESOURCE_LIMITATION),
     (ClassMismatch, CLASS_INSTANCE_CONFLICT),
@@ -126,7 +154,8 @@ def status_of(error: BaseException, *, normalized: bool = False) -> Status:
         return Status(PROCESSING_FAILURE, "internal error")
     kinds = _NORMALIZED_KINDS if normalized else _KINDS
     code = next((code for kind, code in kinds if isinstance(error, kind)), PROCESSING_FAILURE)
-    return Status(code, comment(str(error)))
+    about = error.tags if isinstance(error, ups.AttributeRefused | ups.FinalStateUnmet) else ()
+    return Status(code, comment(str(error)), about)
 
 
 def is_failure(code: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,7 +14,11 @@ from pacs.web.operations import Operation
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """operations: for the OpenAPI document. routes: of the same paths, below the API root."""
+    """operations: for the OpenAPI document. routes: of the same paths, below the API root.
+
+    close: ends connections that would last, when the server stops.
+    """
 
     operations: tuple[Operation, ...]
     routes: Callable[[Bridge, Links], list[web.RouteDef]]
+    close: Callable[[], Awaitable[None]] | None = None

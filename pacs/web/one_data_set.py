@@ -13,25 +13,32 @@ from pacs.dicom.json_model import dumps
 from pacs.dicom.json_reader import checked, read_json
 from pacs.dicom.model import Attributes
 from pacs.dicom.xml_model import from_xml, to_xml
-from pacs.errors import Invalid, Rejected
-from pacs.web.negotiate import DICOM_JSON, DICOM_XML, Offer, accepted, choose, parse_media_type
+from pacs.errors import Invalid, Rejected, TooLarge
+from pacs.web.inflate import CODINGS, Inflater
+from pacs.web.multipart import Reader
+from pacs.web.negotiate import DICOM_JSON, DICOM_XML, MULTIPART, Offer, accepted, choose, parse_media_type
 from pacs.web.problem import Answered, problem
 
 _TYPES = (DICOM_JSON, "application/json", DICOM_XML)
 _OFFERS = tuple(map(Offer, _TYPES))
+_MAX_UNPACKED_BYTES = 4 << 20
 
 
-async def read_data_set(request: web.Request) -> dict[str, Any]:
-    """The body of a request that is answered with a data set too.
+async def read_data_set(request: web.Request, *, is_answered: bool = True) -> dict[str, Any]:
+    """The body of a request. is_answered: with a data set, too.
 
-    Raises NotAcceptable when that could not be sent, Invalid for what is not one data set, and Answered (415) for
-    another media type.
+    It may be the only part of a multipart/related, and packed. Raises NotAcceptable when the answer could not be sent,
+    Invalid for what is not one data set, TooLarge, and Answered (415) for another media type or coding.
     """
-    answer_type(request)
-    media_type = parse_media_type(request.headers.get("Content-Type") or DICOM_JSON).name
+    if is_answered:
+        answer_type(request)
+    media = parse_media_type(request.headers.get("Content-Type") or DICOM_JSON)
+    media_type = media.content
     if media_type not in _TYPES:
         raise Answered(problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body must be {' or '.join(_TYPES)}"))
-    document = await request.read()
+    document = _unpacked(await request.read(), request.headers.get("Content-Encoding", "").strip().lower())
+    if media.name == MULTIPART:
+        document = _only_part(document, media.parameters.get("boundary", ""))
     try:
         found = [from_xml(document)] if media_type == DICOM_XML else read_json(document)
         if len(found) != 1:
@@ -39,6 +46,31 @@ async def read_data_set(request: web.Request) -> dict[str, Any]:
         return checked(found[0]).attributes
     except Rejected as error:
         raise Invalid(str(error), "body") from error
+
+
+def _unpacked(body: bytes, coding: str) -> bytes:
+    if coding in ("", "identity"):
+        return body
+    if coding not in CODINGS:
+        raise Answered(problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body may be packed as {', '.join(CODINGS)}"))
+    inflater = Inflater(coding)
+    found = bytearray()
+    for piece in inflater.feed(body):
+        found += piece
+        if len(found) > _MAX_UNPACKED_BYTES:
+            raise TooLarge(f"The body is larger than {_MAX_UNPACKED_BYTES} bytes when it is unpacked")
+    inflater.close()
+    return bytes(found)
+
+
+def _only_part(body: bytes, boundary: str) -> bytes:
+    reader = Reader(boundary)
+    # What it gives is valid until it goes on.
+    found = [bytes(event) for event in reader.feed(body) if isinstance(event, memoryview)]
+    found += [bytes(event) for event in reader.close() if isinstance(event, memoryview)]
+    if reader.parts != 1:
+        raise Invalid(f"The body has {reader.parts} parts, and takes one", "body")
+    return b"".join(found)
 
 
 def answer_data_set(

@@ -39,9 +39,10 @@ _TAG = re.compile(r"\{(\w+)\}")
 # What any request may meet.
 _ALWAYS = {400: (PROBLEM,), 500: (PROBLEM,), 503: (PROBLEM,)}
 _REASONS = {
+    101: "The connection is a WebSocket now",
     200: "As asked",
     201: "Created; Location says where",
-    202: "Some were stored, or with warnings",
+    202: "Some were stored, or with warnings; or the request was passed on",
     204: "Nothing to send",
     206: "The range that was asked, or those of several that can be sent as asked",
     304: "The client has this version",
@@ -50,7 +51,7 @@ _REASONS = {
     404: "Not in the archive",
     406: "Nothing that is accepted can be made; available lists what can",
     408: "The body did not arrive in time",
-    409: "None was stored",
+    409: "None was stored, or the state of what is there does not allow it",
     410: "It has been deleted",
     413: "Over a configured limit",
     415: "No body of this media type is taken",

@@ -35,6 +35,8 @@ from pacs.errors import (
     Undecodable,
     Unreadable,
 )
+from pacs.services import ups_outcomes as ups
+from pacs.services.ups_outcomes import Caveat
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,18 @@ _STATUS: tuple[tuple[type[PacsError], HTTPStatus], ...] = (
     (Unchangeable, HTTPStatus.CONFLICT),
     (Corrupt, HTTPStatus.INTERNAL_SERVER_ERROR),
     (PeerFailed, HTTPStatus.BAD_GATEWAY),
+    # PS3.18 11.6.3.1, 11.7.3.1, 11.8.3.1
+    (ups.StepFinalUpdate, HTTPStatus.BAD_REQUEST),
+    (ups.WrongTransaction, HTTPStatus.BAD_REQUEST),
+    (ups.StepRefused, HTTPStatus.CONFLICT),
 )
+# What Warning headers say of Unified Procedure Steps (PS3.18 11.4.3.2, 11.6.3.2, 11.7.3.2).
+CAVEATS = {
+    Caveat.CREATED_OTHERWISE: "The Workitem was created with modifications.",
+    Caveat.UPDATED_OTHERWISE: "The Workitem was updated with modifications.",
+    Caveat.ALREADY_CANCELED: "The UPS is already in the requested state of CANCELED.",
+    Caveat.ALREADY_COMPLETED: "The UPS is already in the requested state of COMPLETED.",
+}
 
 # Failure Reason (0008,1197): PS3.18 Table I.2-2, PS3.7 Annex C.
 _FAILURE_REASON: tuple[tuple[type[PacsError], int], ...] = (
@@ -86,6 +99,15 @@ def status_of(error: PacsError) -> HTTPStatus:
         if isinstance(error, kind):
             return status
     return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def warning_of(error: ups.StepRefused) -> str:
+    """The Warning header that goes with a refusal of a Unified Procedure Step."""
+    if isinstance(error, ups.WrongTransaction):
+        return f"The Transaction UID is {'missing' if error.is_missing else 'incorrect'}."
+    if isinstance(error, ups.StepUnclaimed) and error.is_update:
+        return "The target URI did not reference a claimed Workitem."
+    return "The submitted request is inconsistent with the state of the UPS Instance."
 
 
 def failure_reason(error: PacsError) -> int:

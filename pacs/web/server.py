@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from pacs.errors import Invalid, PacsError
+from pacs.errors import Forbidden, Invalid, PacsError
 from pacs.index.base import Counts
 from pacs.listening import Accepting
 from pacs.services.delete import Delete
@@ -104,9 +104,10 @@ class WebServer:
         self.host = host
         self.port = port
         self._limits = limits
+        self._additions = additions
         self._bridge = Bridge(limits.threads, limits.idle_s, limits.pixel_queue)
         self._links = Links(api_root, host=dicomweb_host, port=dicomweb_port, trusted_proxies=trusted_proxies)
-        self._cors = Cors(cors_origins)
+        self._cors = Cors(cors_origins, self._links.api_path)
         self._forbidden_methods = {"DELETE"} if delete is None else set()
         bridge, links = self._bridge, self._links
         qido = Qido(
@@ -190,6 +191,7 @@ class WebServer:
             await self._site.stop()
         if self._accepting is not None:
             await asyncio.to_thread(self._accepting.stop)
+        await asyncio.gather(*(addition.close() for addition in self._additions if addition.close is not None))
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=grace_s)
         left = len(self._under_way)
@@ -242,6 +244,8 @@ class WebServer:
                 check_charset(request.query.getall("charset", []))
             if request.method == "OPTIONS":
                 return await self._options(request, handler)
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                self._check_origin(request)
             return await handler(request)
         except PacsError as error:
             return problem.of_error(error)
@@ -255,6 +259,10 @@ class WebServer:
             return web.Response(status=_CLIENT_WENT)
         except Exception as error:  # noqa: BLE001 - one request must not end the connection without an answer
             return problem.of_bug(error)
+
+    def _check_origin(self, request: web.Request) -> None:
+        if not self._cors.may_connect(request, self._links.base(request)):
+            raise Forbidden("pages of this origin may not connect (CORS_ALLOWED_ORIGINS)")
 
     def _without_empty_segment(self, request: web.Request) -> web.Response | None:
         """A redirect for clients whose configured root ends with a slash, so that they ask for ``root//studies``."""

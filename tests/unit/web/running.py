@@ -21,7 +21,9 @@ from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
-from pacs.web import fhir, fhir_convert, performed, worklist
+from pacs.services.ups import ProcedureSteps
+from pacs.services.ups_subscriptions import Subscriptions
+from pacs.web import fhir, fhir_convert, performed, ups, worklist
 from pacs.web.server import WebServer
 
 KEY_PATTERN = "{0020000D,hash}/{0020000E,hash}/{00080018}"
@@ -41,6 +43,7 @@ class RunningArchive:
         self.delete = Delete(self.index, self.blobs)
         self.procedures = Procedures.over(self.index)
         self.fhir = FhirArchive(self.query, Namespaces(UUID(int=0)), zone=UTC)
+        self.steps = ProcedureSteps(self.index.work, Subscriptions(self.index.work))
         self.server = WebServer(
             self.store,
             self.query,
@@ -54,6 +57,7 @@ class RunningArchive:
                     performed.addition(self.procedures, 100, 5000),
                     fhir.addition(self.fhir),
                     fhir_convert.addition(self.fhir, self.store, max_body_bytes=None),
+                    ups.addition(self.steps, 100, 5000),
                 ],
                 **options,
             },
