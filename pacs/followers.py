@@ -70,9 +70,6 @@ class Followers:
         self._cleaning.begin()
         self._runner.start()
 
-    def wake(self) -> None:
-        self._runner.wake()
-
     def stop(self, grace_s: float) -> None:
         self._runner.stop(grace_s)
         for http in self._http:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 import orjson
 from aiohttp import web
@@ -27,7 +28,7 @@ _COMMENT_S = 15.0  # proxies cut connections that say nothing
 _JSON, _STREAM = "application/json", "text/event-stream"
 
 
-_OPERATIONS = (
+OPERATIONS = (
     Operation(
         "GET",
         "/changes",
@@ -48,13 +49,21 @@ _OPERATIONS = (
 
 
 def addition(work: Work) -> Addition:
-    return Addition(_OPERATIONS, lambda bridge, links: Changes(work, bridge).routes())
+    stopping = asyncio.Event()
+
+    async def close() -> None:
+        stopping.set()
+
+    return Addition(OPERATIONS, lambda bridge, links: Changes(work, bridge, stopping).routes(), close)
 
 
 class Changes:
-    def __init__(self, work: Work, bridge: Bridge) -> None:
+    """stopping: set when streams have to end."""
+
+    def __init__(self, work: Work, bridge: Bridge, stopping: asyncio.Event) -> None:
         self._work = work
         self._bridge = bridge
+        self._stopping = stopping
 
     def routes(self) -> list[web.RouteDef]:
         """Paths below the API root."""
@@ -93,7 +102,7 @@ class Changes:
         await response.write(b": changes from here\n\n")
         loop = asyncio.get_running_loop()
         spoken = loop.time()
-        while request.transport is not None and not request.transport.is_closing():
+        while request.transport is not None and not request.transport.is_closing() and not self._stopping.is_set():
             try:
                 page = await self._bridge.run(self._work.changes, after, _STREAM_PAGE)
             except PacsError:
@@ -105,7 +114,8 @@ class Changes:
             if loop.time() - spoken > _COMMENT_S:
                 await response.write(b": nothing new\n\n")
                 spoken = loop.time()
-            await asyncio.sleep(_LOOK_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
         return response
 
     def _start(self, since: int | None) -> int:

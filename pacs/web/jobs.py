@@ -26,7 +26,7 @@ _LISTING = (
     Parameter("limit", "query", "Jobs at most", {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT}, 10),
 )
 _MISSING = {404: (PROBLEM,)}
-_OPERATIONS = (
+OPERATIONS = (
     Operation(
         *("GET", "/jobs", "listJobs", "Follow-up", "Jobs that wait, run, or were given up", "", {200: (JSON,)}),
         tuple(parameter.name for parameter in _LISTING),
@@ -44,7 +44,7 @@ _OPERATIONS = (
 
 def addition(work: Work | None) -> Addition:
     """work: None where this is not allowed, and requests are told so."""
-    return Addition(_OPERATIONS if work is not None else (), lambda bridge, links: Jobs(work, bridge).routes())
+    return Addition(OPERATIONS if work is not None else (), lambda bridge, links: Jobs(work, bridge).routes())
 
 
 class Jobs:

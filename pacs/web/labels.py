@@ -26,7 +26,7 @@ _LABEL = Parameter(
 )
 _PATH = "/studies/{study}/labels"
 _DONE: dict[int, tuple[str, ...]] = {204: (), 404: (PROBLEM,)}
-_OPERATIONS = (
+OPERATIONS = (
     Operation("GET", _PATH, "getLabels", "Labels", "Labels of a study", "", {200: (JSON,), 404: (PROBLEM,)}),
     Operation("PUT", f"{_PATH}/{{label}}", "addLabel", "Labels", "Add a label", "", _DONE, own=(_LABEL,)),
     Operation("DELETE", f"{_PATH}/{{label}}", "removeLabel", "Labels", "Remove a label", "", _DONE, own=(_LABEL,)),
@@ -34,7 +34,7 @@ _OPERATIONS = (
 
 
 def addition(labels: Labels, query: QueryService) -> Addition:
-    return Addition(_OPERATIONS, lambda bridge, links: LabelResources(labels, query, bridge, links).routes())
+    return Addition(OPERATIONS, lambda bridge, links: LabelResources(labels, query, bridge, links).routes())
 
 
 class LabelResources:

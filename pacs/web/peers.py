@@ -31,7 +31,7 @@ _AE = Parameter(
 )
 _ECHOED = {200: (JSON,), 404: (PROBLEM,)}
 _GROUP = "Administration"
-_OPERATIONS = (
+OPERATIONS = (
     Operation("GET", "/peers", "listPeers", _GROUP, "Known peers", "", {200: (JSON,)}),
     Operation("POST", "/peers/{ae}/echo", "echoPeer", _GROUP, "Ask a peer by C-ECHO", "", _ECHOED, own=(_AE,)),
 )
@@ -39,7 +39,7 @@ _OPERATIONS = (
 
 def addition(directory: PeerDirectory | None) -> Addition:
     """directory: None where this is not allowed, and requests are told so."""
-    offered = _OPERATIONS if directory is not None else ()
+    offered = OPERATIONS if directory is not None else ()
     return Addition(offered, lambda bridge, links: PeerResources(directory, bridge).routes())
 
 

@@ -191,7 +191,7 @@ def test_every_change_is_posted_in_order(pacs: Server, hook: WebhookServer) -> N
 
 
 def test_the_feed_is_read_in_pages_and_as_a_stream(pacs: Server) -> None:
-    store(pacs, *[ct("1.70", f"1.70.1.{number}") for number in range(5)])
+    store(pacs, *[ct("1.70", f"1.70.1.{number}") for number in range(7)])
     address = f"{pacs.dicomweb_url}/changes"
     whole = requests.get(address, timeout=10).json()
     assert whole["more"] is False
@@ -213,6 +213,16 @@ def test_the_feed_is_read_in_pages_and_as_a_stream(pacs: Server) -> None:
         while not (line := next(lines)).startswith("data: "):
             pass
         assert json.loads(line[6:])["study"] == "1.71"
+
+
+def test_a_stream_does_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        address, headers = f"{server.dicomweb_url}/changes", {"Accept": "text/event-stream"}
+        with requests.get(address, headers=headers, stream=True, timeout=30) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith(b":")
+            assert server.stop() == 0
+            assert b"requests_cut=0" in server.log_path.read_bytes()
 
 
 def test_jobs_wait_for_a_peer_that_is_away_and_survive_a_restart(tmp_path: Path) -> None:
