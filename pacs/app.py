@@ -8,16 +8,21 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pacs.archive import Archive
+from pacs.commitment import StorageCommitment
 from pacs.dicom import dictionary
+from pacs.dimse.availability import AVAILABILITY_SERVICE, AvailabilityNotifier
+from pacs.dimse.composite import CompositeRetrieve
 from pacs.dimse.mpps import performed_services
+from pacs.dimse.non_patient import NonPatientObjects
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
+from pacs.dimse.service import Service
 from pacs.dimse.tls import ServerTls
 from pacs.dimse.worklist import worklist_service
 from pacs.errors import Invalid, PacsError
@@ -71,10 +76,25 @@ async def _serve(
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
-    web = _web_server(settings, archive, peers, role.http if role else None)
-    sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
-    dimse = _dimse_server(settings, archive, peers, sender, role) if settings.enable_dimse else None
-    followers = Followers(settings, archive, sender)
+    timeouts = usual_timeouts(settings)
+    sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, timeouts, is_keeping=True)
+    commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: followers.wake())
+    notifier = AvailabilityNotifier(archive.index, peers, settings.dimse_ae_title, timeouts)
+    web = _web_server(
+        settings, archive, [*_additions(settings, archive, peers), *commitment.additions], role.http if role else None
+    )
+    composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, settings.dimse_ae_title, timeouts)
+    services = [
+        worklist_service(archive.procedures.worklist),
+        *performed_services(archive.procedures.performed),
+        commitment.service,
+        AVAILABILITY_SERVICE,
+        *composite.services,
+        *NonPatientObjects(archive.query, composite).services,
+    ]
+    dimse = _dimse_server(settings, archive, peers, sender, services, role) if settings.enable_dimse else None
+    handlers = [*commitment.handlers, notifier.handler()]
+    followers = Followers(settings, archive, sender, handlers, commitment.ask)
     try:
         await web.start()
         if dimse is not None:
@@ -91,11 +111,15 @@ async def _serve(
             web.stop(STOP_GRACE_S),
             *([asyncio.to_thread(dimse.stop, STOP_GRACE_S)] if dimse is not None else []),
             asyncio.to_thread(followers.stop, STOP_GRACE_S),
+            asyncio.to_thread(commitment.stop),
         )
+        await asyncio.to_thread(commitment.close)
         await asyncio.to_thread(sender.close)
 
 
-def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: socket.socket | None) -> WebServer:
+def _web_server(
+    settings: Settings, archive: Archive, additions: Sequence[Addition], listener: socket.socket | None
+) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
@@ -117,7 +141,7 @@ def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: so
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
-        additions=_additions(settings, archive, peers),
+        additions=additions,
         shared_listener=listener,
     )
 
@@ -138,7 +162,14 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     ]
 
 
-def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Sender, role: Role | None) -> DimseServer:
+def _dimse_server(
+    settings: Settings,
+    archive: Archive,
+    peers: Peers,
+    sender: Sender,
+    services: Sequence[Service],
+    role: Role | None,
+) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
         raise Invalid("DIMSE_PORT and DIMSE_TLS_PORT are both 0: set ENABLE_DIMSE=false for no DIMSE", "DIMSE_PORT")
     return DimseServer(
@@ -158,7 +189,7 @@ def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Se
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
         identities=identities(settings),
-        services=[worklist_service(archive.procedures.worklist), *performed_services(archive.procedures.performed)],
+        services=services,
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

@@ -14,11 +14,11 @@ from pacs.observers.fhir import FhirSync
 from pacs.observers.fhir_client import FhirClient
 from pacs.observers.fhir_login import ClientCredentials, FixedLogin, Login, basic
 from pacs.observers.http import Http
-from pacs.observers.sending import Sending
+from pacs.observers.sending import Commit, Sending
 from pacs.observers.settled import Deleting, Labelling, Settled
 from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
-from pacs.services.jobs import JobRunner, Unavailable
+from pacs.services.jobs import Handler, JobRunner, Unavailable
 from pacs.services.labels import Labels
 from pacs.settings import Settings, fhir_endpoint
 
@@ -28,9 +28,14 @@ _MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
 
 
 class Followers:
-    """The runner of a server process, and the feed that it tells."""
+    """The runner of a server process, and the feed that it tells.
 
-    def __init__(self, settings: Settings, archive: Archive, sender: Sender) -> None:
+    further: handlers of services beside. commit: has a peer asked for storage commitment.
+    """
+
+    def __init__(
+        self, settings: Settings, archive: Archive, sender: Sender, further: Sequence[Handler], commit: Commit
+    ) -> None:
         work = archive.index.work
         self._http = [Http()]
         webhook = Webhook(self._http[0], settings.webhook_secret.get_secret_value())
@@ -39,7 +44,7 @@ class Followers:
             {peer for rule in archive.following.rules for peer in rule.send if sender.find(peer) is None}
         )
         handlers = [
-            Sending(archive.index, _send_with(sender)).handler,
+            Sending(archive.index, _send_with(sender), commit).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
             *archive.procedures.completeness.handlers(),
@@ -47,6 +52,7 @@ class Followers:
             Labelling(Labels(work)).handler,
             Deleting(archive.index, archive.delete).handler,
             *self._feed.handlers,
+            *further,
         ]
         if settings.sync_to_fhir_server:
             ca_file = settings.fhirserver_tls_ca_file

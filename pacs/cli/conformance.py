@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import html
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pacs import __version__, errors
 from pacs.cli import console
+from pacs.cli.statement import Section, as_html, as_markdown
 
 if TYPE_CHECKING:
     from pacs.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """paragraphs before the table; table: header row first, () for none. level: 1 for a chapter, 2 below."""
-
-    title: str
-    level: int
-    paragraphs: tuple[str, ...] = ()
-    table: tuple[tuple[str, ...], ...] = ()
 
 
 def add_to(subcommands: Any) -> None:
@@ -57,6 +46,16 @@ def sections(settings: Settings) -> Iterator[Section]:
             ("Verification", "SCP", _yes(settings.enable_dimse)),
             ("Storage (C-STORE)", "SCP; SCU of C-MOVE, C-GET and `pacs send`", _yes(settings.enable_dimse)),
             ("Query/Retrieve (C-FIND, C-MOVE, C-GET)", "SCP", _yes(settings.enable_dimse)),
+            ("Composite Instance Root Retrieve (C-MOVE, C-GET)", "SCP", _yes(settings.enable_dimse)),
+            ("Composite Instance Retrieve Without Bulk Data (C-GET)", "SCP", _yes(settings.enable_dimse)),
+            ("Query/Retrieve of objects that belong to no patient", "SCP", _yes(settings.enable_dimse)),
+            ("Storage Commitment Push Model", "SCP, SCU", _yes(settings.enable_dimse)),
+            (
+                "Instance Availability Notification",
+                "SCP; SCU when IAN_AES names peers",
+                _yes(settings.enable_dimse or bool(settings.ian_aes)),
+            ),
+            ("Storage Commitment (DICOMweb)", "origin server", "yes"),
             ("Modality Worklist (C-FIND)", "SCP", _yes(settings.enable_dimse)),
             ("Modality Performed Procedure Step (N-CREATE, N-SET, N-GET)", "SCP", _yes(settings.enable_dimse)),
             ("QIDO-RS, WADO-RS, STOW-RS, Capabilities", "origin server", "yes"),
@@ -68,6 +67,7 @@ def sections(settings: Settings) -> Iterator[Section]:
     yield from _dimse(settings)
     yield from _web(settings)
     yield from _storage(settings)
+    yield _commitment(settings)
     yield from _query()
     yield from _procedures(settings)
     yield _security(settings)
@@ -75,7 +75,11 @@ def sections(settings: Settings) -> Iterator[Section]:
 
 def _dimse(settings: Settings) -> Iterator[Section]:
     from pacs.dicom import performed_step
+    from pacs.dicom.non_patient import MODELS as NON_PATIENT
     from pacs.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+    from pacs.dimse.availability import NOTIFICATION
+    from pacs.dimse.commitment import PUSH_MODEL
+    from pacs.dimse.composite import INSTANCE_ROOT_GET, INSTANCE_ROOT_MOVE, WITHOUT_BULK_DATA_GET
     from pacs.dimse.models import MODELS, VERIFICATION
     from pacs.dimse.mpps import RETRIEVE
     from pacs.dimse.negotiation import APPLICATION_CONTEXT, MAX_CONTEXTS, QUERY_SYNTAXES
@@ -117,6 +121,10 @@ def _dimse(settings: Settings) -> Iterator[Section]:
     yield _negotiation(settings)
     rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
     rows += [(_uid_name(uid), uid, "SCP") for uid in (*MODELS, MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE)]
+    rows += [(_uid_name(uid), uid, "SCP") for uid in (INSTANCE_ROOT_MOVE, INSTANCE_ROOT_GET, WITHOUT_BULK_DATA_GET)]
+    rows += [(_uid_name(uid), uid, "SCP") for model in NON_PATIENT for uid in (model.find, model.move, model.get)]
+    rows.append((_uid_name(PUSH_MODEL), PUSH_MODEL, "SCP, SCU"))
+    rows.append((_uid_name(NOTIFICATION), NOTIFICATION, "SCP, SCU" if settings.ian_aes else "SCP"))
     yield Section(
         "SOP classes of services",
         2,
@@ -258,6 +266,36 @@ def _storage(settings: Settings) -> Iterator[Section]:
     )
 
 
+def _commitment(settings: Settings) -> Section:
+    from pacs.services.commitment import Failure
+
+    looked_at = {
+        "digest": "in the index, and its stored file is there, read through, and holds what was received",
+        "presence": "in the index, and its stored file is there with the right size",
+    }[settings.commitment_verify]
+    wait_s = settings.commitment_wait_s
+    same = f"on the requester's association while it rests within {wait_s:g} s, else " if wait_s else ""
+    meanings = {
+        Failure.PROCESSING: "The stored file is missing or damaged.",
+        Failure.NO_SUCH_OBJECT: "Not stored here, or deleted.",
+        Failure.CLASS_INSTANCE_CONFLICT: "Stored under another SOP class.",
+    }
+    return Section(
+        "Storage commitment",
+        1,
+        (
+            f"An instance is committed when it is {looked_at}. It is kept until somebody deletes it.",
+            f"The N-EVENT-REPORT goes out {same}on a new association to the requester's AE title among the known peers,"
+            " where the archive proposes the SCP role; it is repeated, ever more seldom, for"
+            f" {settings.jobs_give_up_days:g} days. File-Set ID and UID are not used; Retrieve AE Title is sent.",
+            "As SCU the archive asks peers for what they were sent; an answer may come on that association or on one"
+            f" that the peer opens. After {settings.commitment_again_s:g} s without one it asks again, under another"
+            " Transaction UID.",
+        ),
+        (("Failure reason", "Meaning"), *((f"{why:04X}H", meaning) for why, meaning in meanings.items())),
+    )
+
+
 def _query() -> Iterator[Section]:
     from pacs.dicom.attributes import ALL
 
@@ -358,44 +396,6 @@ def _security(settings: Settings) -> Section:
 
 def _address(settings: Settings, port: int) -> str:
     return f"{settings.dimse_hostname}:{port}" if port and settings.enable_dimse else "off"
-
-
-def as_markdown(title: str, found: Sequence[Section]) -> str:
-    lines = [f"# {title}", ""]
-    for section in found:
-        lines += [f"{'#' * (section.level + 1)} {section.title}", ""]
-        for paragraph in section.paragraphs:
-            lines += [paragraph, ""]
-        if section.table:
-            head, *rows = section.table
-            lines += [_markdown_row(head), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows), ""]
-    return "\n".join(lines)
-
-
-def as_html(title: str, found: Sequence[Section]) -> str:
-    parts = [
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
-        "<style>body{font-family:sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2em .5em;text-align:left}</style></head>",
-        f"<body><h1>{html.escape(title)}</h1>",
-    ]
-    for section in found:
-        parts.append(f"<h{section.level + 1}>{html.escape(section.title)}</h{section.level + 1}>")
-        parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
-        if section.table:
-            head, *rows = section.table
-            parts.append(f"<table><thead>{_html_row(head, 'th')}</thead><tbody>")
-            parts += [_html_row(row, "td") for row in rows]
-            parts.append("</tbody></table>")
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
-
-
-def _html_row(cells: Sequence[str], name: str) -> str:
-    return f"<tr>{''.join(f'<{name}>{html.escape(cell)}</{name}>' for cell in cells)}</tr>"
 
 
 def _yes(flag: bool) -> str:
