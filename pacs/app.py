@@ -8,28 +8,23 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pacs.archive import Archive
 from pacs.dicom import dictionary
-from pacs.dimse.mpps import performed_services
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
+from pacs.dimse.service import Service
 from pacs.dimse.tls import ServerTls
-from pacs.dimse.ups import reports_to, ups_service
-from pacs.dimse.worklist import worklist_service
 from pacs.errors import Invalid, PacsError
-from pacs.followers import Followers
-from pacs.peering import PeerDirectory, identities, known_peers, tls_files, usual_timeouts
-from pacs.services.labels import Labels
+from pacs.offering import Offering
+from pacs.peering import identities, known_peers, tls_files, usual_timeouts
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, ups, worklist
-from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 from pacs.web.server import Limits, WebServer
 
@@ -72,16 +67,15 @@ async def _serve(
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
-    web = _web_server(settings, archive, peers, role.http if role else None)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
-    dimse = _dimse_server(settings, archive, peers, sender, role) if settings.enable_dimse else None
-    report_to = reports_to(peers, settings.dimse_ae_title, usual_timeouts(settings))
-    followers = Followers(settings, archive, sender, report_to)
+    offering = Offering(settings, archive, peers, sender)
+    web = _web_server(settings, archive, offering.additions, role.http if role else None)
+    dimse = _dimse_server(settings, archive, peers, sender, offering.services, role) if settings.enable_dimse else None
     try:
         await web.start()
         if dimse is not None:
             await asyncio.to_thread(dimse.start)
-        await asyncio.to_thread(followers.start)
+        await asyncio.to_thread(offering.followers.start)
         await asyncio.to_thread(on_ready, archive)
         await stop.wait()
         if role is not None:
@@ -92,12 +86,15 @@ async def _serve(
         await asyncio.gather(
             web.stop(STOP_GRACE_S),
             *([asyncio.to_thread(dimse.stop, STOP_GRACE_S)] if dimse is not None else []),
-            asyncio.to_thread(followers.stop, STOP_GRACE_S),
+            asyncio.to_thread(offering.stop, STOP_GRACE_S),
         )
+        await asyncio.to_thread(offering.close)
         await asyncio.to_thread(sender.close)
 
 
-def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: socket.socket | None) -> WebServer:
+def _web_server(
+    settings: Settings, archive: Archive, additions: Sequence[Addition], listener: socket.socket | None
+) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
@@ -119,29 +116,19 @@ def _web_server(settings: Settings, archive: Archive, peers: Peers, listener: so
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
-        additions=_additions(settings, archive, peers),
+        additions=additions,
         shared_listener=listener,
     )
 
 
-def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addition]:
-    work = archive.index.work
-    rows = settings.qido_default_limit, settings.qido_max_limit
-    directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
-    return [
-        changes.addition(work),
-        jobs.addition(work if settings.is_admin_api else None),
-        labels.addition(Labels(work), archive.query),
-        worklist.addition(archive.procedures.worklist, *rows),
-        performed.addition(archive.procedures, *rows),
-        ups.addition(archive.steps, *rows),
-        peer_resources.addition(directory if settings.is_admin_api else None),
-        fhir.addition(archive.fhir),
-        fhir_convert.addition(archive.fhir, archive.store, max_body_bytes=settings.stow_max_bytes or None),
-    ]
-
-
-def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Sender, role: Role | None) -> DimseServer:
+def _dimse_server(
+    settings: Settings,
+    archive: Archive,
+    peers: Peers,
+    sender: Sender,
+    services: Sequence[Service],
+    role: Role | None,
+) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
         raise Invalid("DIMSE_PORT and DIMSE_TLS_PORT are both 0: set ENABLE_DIMSE=false for no DIMSE", "DIMSE_PORT")
     return DimseServer(
@@ -161,11 +148,7 @@ def _dimse_server(settings: Settings, archive: Archive, peers: Peers, sender: Se
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
         identities=identities(settings),
-        services=[
-            worklist_service(archive.procedures.worklist),
-            *performed_services(archive.procedures.performed),
-            ups_service(archive.steps, peers),
-        ],
+        services=services,
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

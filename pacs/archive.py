@@ -19,6 +19,7 @@ from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.services import rules, store_identity
+from pacs.services.composite import Parts
 from pacs.services.delete import Delete
 from pacs.services.fhir_archive import FhirArchive
 from pacs.services.fhir_values import Namespaces
@@ -49,6 +50,7 @@ class Archive:
     store: Store
     query: QueryService
     retrieve: Retrieve
+    parts: Parts
     delete: Delete
     following: Following
     procedures: Procedures
@@ -78,12 +80,12 @@ class Archive:
             opened.callback(pool.close)
             retrieve, on_stored = _retrieve(settings, index, blobs, pool, opened, is_serving=cached)
             found = rules.load(settings.rules) if settings.rules is not None else []
-            is_followed = any(rule.moment is rules.Moment.STUDY for rule in found)
+            is_followed = bool(settings.ian_aes) or any(rule.moment is rules.Moment.STUDY for rule in found)
             procedures = Procedures.over(
                 index, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
             )
             arrived = procedures.completeness.follow if is_followed else None
-            following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived)
+            following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived, announce=settings.ian_aes)
             query = QueryService(index)
             return cls(
                 folder,
@@ -102,6 +104,7 @@ class Archive:
                 ),
                 query,
                 retrieve,
+                Parts(index, blobs, pool),
                 Delete(
                     index,
                     blobs,

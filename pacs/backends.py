@@ -70,6 +70,11 @@ def open_blobs(settings: Settings, *, cached: bool = False) -> BlobStore:
     return FilesystemBlobs(folder / "files", folder / "incoming")
 
 
+def without_copies(blobs: BlobStore) -> BlobStore:
+    """The store itself: what is read from it is what would be there if this machine were lost."""
+    return blobs.store if isinstance(blobs, CachedBlobs) else blobs
+
+
 @contextmanager
 def rebuilding(settings: Settings, *, force: bool = False) -> Iterator[tuple[BlobStore, Index]]:
     """The store, and a new empty index that takes the old one's place when the block ends without an exception.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, SecretStr
 
-from pacs.setting_kinds import SECONDS, TEXT, Address, Seconds, SecondsOrNever, listed, setting
+from pacs.setting_kinds import SECONDS, TEXT, Address, AETitle, Seconds, SecondsOrNever, listed, setting
 
 _ADDRESSES = "http or https addresses, between commas or as a JSON array"
 
@@ -23,6 +23,14 @@ class FollowSettings(BaseModel):
     )
     study_quiet_s: Seconds = setting(
         60.0, "Follow-up", "How long nothing of a study has arrived when it counts as settled.", SECONDS, "300"
+    )
+    ian_aes: Annotated[tuple[AETitle, ...], BeforeValidator(listed)] = setting(
+        (),
+        "Follow-up",
+        "Peers that are told of each study that is complete, or quiet, and of what arrives for it later (Instance "
+        "Availability Notification).",
+        "AE titles, between commas or as a JSON array",
+        "RIS,WORKFLOW",
     )
     jobs_give_up_days: Seconds = setting(
         7.0,

@@ -14,14 +14,13 @@ from pacs.observers.fhir import FhirSync
 from pacs.observers.fhir_client import FhirClient
 from pacs.observers.fhir_login import ClientCredentials, FixedLogin, Login, basic
 from pacs.observers.http import Http
-from pacs.observers.sending import Sending
+from pacs.observers.sending import Commit, Sending
 from pacs.observers.settled import Deleting, Labelling, Settled
 from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
-from pacs.services.jobs import JobRunner, Unavailable
+from pacs.services.jobs import Handler, JobRunner, Unavailable
 from pacs.services.labels import Labels
 from pacs.services.ups_cleaning import Cleaning
-from pacs.services.ups_events import Connect, EventReports
 from pacs.settings import Settings, fhir_endpoint
 
 log = logging.getLogger(__name__)
@@ -32,10 +31,12 @@ _MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
 class Followers:
     """The runner of a server process, and the feed that it tells.
 
-    report_to: opens associations to subscribers of Unified Procedure Steps.
+    further: handlers of services beside. commit: has a peer asked for storage commitment.
     """
 
-    def __init__(self, settings: Settings, archive: Archive, sender: Sender, report_to: Connect) -> None:
+    def __init__(
+        self, settings: Settings, archive: Archive, sender: Sender, further: Sequence[Handler], commit: Commit
+    ) -> None:
         work = archive.index.work
         self._http = [Http()]
         webhook = Webhook(self._http[0], settings.webhook_secret.get_secret_value())
@@ -45,7 +46,7 @@ class Followers:
         )
         self._cleaning = Cleaning(work, archive.steps.subscriptions, settings.ups_keep_days)
         handlers = [
-            Sending(archive.index, _send_with(sender)).handler,
+            Sending(archive.index, _send_with(sender), commit).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
             *archive.procedures.completeness.handlers(),
@@ -53,8 +54,8 @@ class Followers:
             Labelling(Labels(work)).handler,
             Deleting(archive.index, archive.delete).handler,
             *self._feed.handlers,
-            EventReports(work, report_to).handler,
             *self._cleaning.handlers,
+            *further,
         ]
         if settings.sync_to_fhir_server:
             ca_file = settings.fhirserver_tls_ca_file
@@ -69,6 +70,9 @@ class Followers:
         self._feed.begin()
         self._cleaning.begin()
         self._runner.start()
+
+    def wake(self) -> None:
+        self._runner.wake()
 
     def stop(self, grace_s: float) -> None:
         self._runner.stop(grace_s)

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from pacs import env_file, qrscp_command
+from pacs.commitment_settings import CommitmentSettings
 from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
 from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
@@ -76,7 +77,9 @@ def _usual_workers() -> int:
     return min(2, usable)
 
 
-class Settings(MongoSettings, PixelSettings, DimseSettings, FollowSettings, ProcedureSettings, FhirSettings):
+class Settings(
+    MongoSettings, PixelSettings, DimseSettings, CommitmentSettings, FollowSettings, ProcedureSettings, FhirSettings
+):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -42,7 +42,7 @@ class CachedBlobs:
     is_local = False
 
     def __init__(self, store: BlobStore, folder: Path, max_bytes: int, *, keep_free_bytes: int = 0) -> None:
-        self._store = store
+        self.store = store
         self._folder = folder
         self._largest = max_bytes // _LARGEST_PART
         self._space = CacheSpace(folder, max_bytes, keep_free_bytes)
@@ -53,21 +53,21 @@ class CachedBlobs:
         self._wanted: set[str] = set()  # keys of large files that were read in part
 
     def incoming(self) -> Path:
-        return self._store.incoming()
+        return self.store.incoming()
 
     def adopt(self, path: Path, key: str, digest: str = "") -> None:
         self.place(path, key, digest)
         self.settle([key])
 
     def settle(self, keys: Sequence[str]) -> None:
-        self._store.settle(keys)
+        self.store.settle(keys)
 
     def place(self, path: Path, key: str, digest: str = "") -> None:
         """As the store does; a second name of the file makes the copy, at no cost."""
         size_bytes = path.stat().st_size if path.exists() else 0
         part = self._space.reserve(size_bytes, path) if digest and 0 < size_bytes <= self._largest else None
         try:
-            self._store.place(path, key, digest)
+            self.store.place(path, key, digest)
             if part is not None:
                 self._keep(part, key, size_bytes)
                 part = None
@@ -79,7 +79,7 @@ class CachedBlobs:
         wanted = ref.size_bytes - offset if length is None else length
         file = self._wait_and_open(ref)
         if file is None:
-            return self._store.read(ref, offset, length)
+            return self.store.read(ref, offset, length)
         try:
             return b"".join(_pieces_of(file, offset, wanted))
         finally:
@@ -90,14 +90,14 @@ class CachedBlobs:
     ) -> Iterator[bytes]:
         if at_once and not self._is_there(ref):
             if not (self._is_cacheable(ref) and ref.size_bytes <= _SMALL_BYTES):
-                return self._store.stream(ref, offset, length, at_once=True)
+                return self.store.stream(ref, offset, length, at_once=True)
             self._fetch(ref)
         return self._stream(ref, offset, length)
 
     def _stream(self, ref: BlobRef, offset: int, length: int | None) -> Iterator[bytes]:
         file = self._wait_and_open(ref)
         if file is None:
-            yield from self._store.stream(ref, offset, length)
+            yield from self.store.stream(ref, offset, length)
             return
         try:
             yield from _pieces_of(file, offset, ref.size_bytes - offset if length is None else length)
@@ -119,38 +119,38 @@ class CachedBlobs:
                 return
         finally:
             link.unlink(missing_ok=True)
-        with self._store.local(ref) as path:
+        with self.store.local(ref) as path:
             yield path
 
     def head(self, ref: BlobRef, length: int) -> BlobHead:
-        return self._store.head(ref, length)
+        return self.store.head(ref, length)
 
     def state(self, key: str) -> BlobState:
-        return self._store.state(key)
+        return self.store.state(key)
 
     def delete(self, ref: BlobRef) -> None:
-        self._store.delete(ref)
+        self.store.delete(ref)
         self._drop(ref.key)
 
     def entries(self, folder: str = "") -> Iterator[tuple[str, BlobState]]:
-        return self._store.entries(folder)
+        return self.store.entries(folder)
 
     def keys(self, folder: str = "") -> Iterator[str]:
-        return self._store.keys(folder)
+        return self.store.keys(folder)
 
     def identity(self) -> str | None:
-        return self._store.identity()
+        return self.store.identity()
 
     def identify(self, name: str) -> str:
-        return self._store.identify(name)
+        return self.store.identify(name)
 
     def free_bytes(self) -> int | None:
-        return self._store.free_bytes()
+        return self.store.free_bytes()
 
     def close(self) -> None:
         self._fetchers.shutdown(cancel_futures=True)
         self._space.close()
-        self._store.close()
+        self.store.close()
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
@@ -243,7 +243,7 @@ class CachedBlobs:
             return
         try:
             with part.open("r+b") as file:
-                for piece in self._store.stream(ref):
+                for piece in self.store.stream(ref):
                     file.write(piece)
                 file.flush()
                 is_whole = file.tell() == ref.size_bytes and _digest_of(file.fileno(), ref.size_bytes) == ref.digest

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pacs.cli import (
     backup,
+    commitments,
     config,
     conformance,
     console,
@@ -51,7 +52,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
     *(peers, user, echo, find, get, move, send),
-    *(jobs, rules, fhir, index, export, purge, config, conformance, version),
+    *(jobs, rules, commitments, fhir, index, export, purge, config, conformance, version),
 )
 
 

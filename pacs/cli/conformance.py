@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import html
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pacs import __version__, errors
+from pacs import __version__
 from pacs.cli import console
+from pacs.cli.conformance_storage import commitment_section, query_sections, storage_sections
+from pacs.cli.statement import Section, as_html, as_markdown, yes
 
 if TYPE_CHECKING:
     from pacs.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """paragraphs before the table; table: header row first, () for none. level: 1 for a chapter, 2 below."""
-
-    title: str
-    level: int
-    paragraphs: tuple[str, ...] = ()
-    table: tuple[tuple[str, ...], ...] = ()
 
 
 def add_to(subcommands: Any) -> None:
@@ -56,23 +46,38 @@ def sections(settings: Settings) -> Iterator[Section]:
         ),
         (
             ("Service", "Role", "Available"),
-            ("Verification", "SCP", _yes(settings.enable_dimse)),
-            ("Storage (C-STORE)", "SCP; SCU of C-MOVE, C-GET and `pacs send`", _yes(settings.enable_dimse)),
-            ("Query/Retrieve (C-FIND, C-MOVE, C-GET)", "SCP", _yes(settings.enable_dimse)),
-            ("Modality Worklist (C-FIND)", "SCP", _yes(settings.enable_dimse)),
-            ("Modality Performed Procedure Step (N-CREATE, N-SET, N-GET)", "SCP", _yes(settings.enable_dimse)),
+            ("Verification", "SCP", yes(settings.enable_dimse)),
+            ("Storage (C-STORE)", "SCP; SCU of C-MOVE, C-GET and `pacs send`", yes(settings.enable_dimse)),
+            ("Query/Retrieve (C-FIND, C-MOVE, C-GET)", "SCP", yes(settings.enable_dimse)),
+            ("Composite Instance Root Retrieve (C-MOVE, C-GET)", "SCP", yes(settings.enable_dimse)),
+            ("Composite Instance Retrieve Without Bulk Data (C-GET)", "SCP", yes(settings.enable_dimse)),
+            ("Query/Retrieve of objects that belong to no patient", "SCP", yes(settings.enable_dimse)),
+            ("Storage Commitment Push Model", "SCP, SCU", yes(settings.enable_dimse)),
+            (
+                "Instance Availability Notification",
+                "SCP; SCU when IAN_AES names peers",
+                yes(settings.enable_dimse or bool(settings.ian_aes)),
+            ),
+            ("Storage Commitment (DICOMweb)", "origin server", "yes"),
+            ("Modality Worklist (C-FIND)", "SCP", yes(settings.enable_dimse)),
+            ("Modality Performed Procedure Step (N-CREATE, N-SET, N-GET)", "SCP", yes(settings.enable_dimse)),
             ("QIDO-RS, WADO-RS, STOW-RS, Capabilities", "origin server", "yes"),
             ("MWL-RS (worklist over HTTP)", "origin server", "yes"),
-            ("Unified Procedure Step Push, Pull, Watch, Event, Query", "SCP", _yes(settings.enable_dimse)),
+            ("Unified Procedure Step Push, Pull, Watch, Event, Query", "SCP", yes(settings.enable_dimse)),
             ("Worklist Service (UPS-RS), with events over WebSockets", "origin server", "yes"),
             ("WADO-URI", "origin server", "yes"),
-            ("Delete (study, series, instance)", "origin server", _yes(settings.allow_delete)),
+            ("Forwarding by rules (C-STORE, STOW-RS)", "SCU, user agent", yes(settings.rules is not None)),
+            ("Change feed: pages, server-sent events, webhooks", "origin server", "yes"),
+            ("FHIR R4: Patient, Endpoint, ImagingStudy", "server", "yes"),
+            ("FHIR R4: another server kept in step", "client", yes(settings.sync_to_fhir_server)),
+            ("Delete (study, series, instance)", "origin server", yes(settings.allow_delete)),
         ),
     )
     yield from _dimse(settings)
     yield from _web(settings)
-    yield from _storage(settings)
-    yield from _query()
+    yield from storage_sections(settings)
+    yield commitment_section(settings)
+    yield from query_sections()
     yield from _procedures(settings)
     yield from step_sections(settings)
     yield _security(settings)
@@ -80,7 +85,11 @@ def sections(settings: Settings) -> Iterator[Section]:
 
 def _dimse(settings: Settings) -> Iterator[Section]:
     from pacs.dicom import performed_step
+    from pacs.dicom.non_patient import MODELS as NON_PATIENT
     from pacs.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+    from pacs.dimse.availability import NOTIFICATION
+    from pacs.dimse.commitment import PUSH_MODEL
+    from pacs.dimse.composite import INSTANCE_ROOT_GET, INSTANCE_ROOT_MOVE, WITHOUT_BULK_DATA_GET
     from pacs.dimse.models import MODELS, VERIFICATION
     from pacs.dimse.mpps import RETRIEVE
     from pacs.dimse.negotiation import APPLICATION_CONTEXT, MAX_CONTEXTS, QUERY_SYNTAXES
@@ -124,6 +133,10 @@ def _dimse(settings: Settings) -> Iterator[Section]:
     rows = [(_uid_name(VERIFICATION), VERIFICATION, "SCP")]
     services = (MODALITY_WORKLIST, performed_step.SOP_CLASS, RETRIEVE, *UPS_CLASSES)
     rows += [(_uid_name(uid), uid, "SCP") for uid in (*MODELS, *services)]
+    rows += [(_uid_name(uid), uid, "SCP") for uid in (INSTANCE_ROOT_MOVE, INSTANCE_ROOT_GET, WITHOUT_BULK_DATA_GET)]
+    rows += [(_uid_name(uid), uid, "SCP") for model in NON_PATIENT for uid in (model.find, model.move, model.get)]
+    rows.append((_uid_name(PUSH_MODEL), PUSH_MODEL, "SCP, SCU"))
+    rows.append((_uid_name(NOTIFICATION), NOTIFICATION, "SCP, SCU" if settings.ian_aes else "SCP"))
     yield Section(
         "SOP classes of services",
         2,
@@ -158,9 +171,7 @@ def _negotiation(settings: Settings) -> Section:
 
 
 def _web(settings: Settings) -> Iterator[Section]:
-    from pacs.web import performed, ups, worklist
-    from pacs.web.fhir_capabilities import CONVERSION, read_operations
-    from pacs.web.operations import operations
+    from pacs.web.offered import all_operations
 
     root = f"/{settings.dicomweb_api}"
     limit = "none" if not settings.stow_max_bytes else f"{int(settings.stow_max_bytes):,} bytes"
@@ -179,8 +190,8 @@ def _web(settings: Settings) -> Iterator[Section]:
         ),
     )
     rows = []
-    added = (*worklist.OPERATIONS, *performed.OPERATIONS, *ups.OPERATIONS, *read_operations(), CONVERSION)
-    for operation in (*operations(with_delete=settings.allow_delete), *added):
+    offered = all_operations(with_delete=settings.allow_delete, with_administration=settings.is_admin_api)
+    for operation in offered:
         types = dict.fromkeys(name for status, names in operation.answers.items() if status < 300 for name in names)
         path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"
         rows.append((operation.method, path, operation.group, operation.clause, ", ".join(types) or "no body"))
@@ -195,98 +206,9 @@ def _web(settings: Settings) -> Iterator[Section]:
             (
                 "client",
                 "read, search-type, create (If-None-Exist), update and delete (If-Match)",
-                _yes(settings.sync_to_fhir_server),
+                yes(settings.sync_to_fhir_server),
             ),
         ),
-    )
-
-
-def _storage(settings: Settings) -> Iterator[Section]:
-    from pydicom._uid_dict import UID_dictionary
-
-    from pacs.dicom import transfer_syntax
-    from pacs.dicom.uids import is_storage_class
-    from pacs.dimse.models import is_storage
-    from pacs.dimse.status import status_of
-    from pacs.imaging.decode import can_decode
-    from pacs.imaging.transcode import TARGETS
-    from pacs.web.problem import failure_reason
-
-    kinds = (
-        *(errors.Conflict, errors.NotStorable, errors.ClassMismatch, errors.StudyMismatch, errors.Unreadable),
-        *(errors.MissingAttribute, errors.MissingValue, errors.InvalidValue, errors.TooLarge, errors.OutOfResources),
-    )
-    policy = {
-        "reject": "is refused: failure 0111H, the stored one stays",
-        "replace": "replaces the stored one, whose file is kept until a purge",
-    }[settings.duplicates]
-    yield Section(
-        "Storage",
-        1,
-        (
-            "Level 2 (full), without coercion: the stored data set is byte for byte the received one; only preamble and"
-            " file meta information are written anew where they do not fit.",
-            f"An instance that is stored already with other content {policy}.",
-            "Success is answered when data set and index are on disk.",
-        ),
-        (
-            ("C-STORE status", "STOW-RS failure reason", "Meaning"),
-            ("0000H", "", "Stored, or stored already with the same content."),
-            *(
-                (
-                    f"{status_of(kind('')).code:04X}H",
-                    f"{failure_reason(kind('')):04X}H",
-                    (kind.__doc__ or "").partition("\n")[0],
-                )
-                for kind in kinds
-            ),
-        ),
-    )
-    syntaxes = [
-        (syntax.name, syntax.uid, "yes", _yes(can_decode(syntax.uid)), _yes(syntax.uid in TARGETS))
-        for syntax in transfer_syntax.ALL
-    ]
-    yield Section(
-        "Transfer syntaxes",
-        2,
-        ("Instances in other (private, future) transfer syntaxes are stored and returned as they are.",),
-        (("Name", "UID", "Stored and returned", "Decoded", "Made from others"), *syntaxes),
-    )
-    classes = sorted(
-        (entry[0], uid)
-        for uid, entry in UID_dictionary.items()
-        if entry[1] == "SOP Class" and is_storage_class(uid) and is_storage(uid)
-    )
-    yield Section(
-        "Storage SOP classes",
-        2,
-        ("Private SOP classes and those younger than this list are stored too.",),
-        (("SOP class", "UID"), *classes),
-    )
-
-
-def _query() -> Iterator[Section]:
-    from pacs.dicom.attributes import ALL
-
-    rows = [
-        (
-            f"({attribute.tag[:4]},{attribute.tag[4:]})",
-            attribute.keyword,
-            attribute.vr,
-            attribute.level.name.title(),
-            _yes(attribute.default),
-        )
-        for attribute in ALL
-    ]
-    yield Section(
-        "Query keys",
-        1,
-        (
-            "C-FIND and QIDO-RS search by the same keys and the same matching (PS3.4 C.2.2.2): single value, list of"
-            " UIDs, wildcard, range, combined date and time, sequence, empty value. Any other attribute of an instance,"
-            " private ones too, can be a key; it is matched without an index. Queries may be relational.",
-        ),
-        (("Tag", "Keyword", "VR", "Level", "Returned by QIDO-RS unasked"), *rows),
     )
 
 
@@ -365,48 +287,6 @@ def _security(settings: Settings) -> Section:
 
 def _address(settings: Settings, port: int) -> str:
     return f"{settings.dimse_hostname}:{port}" if port and settings.enable_dimse else "off"
-
-
-def as_markdown(title: str, found: Sequence[Section]) -> str:
-    lines = [f"# {title}", ""]
-    for section in found:
-        lines += [f"{'#' * (section.level + 1)} {section.title}", ""]
-        for paragraph in section.paragraphs:
-            lines += [paragraph, ""]
-        if section.table:
-            head, *rows = section.table
-            lines += [_markdown_row(head), _markdown_row(["---"] * len(head)), *map(_markdown_row, rows), ""]
-    return "\n".join(lines)
-
-
-def as_html(title: str, found: Sequence[Section]) -> str:
-    parts = [
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
-        "<style>body{font-family:sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2em .5em;text-align:left}</style></head>",
-        f"<body><h1>{html.escape(title)}</h1>",
-    ]
-    for section in found:
-        parts.append(f"<h{section.level + 1}>{html.escape(section.title)}</h{section.level + 1}>")
-        parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
-        if section.table:
-            head, *rows = section.table
-            parts.append(f"<table><thead>{_html_row(head, 'th')}</thead><tbody>")
-            parts += [_html_row(row, "td") for row in rows]
-            parts.append("</tbody></table>")
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
-
-
-def _html_row(cells: Sequence[str], name: str) -> str:
-    return f"<tr>{''.join(f'<{name}>{html.escape(cell)}</{name}>' for cell in cells)}</tr>"
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"
 
 
 def _uid_name(uid: str) -> str:

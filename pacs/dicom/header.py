@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from pacs.dicom import file_meta, uids
+from pacs.dicom import file_meta, non_patient, uids
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.file_meta import FileMeta
 from pacs.dicom.frames import pixel_layout
@@ -52,8 +52,9 @@ def read_header(
 
     fallback: its transfer syntax is used when the file has none. derive_uids: SOP UIDs that are missing come from the
     file meta or ``fallback``, missing Study and Series UIDs are made from the SOP Instance UID; all of them are then in
-    ``attributes`` too. bulk_threshold: bytes above which a bulk value is not inline. Memory does not grow with the
-    file. Raises the Rejected kinds, with the UIDs that could be read.
+    ``attributes`` too. Objects that belong to no patient have their Study and Series UIDs made in any case.
+    bulk_threshold: bytes above which a bulk value is not inline. Memory does not grow with the file. Raises the
+    Rejected kinds, with the UIDs that could be read.
     """
     known: Fallback | None = fallback
     parsed = Parsed()
@@ -135,6 +136,7 @@ def _identity(attributes: dict[str, Any], sources: list[Fallback], derive: bool)
     if not uids.is_storage_class(sop_class_uid):
         raise NotStorable("Instances of this SOP class are not stored")
     sop_uid = _uid(attributes, "00080018", "SOP Instance UID", _first(s.sop_uid for s in sources))
+    derive = derive or sop_class_uid in non_patient.CLASSES
     study = uids.derived_uid(sop_uid, "study") if derive else ""
     series = uids.derived_uid(sop_uid, "series") if derive else ""
     study_uid = _uid(attributes, "0020000D", "Study Instance UID", study)

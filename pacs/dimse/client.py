@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.model import StoredInstance
@@ -18,7 +19,7 @@ from pacs.dimse.peer import STORED, Peer, Sending
 from pacs.dimse.status import is_failure
 from pacs.dimse.wire import Closed, PduType, ProtocolError, Timeouts, Wire, reason_of
 from pacs.errors import Invalid, NotAcceptable, NotFound, PacsError
-from pacs.services.retrieve import Content, Retrieve
+from pacs.services.retrieve import Content
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +61,21 @@ class Outcome:
         return self.status is not None and self.status != 0 and not is_failure(self.status)
 
 
+class DataSets(Protocol):
+    """Where the data sets of instances come from: ``Retrieve``, which sends them as they are stored."""
+
+    def data_set(
+        self, instance: StoredInstance, transfer_syntax_uid: str | None = None, *, at_once: bool = False
+    ) -> Content: ...
+
+
 class StoreUser:
     """Sends stored instances over one association, as C-STORE SCU. sending: how the peer wants it."""
 
     def __init__(
         self,
         association: Association,
-        retrieve: Retrieve,
+        retrieve: DataSets,
         priority: int,
         originator: Originator | None = None,
         sending: Sending = DEFAULT_SENDING,

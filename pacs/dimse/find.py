@@ -38,7 +38,7 @@ def serve_find(message: Message, query: QueryService, caller: Caller, ae_title: 
     """Answer with every match. Raises PacsError when the request cannot be answered."""
     identifier = read_identifier(message)
     syntax = message.context.transfer_syntax
-    answers = (encode_data_set(_answer(row, identifier, ae_title), syntax) for row in _rows(query, identifier, caller))
+    answers = (encode_data_set(_answer(row, identifier, ae_title), syntax) for row in rows(query, identifier, caller))
     sent, final = send_answers(message, answers, identifier.attributes)
     log.info(
         "found from=%s level=%s answers=%d status=%04XH", caller.name, LEVEL_NAMES[identifier.level], sent, final.code
@@ -73,7 +73,7 @@ def send_answers(message: Message, answers: Iterable[bytes], asked: Attributes) 
     return sent, final
 
 
-def _rows(query: QueryService, identifier: Identifier, caller: Caller) -> Iterator[Attributes]:
+def rows(query: QueryService, identifier: Identifier, caller: Caller) -> Iterator[Attributes]:
     """All matches, a page at a time, so that neither memory nor the index is held."""
     fields = Fields(tags=frozenset(identifier.returned))
     after = None
@@ -88,12 +88,19 @@ def _rows(query: QueryService, identifier: Identifier, caller: Caller) -> Iterat
             return
 
 
-def _answer(row: Attributes, identifier: Identifier, ae_title: str) -> dict[str, Any]:
-    """Every attribute that was asked for, empty where there is no value (PS3.4 C.4.1.1.3.2)."""
+def asked_for(row: Attributes, identifier: Identifier) -> dict[str, Any]:
+    """Every attribute that was asked for, empty where there is no value."""
     asked = identifier.attributes
-    answer = {tag: answered(element_at(row, name), asked[tag]) for name, tag in identifier.returned.items()}
+    found = {tag: answered(element_at(row, name), asked[tag]) for name, tag in identifier.returned.items()}
     # Private creators of the identifier, whose blocks the answer's private attributes lie in.
-    answer.update((tag, asked[tag]) for tag in asked if _is_creator(tag))
+    found.update((tag, asked[tag]) for tag in asked if _is_creator(tag))
+    return found
+
+
+def _answer(row: Attributes, identifier: Identifier, ae_title: str) -> dict[str, Any]:
+    """With what else an answer carries (PS3.4 C.4.1.1.3.2)."""
+    asked = identifier.attributes
+    answer = asked_for(row, identifier)
     answer[LEVEL] = {"vr": "CS", "Value": [LEVEL_NAMES[identifier.level]]}
     answer[RETRIEVE_AE_TITLE] = {"vr": "AE", "Value": [ae_title]}
     if AVAILABILITY in asked:

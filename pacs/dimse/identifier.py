@@ -49,8 +49,13 @@ def read_identifier(message: Message) -> Identifier:
     if model is None or model.field != message.command.field:
         raise NotStorable("the request is not one of its presentation context's SOP class")
     attributes = parse_data_set(data, message.context.transfer_syntax)
-    level = _level(attributes, model)
-    keys = from_identifier(attributes, fuzzy=is_fuzzy(message.association.extensions, message.context.abstract_syntax))
+    fuzzy = is_fuzzy(message.association.extensions, message.context.abstract_syntax)
+    return identifier_of(attributes, _level(attributes, model), fuzzy=fuzzy)
+
+
+def identifier_of(attributes: Attributes, level: Level, *, fuzzy: bool = False) -> Identifier:
+    """Raises Invalid for a key that cannot mean anything."""
+    keys = from_identifier(attributes, fuzzy=fuzzy)
     returned = {name: _tag(name, attributes) for name in keys.tags}
     if TIMEZONE in attributes:
         returned[TIMEZONE] = TIMEZONE

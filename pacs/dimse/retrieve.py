@@ -46,7 +46,7 @@ def serve_move(message: Message, retrieve: Retrieve, sender: Sender, caller: Cal
     instances = retrieve.select(keys, caller)
     originator = Originator(caller.name, command.message_id or 0)
     with closing(sender.send(peer, instances, command.priority or 0, originator)) as outcomes:
-        progress = _run(message, instances, outcomes)
+        progress = run(message, instances, outcomes)
     progress.log("moved", caller, destination)
 
 
@@ -59,13 +59,13 @@ def serve_get(message: Message, retrieve: Retrieve, caller: Caller, sending: Sen
         user.attempt(instance, instances[position + 1 : position + 1 + READ_AHEAD])
         for position, instance in enumerate(instances)
     )
-    progress = _run(message, instances, outcomes)
+    progress = run(message, instances, outcomes)
     progress.log("got", caller, caller.name)
 
 
-def _run(message: Message, instances: Sequence[StoredInstance], outcomes: Iterator[Outcome]) -> _Progress:
+def run(message: Message, instances: Sequence[StoredInstance], outcomes: Iterator[Outcome]) -> Progress:
     """Sub-operation after sub-operation, until the last or a C-CANCEL; answers after each, and at the end."""
-    progress = _Progress(message, len(instances))
+    progress = Progress(message, len(instances))
     message_id = message.command.message_id or 0
     while progress.remaining:
         if message.association.is_cancelled(message_id):
@@ -77,7 +77,7 @@ def _run(message: Message, instances: Sequence[StoredInstance], outcomes: Iterat
     return progress
 
 
-class _Progress:
+class Progress:
     """Counts of one request's sub-operations. They saturate at 65,535 on the wire (PS3.7 9.3.4.2: US)."""
 
     def __init__(self, message: Message, total: int) -> None:

@@ -8,7 +8,8 @@ before they are wholly read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from struct import pack, unpack_from
 from typing import Any, BinaryIO
 
@@ -51,6 +52,19 @@ class Element:
     value: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """To sequences of the top-level data set, by tag, values within untouched.
+
+    kept: items that stay, counted from 0. without: elements left out of the items. added: whole encoded items that come
+    after those that are there.
+    """
+
+    kept: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    without: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    added: Mapping[int, bytes] = field(default_factory=dict)
+
+
 # Writes the top-level pixel data element and returns where the next element begins.
 WritePixels = Callable[["Writer", str], int]
 
@@ -90,6 +104,11 @@ class _Level:
     attributes: Any  # of an item: its DICOM JSON; of a sequence: the list of its items'
     items: int = 0
     written_from: int = -1  # of an icon: where in the output it began
+    tag: int = 0  # of a sequence
+    is_left_out: bool = False  # of an item
+
+
+_NO_CHANGES = Changes()
 
 
 class Recoder:
@@ -97,7 +116,7 @@ class Recoder:
 
     attributes: the data set's DICOM JSON, which tells the VRs that implicit VR leaves out. replacements: elements that
     stand in for, or are added to, the top level's, ascending. dropped: top-level tags left out. pixels: tag of the
-    top-level pixel data element, 0 for none, and what writes it.
+    top-level pixel data element, 0 for none, and what writes it. changes: to sequences that are there.
     """
 
     def __init__(
@@ -111,6 +130,7 @@ class Recoder:
         replacements: tuple[Element, ...] = (),
         dropped: frozenset[int] = frozenset(),
         pixels: tuple[int, WritePixels] | None = None,
+        changes: Changes = _NO_CHANGES,
     ) -> None:
         self._reader = reader
         self._position = start
@@ -120,7 +140,9 @@ class Recoder:
         self._replacements = list(replacements)
         self._dropped = dropped
         self._pixels = pixels
+        self._changes = changes
         self._after_pixels = False
+        self._written: Writer = writer  # while ``_writer`` leads nowhere
 
     def run(self) -> None:
         """Raises Undecodable when the data set cannot be followed to its end."""
@@ -154,15 +176,30 @@ class Recoder:
         else:
             self._position += 8
             known = level.attributes[level.items] if level.items < len(level.attributes) else {}
+            is_left_out = self._is_left_out(level)
             level.items += 1
+            if is_left_out and length != UNDEFINED:
+                self._position += length
+                return
             encoding = level.encoding
             first = self._peek(8)
             if not encoding.implicit and length and len(first) == 8 and not _is_vr(first[4:6]):
                 delimiter = first[:2] in (b"\xfe\xff", b"\xff\xfe")
                 encoding = encoding if delimiter else Encoding(True, encoding.big_endian)
+            if is_left_out:
+                self._written, self._writer = self._writer, Writer(_Nowhere(), implicit=self._writer.implicit)
             self._writer.header(_ITEM, "", UNDEFINED)
             end = None if length == UNDEFINED else self._position + length
-            self._levels.append(_Level(False, end, encoding, known))
+            self._levels.append(_Level(False, end, encoding, known, is_left_out=is_left_out))
+
+    def _is_left_out(self, level: _Level) -> bool:
+        """Of the next item of a sequence."""
+        kept = self._changes.kept.get(level.tag) if len(self._levels) == 2 else None
+        return kept is not None and level.items not in kept
+
+    def _is_without(self, tag: int) -> bool:
+        """Of an element in an item of a top-level sequence."""
+        return len(self._levels) == 3 and tag in self._changes.without.get(self._levels[1].tag, ())
 
     def _element(self, level: _Level, head: bytes) -> bool:
         """Copy one element, or begin a sequence; False when the data set has ended."""
@@ -185,7 +222,7 @@ class Recoder:
                 self._position = self._pixels[1](self._writer, vr)
                 self._after_pixels = True
                 return True
-        skipped = tag & 0xFFFF == 0 or (top and (tag in self._dropped or tag >> 16 < 3))
+        skipped = tag & 0xFFFF == 0 or (top and (tag in self._dropped or tag >> 16 < 3)) or self._is_without(tag)
         if length == UNDEFINED:
             self._undefined(level, tag, vr, value, head)
         elif vr == "SQ" and not skipped:
@@ -218,10 +255,15 @@ class Recoder:
         written_from = self._writer.file.tell() if tag == _ICON_SEQUENCE else -1
         self._writer.header(tag, "SQ", UNDEFINED)
         self._position = value
-        self._levels.append(_Level(True, end, encoding, known, written_from=written_from))
+        self._levels.append(_Level(True, end, encoding, known, written_from=written_from, tag=tag))
 
     def _close(self) -> None:
         level = self._levels.pop()
+        if level.is_left_out:
+            self._writer = self._written
+            return
+        if level.is_sequence and len(self._levels) == 1:
+            self._writer.file.write(self._changes.added.get(level.tag, b""))
         if self._levels:
             self._writer.header(_SEQUENCE_END if level.is_sequence else _ITEM_END, "", 0)
 
@@ -319,6 +361,13 @@ class Recoder:
                 piece += more
         self._position += size
         return piece
+
+
+class _Nowhere(BytesIO):
+    """Takes everything, and keeps nothing."""
+
+    def write(self, data: Any, /) -> int:
+        return memoryview(data).nbytes
 
 
 def _inner(encoding: Encoding, tag: int, head: bytes) -> Encoding:

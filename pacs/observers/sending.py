@@ -8,9 +8,9 @@ from typing import Protocol
 
 from pacs.dicom.model import StoredInstance
 from pacs.index.base import Index
-from pacs.index.work import Job
-from pacs.observers.arrivals import stored
-from pacs.services.following import SEND
+from pacs.index.work import Job, NewJob
+from pacs.observers.arrivals import payload, stored
+from pacs.services.following import SEND, Arrival, deletion
 from pacs.services.jobs import Ended, Handler, Unavailable
 
 log = logging.getLogger(__name__)
@@ -42,16 +42,19 @@ class Sent(Protocol):
 
 
 Send = Callable[[str, Sequence[StoredInstance]], Generator[Sent, None, None]]
+# Has a peer asked for storage commitment; the jobs follow once all is committed.
+Commit = Callable[[str, Sequence[StoredInstance], Sequence[NewJob]], object]
 
 
 class Sending:
     """send: sends instances to a peer by its AE title, over as few associations as can be. Raises Unavailable where
-    there is no such peer.
+    there is no such peer. commit: for jobs of rules that want it.
     """
 
-    def __init__(self, index: Index, send: Send) -> None:
+    def __init__(self, index: Index, send: Send, commit: Commit) -> None:
         self._index = index
         self._send = send
+        self._commit = commit
 
     @property
     def handler(self) -> Handler:
@@ -61,21 +64,42 @@ class Sending:
         """All jobs are of one peer."""
         peer = jobs[0].group
         instances: list[StoredInstance] = []
-        waiting: dict[str, Job] = {}
+        waiting: dict[str, list[Job]] = {}  # by blob: several rules may send the same there
         for job in jobs:
             instance = stored(self._index, job)
             if instance is None:
                 log.info("not sent, it has been deleted or replaced: to=%s key=%s", peer, job.key)
                 yield Ended(job)
             else:
-                instances.append(instance)
-                waiting[instance.blob.key] = job
+                if instance.blob.key not in waiting:
+                    instances.append(instance)
+                waiting.setdefault(instance.blob.key, []).append(job)
         sending = self._send(peer, instances)
+        arrived: list[tuple[Job, StoredInstance]] = []  # to be committed, and not done before that is asked for
         try:
             for outcome in sending:
-                yield self._ended(waiting.pop(outcome.instance.blob.key), peer, outcome)
+                for job in waiting.pop(outcome.instance.blob.key):
+                    ended = self._ended(job, peer, outcome)
+                    if not ended.error and payload(job).get("commit"):
+                        arrived.append((job, outcome.instance))
+                    else:
+                        yield ended
+        except Unavailable:
+            yield from self._committed(peer, arrived)
+            raise
         finally:
             sending.close()
+        yield from self._committed(peer, arrived)
+
+    def _committed(self, peer: str, arrived: Sequence[tuple[Job, StoredInstance]]) -> Iterator[Ended]:
+        if arrived:
+            then = [
+                deletion(Arrival(instance.target, instance.blob.key), rule_name)
+                for job, instance in arrived
+                if (rule_name := payload(job).get("delete"))
+            ]
+            self._commit(peer, [instance for _, instance in arrived], then)
+        yield from (Ended(job) for job, _ in arrived)
 
     def _ended(self, job: Job, peer: str, outcome: Sent) -> Ended:
         sop_uid, status = outcome.instance.target.sop_uid, outcome.status

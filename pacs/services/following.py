@@ -9,6 +9,7 @@ Kinds of jobs, and their keys:
     delete         instance, or study       removal by a rule
     study-complete study                    it is complete, or nothing has arrived for a while: rules on studies
     fhir           study                    FHIR server brought up to date
+    availability   study and peer           Instance Availability Notification; group: the peer
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import orjson
 
 from pacs.dicom.model import InstanceRecord, Target
 from pacs.index.work import NewJob
+from pacs.services.availability import announcements
 from pacs.services.rules import Moment, Rule
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ class Arrival:
 
 class Following:
     """rules: in their order; all that match apply. fhir: whether a FHIR server is kept up to date. arrived: the jobs
-    that look whether a study is complete, after an instance of it arrived (``Completeness.follow``).
+    that look whether a study is complete, after an instance of it arrived (``Completeness.follow``). announce: AE
+    titles that are told of each study that is complete, or quiet.
     """
 
     def __init__(
@@ -62,11 +65,13 @@ class Following:
         *,
         fhir: bool = False,
         arrived: Callable[[str, datetime], list[NewJob]] | None = None,
+        announce: Sequence[str] = (),
     ) -> None:
         self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
         self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
         self._fhir = fhir
         self._arrived = arrived
+        self._announce = announce
 
     @property
     def is_needed(self) -> bool:
@@ -95,7 +100,7 @@ class Following:
     def of_study(self, study_uid: str, state: str, rules: Sequence[Rule], arrivals: Sequence[Arrival]) -> list[NewJob]:
         """Of a study that is complete, or quiet. rules: those on studies that it meets. arrivals: all its instances."""
         now = datetime.now(UTC)
-        jobs: list[NewJob] = []
+        jobs = announcements(study_uid, self._announce)
         for rule in rules:
             for arrival in arrivals:
                 jobs += of_instance(rule, arrival, now)
@@ -119,17 +124,28 @@ class Following:
 def of_instance(rule: Rule, arrival: Arrival, now: datetime) -> Iterator[NewJob]:
     """What a rule does with one instance."""
     for peer in rule.send:
-        yield NewJob(SEND, f"{arrival.blob_key}\\{peer}", peer, arrival.payload(to=peer))
+        if rule.commit:
+            # A key of its own: another rule that sends the same there must not take the place of this job.
+            then = rule.name if rule.delete_after_sending else None
+            payload = arrival.payload(to=peer, commit=True, delete=then)
+            yield NewJob(SEND, f"{arrival.blob_key}\\{peer}\\commit", peer, payload)
+        else:
+            yield NewJob(SEND, f"{arrival.blob_key}\\{peer}", peer, arrival.payload(to=peer))
     for address in rule.stow:
         yield NewJob(STOW, f"{arrival.blob_key}\\{address}", address, arrival.payload(to=address))
     for label in rule.label:
         study_uid = arrival.target.study_uid
         yield NewJob(LABEL, f"{study_uid}\\{label}", payload=orjson.dumps({"study": study_uid, "label": label}))
-    if rule.delete_after_sending:
-        yield NewJob(DELETE, arrival.blob_key, payload=arrival.payload(rule=rule.name, sent=True))
+    if rule.delete_after_sending and not rule.commit:
+        yield deletion(arrival, rule.name)
     elif rule.delete_after is not None:
         due = now + rule.delete_after
         yield NewJob(DELETE, arrival.blob_key, payload=arrival.payload(rule=rule.name, sent=False), due=due)
+
+
+def deletion(arrival: Arrival, rule_name: str) -> NewJob:
+    """Of what has been sent everywhere."""
+    return NewJob(DELETE, arrival.blob_key, payload=arrival.payload(rule=rule_name, sent=True))
 
 
 def _told(rule: Rule, address: str, event: str, target: Target, now: datetime, state: str | None = None) -> NewJob:

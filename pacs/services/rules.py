@@ -6,6 +6,7 @@
     match = { Modality = "CT", StudyDescription = "*thorax*" }
     from = ["CT*"]                      # calling AE titles, users or commands
     send = ["READING"]                  # peers, by C-STORE
+    commit = true                       # and they are asked for storage commitment of it
     stow = ["https://research.example/dicom-web"]
     webhook = ["https://ris.example/arrived"]
     label = ["research"]
@@ -49,7 +50,8 @@ class Moment(Enum):
 class Rule:
     """keys: what one instance has to match. callers: patterns of ``Caller.name``, none for all.
 
-    delete_after_sending: once everything that this rule sends has arrived. delete_after: so long after the moment.
+    commit: the peers are asked for storage commitment. delete_after_sending: once everything that this rule sends has
+    arrived, and been committed where that is asked for. delete_after: so long after the moment.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Rule:
     label: tuple[str, ...] = ()
     delete_after_sending: bool = False
     delete_after: timedelta | None = None
+    commit: bool = False
     matched_by: Mapping[str, Any] = field(default_factory=dict)
 
     def concerns(self, attributes: Attributes, caller: Caller) -> bool:
@@ -127,6 +130,7 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
         _texts(table, "webhook"),
         _texts(table, "label"),
         *_deletion(table),
+        _is_committed(table),
         matched_by=match,
     )
     if rule.callers and rule.moment is Moment.STUDY:
@@ -140,6 +144,10 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
             raise Invalid(f"{address} is not an http or https address")
     for label in rule.label:
         labels.check(label)
+    if rule.commit and not rule.send:
+        raise Invalid("commit needs send")
+    if rule.commit and rule.delete_after_sending and (len(rule.send) > 1 or rule.stow):
+        raise Invalid(f'commit with delete = "{_AFTER_SENDING}" takes one peer in send, and no stow')
     if rule.delete_after_sending and not (rule.send or rule.stow):
         raise Invalid(f'delete = "{_AFTER_SENDING}" needs send or stow')
     if not (rule.send or rule.stow or rule.webhook or rule.label or rule.delete_after):
@@ -147,7 +155,7 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
     return rule
 
 
-_KEYS = {"name", "on", "match", "from", "send", "stow", "webhook", "label", "delete"}
+_KEYS = {"name", "on", "match", "from", "send", "stow", "webhook", "label", "delete", "commit"}
 
 
 def _key(keyword: str, value: Any) -> tuple[TagPath, Matcher]:
@@ -177,6 +185,13 @@ def _deletion(table: Mapping[str, Any]) -> tuple[bool, timedelta | None]:
     return False, timedelta(**{_UNITS[matched[2]]: int(matched[1])})
 
 
+def _is_committed(table: Mapping[str, Any]) -> bool:
+    value = table.get("commit", False)
+    if not isinstance(value, bool):
+        raise Invalid("commit is true or false")
+    return value
+
+
 def _fits(name: str, pattern: str) -> bool:
     # GLOB's "[" would have a meaning; AE titles may hold one.
     return fnmatchcase(name.upper(), pattern.upper().replace("[", "[[]"))
@@ -191,6 +206,8 @@ def sentence(rule: Rule) -> str:
         ("label", rule.label),
     )
     said = [f"{verb} {', '.join(values)}" for verb, values in parts if values]
+    if rule.commit:
+        said.append("have it committed")
     if rule.delete_after_sending:
         said.append("then delete")
     if rule.delete_after is not None:

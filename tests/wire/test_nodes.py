@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from bench.corpus import Template
+from pacs.dicom.uids import new_uid
 from scripts.local_cluster.mongod import ReplicaSet
+from tests import builders
 from tests.mongod import mongod_or_skip
 from tests.server import Server, free_port
 from tests.wire import clients
+from tests.wire.committing import Told, ask, associated, committed_in, cts, eventually, listening
 from tests.wire.test_concurrency import CLIENTS, SIZE, check_exact, interleaved, storescu, stow
 from tests.wire.test_kill import UNDER_WAY, Load, check_archive, check_verify, verify
 
@@ -43,6 +46,7 @@ def make_nodes(folder: Path, mongo: ReplicaSet, timeout_s: float = 5.0) -> list[
     env = {
         "DICOM_STORE_ROOTPATH": str(folder / "files"),
         "MONGODB_TIMEOUT_S": str(timeout_s),
+        "COMMITMENT_WAIT_S": "1",
         **mongo.settings(f"pacs-{uuid.uuid4().hex[:12]}"),
     }
     nodes = [Server(folder / f"node{number}", env) for number in range(1, NODES + 1)]
@@ -117,6 +121,21 @@ def test_what_one_node_deletes_is_gone_from_the_other(nodes: list[Server]) -> No
 
     assert clients.wado(first, path).status_code == 410
     assert not clients.qido(first, "/studies")
+
+
+def test_a_commitment_asked_of_a_node_that_dies_is_given_by_the_other(nodes: list[Server]) -> None:
+    first, second = nodes
+    sop_uid = new_uid()
+    assert clients.stow(first, [builders.ct(sop_uid=sop_uid)]).status_code == 200
+    told = Told()
+    with listening(told) as port:
+        second.add_peer("PYNET", port)
+        with associated(first) as association:
+            status, uid = ask(association, cts([sop_uid]))
+            first.kill()
+        assert status == 0
+        ((event_type, result),) = eventually(lambda: told.of(uid))
+    assert (event_type, committed_in(result)) == (1, [sop_uid])
 
 
 def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:

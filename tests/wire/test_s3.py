@@ -20,6 +20,7 @@ from tests import builders
 from tests.seaweedfs import SeaweedFS
 from tests.server import Server, dcmtk, dcmtk_environment
 from tests.wire import clients
+from tests.wire.committing import Told, ask, associated, committed_in, cts, eventually, failed_in
 
 TIMEOUT_S = 60
 # 1 GiB was tried as well: PACS_TEST_LARGE_BYTES=1073741824
@@ -227,3 +228,23 @@ def test_a_large_file_goes_up_and_comes_down_in_little_memory(server: Server, tm
         one.seek(clients.data_set_offset(one.read(4096)))
         other.seek(clients.data_set_offset(other.read(4096)))
         assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
+
+
+def test_storage_commitment_is_about_what_lies_on_s3_not_about_copies(
+    s3: SeaweedFS, server: Server, prefix: str
+) -> None:
+    sound, damaged, lost = (new_uid() for _ in range(3))
+    for uid in (sound, damaged, lost):
+        assert clients.stow(server, [builders.ct(sop_uid=uid)]).status_code == 200
+        assert clients.qido(server, "/instances", {"SOPInstanceUID": uid})
+    keys = {uid: next(key for key in s3.objects(prefix) if uid in key) for uid in (damaged, lost)}
+    content = bytearray(s3.objects(prefix)[keys[damaged]])
+    content[-1] ^= 1
+    obstore.put(s3.store, f"{prefix}/{keys[damaged]}", bytes(content))
+    obstore.delete(s3.store, f"{prefix}/{keys[lost]}")
+    told = Told()
+    with associated(server, told) as association:
+        _, uid = ask(association, cts([sound, damaged, lost]))
+        ((_, result),) = eventually(lambda: told.of(uid))
+    assert committed_in(result) == [sound]
+    assert failed_in(result) == {damaged: 0x0110, lost: 0x0110}

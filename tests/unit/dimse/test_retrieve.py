@@ -14,7 +14,7 @@ from pacs.dimse.association import Association, Message
 from pacs.dimse.client import FALLBACKS, Outcome, proposals
 from pacs.dimse.command import Command, Field
 from pacs.dimse.negotiation import Accepted, Context
-from pacs.dimse.retrieve import _failed_list, _run
+from pacs.dimse.retrieve import _failed_list, run
 from pacs.dimse.wire import Wire
 from tests.unit.dimse.peer import CT, EXPLICIT, IMPLICIT, STUDY_MOVE
 
@@ -77,7 +77,7 @@ def test_more_than_65535_sub_operations_saturate_the_counters(request_and_peer, 
     reader.start()
     one = instance(1)
     outcomes = iter([Outcome(one, None if failing else 0, "no")] * total)
-    progress = _run(message, [one] * total, outcomes)
+    progress = run(message, [one] * total, outcomes)
     reader.join(30)
     *pending, final, data = found
     assert len(pending) == total
@@ -104,7 +104,7 @@ def test_more_than_65535_sub_operations_saturate_the_counters(request_and_peer, 
 def test_final_status(request_and_peer, statuses, code):
     message, peer = request_and_peer
     outcomes = iter([Outcome(instance(n), status, "why") for n, status in enumerate(statuses)])
-    _run(message, [instance(n) for n in range(len(statuses))], outcomes)
+    run(message, [instance(n) for n in range(len(statuses))], outcomes)
     while (answer := peer.response(1)).command.status == 0xFF00:
         pass
     assert answer.command.status == code
@@ -131,7 +131,7 @@ def test_a_cancel_leaves_the_rest_unsent(request_and_peer):
             yield Outcome(instance(n), 0)
 
     with contextlib.closing(outcomes()) as each:
-        progress = _run(message, [instance(n) for n in range(10)], each)
+        progress = run(message, [instance(n) for n in range(10)], each)
     assert progress.is_cancelled
     assert sent == []
     assert peer.response(1).command.status == 0xFE00

@@ -95,6 +95,12 @@ def test_it_may_ask_who_sends(tmp_path: Path, pattern: str, is_met: bool) -> Non
         ('[[rule]]\nlabel = "two words"', "not a label"),
         ('[[rule]]\nlabel = "x"\ndelete = "after sending"', "needs send or stow"),
         ('[[rule]]\ndelete = "soon"', "delete is neither"),
+        ('[[rule]]\nlabel = "x"\ncommit = true', "commit needs send"),
+        ('[[rule]]\nsend = "READING"\ncommit = "yes"', "commit is true or false"),
+        (
+            '[[rule]]\nsend = "READING"\nstow = "http://a"\ncommit = true\ndelete = "after sending"',
+            "takes one peer in send, and no stow",
+        ),
         ('[[rule]]\nname = "a"\nlabel = "x"\n[[rule]]\nname = "a"\nlabel = "y"', "two rules of this name"),
     ],
 )

@@ -1,0 +1,76 @@
+"""What a server offers beyond storing, finding and retrieving, put together from settings and archive."""
+
+from __future__ import annotations
+
+from pacs.archive import Archive
+from pacs.commitment import StorageCommitment
+from pacs.dimse.availability import AVAILABILITY_SERVICE, AvailabilityNotifier
+from pacs.dimse.composite import CompositeRetrieve
+from pacs.dimse.mpps import performed_services
+from pacs.dimse.non_patient import NonPatientObjects
+from pacs.dimse.peers import Peers
+from pacs.dimse.sender import Sender
+from pacs.dimse.ups import reports_to, ups_service
+from pacs.dimse.worklist import worklist_service
+from pacs.followers import Followers
+from pacs.peering import PeerDirectory, usual_timeouts
+from pacs.services.labels import Labels
+from pacs.services.ups_events import EventReports
+from pacs.settings import Settings
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, ups, worklist
+from pacs.web import peers as peer_resources
+from pacs.web.additions import Addition
+
+
+class Offering:
+    """Of one server process.
+
+    additions: for the web server. services: for the DIMSE server. followers: works on the jobs of all of them.
+    """
+
+    def __init__(self, settings: Settings, archive: Archive, peers: Peers, sender: Sender) -> None:
+        ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
+        self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
+        composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
+        self.additions = [*_additions(settings, archive, peers), *self._commitment.additions]
+        self.services = [
+            worklist_service(archive.procedures.worklist),
+            *performed_services(archive.procedures.performed),
+            ups_service(archive.steps, peers),
+            self._commitment.service,
+            AVAILABILITY_SERVICE,
+            *composite.services,
+            *NonPatientObjects(archive.query, composite).services,
+        ]
+        handlers = [
+            *self._commitment.handlers,
+            AvailabilityNotifier(archive.index, peers, ae_title, timeouts).handler(),
+            EventReports(work, reports_to(peers, ae_title, timeouts)).handler,
+        ]
+        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
+
+    def stop(self, grace_s: float) -> None:
+        """Finish what is under way. Beside the servers' own stop: what it waits for may be on their associations."""
+        self._commitment.stop()
+        self.followers.stop(grace_s)
+
+    def close(self) -> None:
+        """After the servers have stopped."""
+        self._commitment.close()
+
+
+def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addition]:
+    work = archive.index.work
+    rows = settings.qido_default_limit, settings.qido_max_limit
+    directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
+    return [
+        changes.addition(work),
+        jobs.addition(work if settings.is_admin_api else None),
+        labels.addition(Labels(work), archive.query),
+        worklist.addition(archive.procedures.worklist, *rows),
+        performed.addition(archive.procedures, *rows),
+        ups.addition(archive.steps, *rows),
+        peer_resources.addition(directory if settings.is_admin_api else None),
+        fhir.addition(archive.fhir),
+        fhir_convert.addition(archive.fhir, archive.store, max_body_bytes=settings.stow_max_bytes or None),
+    ]
