@@ -49,6 +49,13 @@ def ends(connection, within_s=5.0):
     return found
 
 
+def test_nobody_can_shut_it_down_from_afar(pacs):
+    """DCMTK's termscu proposes a SOP class by which its own servers are told to end."""
+    run = dcmtk("termscu", "-v", "127.0.0.1", str(pacs.port))
+    assert "Releasing Association" in run.stdout, "an SCP that ends so aborts the association"
+    assert is_serving(pacs)
+
+
 @pytest.mark.parametrize(
     "sent",
     [
