@@ -179,7 +179,8 @@ def _upsert(one_id: str, job: NewJob, now: float) -> UpdateOne:
     due = job.due.timestamp() if job.due else now
     state = {"$ifNull": ["$state", JobState.DEAD.value]}  # new: as one that was given up
     is_dead = {"$eq": [state, JobState.DEAD.value]}
-    is_fresh = {"$and": [{"$eq": [state, JobState.WAITING.value]}, {"$eq": ["$attempts", 0]}]}
+    is_waiting = {"$eq": [state, JobState.WAITING.value]}
+    is_fresh = {"$and": [is_waiting, {"$eq": ["$attempts", 0]}]}
     put_off = {"$min": [{"$max": ["$due", due]}, {"$ifNull": ["$latest", _ENDLESS]}]}
     # A job that waits for another attempt waits on: it has failed, and asking again does not mend that.
     change = {
@@ -188,17 +189,12 @@ def _upsert(one_id: str, job: NewJob, now: float) -> UpdateOne:
         "group": {"$literal": job.group},
         "payload": {"$literal": job.payload},
         "due": {"$cond": [is_dead, due, {"$cond": [is_fresh, put_off, "$due"]}]},
-        "next_due": due,
-        "latest": {
-            "$cond": [
-                {"$eq": [state, JobState.WAITING.value]},
-                "$latest",
-                job.latest.timestamp() if job.latest else None,
-            ]
-        },
+        "next_due": {"$cond": [is_waiting, "$next_due", due]},
+        "latest": {"$cond": [is_waiting, "$latest", job.latest.timestamp() if job.latest else None]},
         "attempts": {"$cond": [is_dead, 0, "$attempts"]},
         "created": {"$cond": [is_dead, now, "$created"]},
-        "revision": {"$add": [{"$ifNull": ["$revision", 0]}, 1]},
+        # Where nothing changes, nothing is written: a thousand instances of a study ask for the same.
+        "revision": {"$cond": [is_waiting, "$revision", {"$add": [{"$ifNull": ["$revision", 0]}, 1]}]},
         "claim": {"$ifNull": ["$claim", ""]},
         "error": {"$ifNull": ["$error", ""]},
         "state": {"$cond": [is_dead, JobState.WAITING.value, state]},

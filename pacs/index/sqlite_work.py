@@ -29,18 +29,20 @@ TABLES = (
     "CREATE INDEX record_labels ON records (kind, label, key)",
 )
 _COLUMNS = "kind, key, grp, payload, state, due, created, attempts, revision, claim, error"
+_PUT_OFF = "MIN(MAX(due, excluded.due), COALESCE(latest, 1e12))"
 _UPSERT = (
     "INSERT INTO jobs (id, kind, key, grp, payload, state, due, next_due, latest, created, attempts, revision, claim,"
     " error) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6, ?7, ?8, 0, 1, '', '') ON CONFLICT (id) DO UPDATE SET"
-    " grp = excluded.grp, payload = excluded.payload, revision = revision + 1,"
+    " grp = excluded.grp, payload = excluded.payload, revision = revision + (state = 1),"
     # A job that waits for another attempt waits on: it has failed, and asking again does not mend that.
-    " due = CASE WHEN state = 2 THEN excluded.due WHEN state = 0 AND attempts = 0"
-    " THEN MIN(MAX(due, excluded.due), COALESCE(latest, 1e12)) ELSE due END,"
+    f" due = CASE WHEN state = 2 THEN excluded.due WHEN state = 0 AND attempts = 0 THEN {_PUT_OFF} ELSE due END,"
     " next_due = excluded.due,"
     " latest = CASE WHEN state = 0 THEN latest ELSE excluded.latest END,"
     " attempts = CASE WHEN state = 2 THEN 0 ELSE attempts END,"
     " created = CASE WHEN state = 2 THEN excluded.created ELSE created END,"
     " state = CASE WHEN state = 2 THEN 0 ELSE state END"
+    # A thousand instances of a study ask for the same: nothing is written for those that change nothing.
+    f" WHERE state != 0 OR attempts = 0 AND due != {_PUT_OFF} OR grp != excluded.grp OR payload != excluded.payload"
 )
 
 

@@ -8,9 +8,10 @@ survives a restart and a ``pacs reindex``. Every engine passes ``tests/contracts
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Job:
     """A job as it was claimed, or listed.
 
     due: when it may run; of a running one, when its lease ends. attempts: that have begun. claim: what names the lease.
-    revision: counts how often it was asked for. error: of the last attempt that failed.
+    revision: another one when it was asked for while it ran. error: of the last attempt that failed.
     """
 
     kind: str
@@ -211,6 +212,15 @@ class Work(Protocol):
 
         False, and nothing done, when a record has another version than expected.
         """
+
+
+def at_whole(moment: datetime, seconds: float) -> datetime:
+    """The next of the moments that are so many seconds apart.
+
+    Jobs that many things ask for are due at one of those: what comes in between asks for the same, and nothing has to be
+    written for it.
+    """
+    return datetime.fromtimestamp(math.ceil(moment.timestamp() / seconds) * seconds, UTC)
 
 
 def job_id(kind: str, key: str) -> str:

@@ -14,7 +14,7 @@ from pacs.dicom import performed_step
 from pacs.dicom.model import Attributes, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index.base import Index
-from pacs.index.work import Job, NewJob, RecordWrite, job_id
+from pacs.index.work import Job, NewJob, RecordWrite, at_whole, job_id
 from pacs.services.jobs import Ended, Handler
 from pacs.services.records import document
 
@@ -177,7 +177,8 @@ class Completeness:
         """
         if not self._is_followed:
             return []
-        due = at + timedelta(seconds=min(_SETTLE_S, self._quiet_s))
+        settle_s = min(_SETTLE_S, self._quiet_s)
+        due = at_whole(at + timedelta(seconds=settle_s), settle_s)
         return [NewJob(ARRIVAL, study_uid, due=due, latest=at + timedelta(seconds=self._quiet_s))]
 
     def handlers(self) -> list[Handler]:

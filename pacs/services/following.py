@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from pacs.dicom.model import InstanceRecord, Target
-from pacs.index.work import NewJob
+from pacs.index.work import NewJob, at_whole
 from pacs.services.availability import announcements
 from pacs.services.rules import Moment, Rule
 
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 SEND, STOW, WEBHOOK, LABEL, DELETE = "send", "stow", "webhook", "label", "delete"
 FHIR = "fhir"
-_FHIR_QUIET, _FHIR_LATEST = timedelta(seconds=5), timedelta(seconds=60)
+_FHIR_QUIET, _FHIR_LATEST = timedelta(seconds=3), timedelta(seconds=60)
+_GRID_S = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ class Following:
     def _of_study(self, target: Target, now: datetime) -> list[NewJob]:
         if not self._fhir:
             return []
-        return [NewJob(FHIR, target.study_uid, due=now + _FHIR_QUIET, latest=now + _FHIR_LATEST)]
+        due = at_whole(now + _FHIR_QUIET, _GRID_S)
+        return [NewJob(FHIR, target.study_uid, due=due, latest=now + _FHIR_LATEST)]
 
 
 def of_instance(rule: Rule, arrival: Arrival, now: datetime) -> Iterator[NewJob]:
