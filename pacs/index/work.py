@@ -217,8 +217,8 @@ class Work(Protocol):
 def at_whole(moment: datetime, seconds: float) -> datetime:
     """The next of the moments that are so many seconds apart.
 
-    Jobs that many things ask for are due at one of those: what comes in between asks for the same, and nothing has to be
-    written for it.
+    Jobs that many things ask for are due at one of those: what comes in between asks for the same, and nothing has to
+    be written for it.
     """
     return datetime.fromtimestamp(math.ceil(moment.timestamp() / seconds) * seconds, UTC)
 
