@@ -188,15 +188,20 @@ class StoreScp:
             self._process.wait()
 
     def received(self) -> dict[str, Received]:
-        """By SOP Instance UID."""
-        return read_folder(self.folder)
+        """By SOP Instance UID; without one that is only being begun to be written."""
+        return read_folder(self.folder, is_written_to=True)
 
 
-def read_folder(folder: Path) -> dict[str, Received]:
+def read_folder(folder: Path, *, is_written_to: bool = False) -> dict[str, Received]:
     found = {}
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()
-        meta = pydicom.filereader.read_file_meta_info(path)
+        try:
+            meta = pydicom.filereader.read_file_meta_info(path)
+        except (pydicom.errors.InvalidDicomError, EOFError):
+            if is_written_to:
+                continue
+            raise
         # The file meta information carries the UID of the C-STORE request.
         found[str(meta.MediaStorageSOPInstanceUID)] = Received(data_set_of(data), str(meta.TransferSyntaxUID))
     return found

@@ -117,8 +117,8 @@ def test_what_matches_is_forwarded_as_stored_and_nothing_else(pacs: Server, read
     other = ct("1.11", "1.11.1.1", StudyDescription="Knee")
     store(pacs, wanted, other)
     eventually(lambda: "1.10.1.1" in reading.received(), "the chest CT arrives")
-    assert reading.received()["1.10.1.1"].data_set == clients.data_set_of(wanted)
     eventually(lambda: jobs(pacs, kind="send") == [], "no job is left")
+    assert reading.received()["1.10.1.1"].data_set == clients.data_set_of(wanted)
     assert "1.11.1.1" not in reading.received()
 
 
