@@ -43,13 +43,15 @@ class Originator:
 class Outcome:
     """Of sending one instance. status: the peer's, None when it could not be sent; reason: why it failed.
 
-    is_final: the peer takes no transfer syntax that the instance can be sent in, or its file is gone.
+    is_final: the peer takes no transfer syntax that the instance can be sent in, or its file is gone. is_peer_away: it
+    was not this instance's fault, and nothing more is tried now.
     """
 
     instance: StoredInstance
     status: int | None
     reason: str = ""
     is_final: bool = False
+    is_peer_away: bool = False
 
     @property
     def is_success(self) -> bool:

@@ -112,7 +112,7 @@ class _Lane:
     def send(self, instance: StoredInstance, following: Sequence[StoredInstance] = ()) -> Outcome:
         """What became of it, whatever that was. following: what this lane will send next."""
         if self.has_given_up:
-            return Outcome(instance, None, self._reason)
+            return Outcome(instance, None, self._reason, is_peer_away=True)
         task = self._task
         try:
             user = self._user or self._use(task.associations.take(task.peer, task.contexts, task.wait_s))
@@ -156,7 +156,7 @@ class _Lane:
     def _failed(self, instance: StoredInstance, error: Exception, losses: int) -> Outcome:
         self._losses, self._reason = losses, str(error)
         log.warning("sending failed to=%s reason=%s", self._task.peer.ae_title, self._reason)
-        return Outcome(instance, None, self._reason)
+        return Outcome(instance, None, self._reason, is_peer_away=self.has_given_up)
 
 
 def _in_turn(task: _Task, instances: Sequence[StoredInstance]) -> Generator[Outcome, None, None]:

@@ -36,6 +36,8 @@ class Sent(Protocol):
     @property
     def is_final(self) -> bool: ...
     @property
+    def is_peer_away(self) -> bool: ...
+    @property
     def is_success(self) -> bool: ...
     @property
     def is_warning(self) -> bool: ...
@@ -107,8 +109,8 @@ class Sending:
             log.info("forwarded sop=%s to=%s status=%04XH", sop_uid, peer, status)
             return Ended(job)
         if status is None:
-            if outcome.is_final:
-                return Ended(job, outcome.reason, is_final=True)
-            # The association: what follows would fail as well.
-            raise Unavailable(outcome.reason or f"{peer} cannot be reached")
+            if outcome.is_peer_away:
+                raise Unavailable(outcome.reason or f"{peer} cannot be reached")
+            # This instance alone: what stands behind it in the queue must not wait for it.
+            return Ended(job, outcome.reason, is_final=outcome.is_final)
         return Ended(job, outcome.reason, is_final=status in _FINAL or status >> 8 in _REFUSALS)

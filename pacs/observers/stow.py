@@ -55,9 +55,12 @@ class Stow:
                 continue
             try:
                 # What cannot be read must not take the others of its request along.
-                next(self._blobs.stream(instance.blob, 0, 1), b"")
+                is_whole = self._blobs.state(instance.blob.key).size_bytes == instance.blob.size_bytes
             except PacsError as error:
                 yield Ended(job, str(error), is_final=isinstance(error, NotFound))
+                continue
+            if not is_whole:
+                yield Ended(job, "the stored file is not as long as it was; run pacs verify")
                 continue
             if request and size + instance.blob.size_bytes > _MAX_BYTES:
                 yield from self._store(request)

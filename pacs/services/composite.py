@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +25,10 @@ from pacs.imaging.pool import Pool
 from pacs.imaging.source import Source
 from pacs.imaging.transcode import transcode
 from pacs.index.base import Index
+from pacs.services.file_span import file_pieces
 from pacs.services.retrieve import Content
 
 SIMPLE_LIST, CALCULATED_LIST, TIME_RANGE = "00081161", "00081162", "00081163"
-_PIECE_BYTES = 1 << 20
 _BYTES_A_SECOND = 20e6  # of what is copied, at the least
 
 
@@ -215,14 +214,4 @@ def _equipment() -> Attributes:
 
 def _content(path: Path, start: int, transfer_syntax_uid: str, temporary: Path | None) -> Content:
     size_bytes = path.stat().st_size - start
-    return Content(size_bytes, transfer_syntax_uid, _pieces(path, start), temporary)
-
-
-def _pieces(path: Path, start: int) -> Iterator[bytes]:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        while piece := os.pread(file, _PIECE_BYTES, start):
-            start += len(piece)
-            yield piece
-    finally:
-        os.close(file)
+    return Content(size_bytes, transfer_syntax_uid, file_pieces(path, start), temporary)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from pacs.errors import Corrupt, OutOfResources
 
+_PIECE_BYTES = 1 << 20
 _LOOK_BYTES = 128 << 10  # what the kernel reads ahead at once, at least
+
+
+def file_pieces(path: Path, start: int) -> Iterator[bytes]:
+    """A file from ``start`` to its end, in pieces of at most 1 MiB."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while piece := os.pread(file, _PIECE_BYTES, start):
+            start += len(piece)
+            yield piece
+    finally:
+        os.close(file)
 
 
 @dataclass(frozen=True, slots=True)

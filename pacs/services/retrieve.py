@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,14 +27,13 @@ from pacs.imaging.pool import Pool
 from pacs.imaging.source import Source, decimal
 from pacs.imaging.transcode import targets_of, transcode
 from pacs.index.base import Held, Index, InstanceMetadata
-from pacs.services.file_span import FileSpan, Piece
+from pacs.services.file_span import FileSpan, Piece, file_pieces
 from pacs.services.made_frames import MadeFrames
 from pacs.services.showing import Rendered, Showing
 from pacs.services.stored_frame import StoredFrame, file_span, is_as_stored, is_native, read, spans_of, stored_frame
 
 log = logging.getLogger(__name__)
 
-_PIECE_BYTES = 1 << 20
 _SECONDS_A_FRAME = 0.1
 _SECONDS_A_MEGAPIXEL = 0.5
 _WORD_BYTES = {"OW": 2, "US": 2, "SS": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
@@ -296,7 +294,7 @@ class Retrieve:
         if transfer_syntax_uid in (None, instance.transfer_syntax_uid):
             start = 0 if with_meta else instance.data_set_offset
             size = instance.blob.size_bytes - start
-            pieces = self._stored_pieces(self._blobs.stream(instance.blob, start, at_once=at_once))
+            pieces = self._stored_pieces(self._blobs.stream(instance.blob, start, at_once=at_once), size)
             span = file_span(self._blobs, instance, start, size)
             return Content(size, instance.transfer_syntax_uid, pieces, span=span)
         assert transfer_syntax_uid is not None
@@ -317,13 +315,19 @@ class Retrieve:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return Content(size - start, transfer_syntax_uid, _file_pieces(temporary, start), temporary)
+        return Content(size - start, transfer_syntax_uid, file_pieces(temporary, start), temporary)
 
-    def _stored_pieces(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _stored_pieces(self, pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+        """size: bytes of all of them. A file that was cut short on the disk must not arrive as a whole instance."""
+        left = size
         try:
-            yield from pieces
+            for piece in pieces:
+                left -= len(piece)
+                yield piece
         except NotFound as error:
             raise Corrupt("the stored file is missing; run pacs verify") from error
+        if left > 0:
+            raise Corrupt("the stored file is shorter than it was; run pacs verify")
 
     def _timeout_s(self, source: Source, frames: int) -> float:
         """The limit of one image, and more for further frames: whole instances may hold thousands."""
@@ -371,16 +375,6 @@ def _data_set_offset(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(144)
     return 144 + int.from_bytes(head[140:144], "little")
-
-
-def _file_pieces(path: Path, start: int) -> Iterator[bytes]:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        while piece := os.pread(file, _PIECE_BYTES, start):
-            start += len(piece)
-            yield piece
-    finally:
-        os.close(file)
 
 
 def _element_at(attributes: Attributes, path: str) -> Mapping[str, Any]:

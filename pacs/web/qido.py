@@ -19,7 +19,7 @@ from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
 from pacs.web.negotiate import accepted, choose
-from pacs.web.searching import CONTROLS, OFFERS, body_of, flag, listed, next_url, number
+from pacs.web.searching import OFFERS, asked_keys, body_of, listed, next_url, number
 from pacs.web.target import uid_of
 from pacs.web.warning import warnings
 
@@ -135,7 +135,6 @@ class Qido:
         ignored: list[str] = []
         limit = min(number(parameters, "limit", self._default_limit, least=1), self._max_limit)
         offset = min(number(parameters, "offset", 0, least=0), _LARGEST_OFFSET)
-        is_fuzzy = flag(parameters, "fuzzymatching")
         fields = Fields(levels, _UNIQUE[level])
         for name in listed(parameters, "includefield"):
             if name.lower() == "all":
@@ -146,19 +145,9 @@ class Qido:
             except Invalid:
                 ignored.append(name)
         found: dict[TagPath, Matcher] = {}
-        for name in dict.fromkeys(parameters):
-            if name.lower() in CONTROLS:
-                continue
-            try:
-                tag = query_keys.resolve(name)[0]
-            except Invalid:
-                ignored.append(name)
-                continue
-            if tag in query_keys.CONTROLS:
-                continue
+        for tag, path, matcher in asked_keys(parameters, ignored):
             # What is searched by comes back too (PS3.18 10.6.3.3).
             fields = replace(fields, tags=fields.tags | {tag})
-            path, matcher = query_keys.from_parameter(name, parameters.getall(name), fuzzy=is_fuzzy)
             if not is_universal(matcher):
                 found[path] = matcher
         keys = dict(query_keys.combine(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -55,20 +55,10 @@ def parse_search(
     ignored: list[str] = []
     found: dict[TagPath, Matcher] = {}
     returned: set[str] = set(always)
-    is_fuzzy = flag(parameters, "fuzzymatching")
-    for name in dict.fromkeys(parameters):
-        if name.lower() in CONTROLS:
-            continue
-        try:
-            tag = query_keys.resolve(name)[0]
-        except Invalid:
-            ignored.append(name)
-            continue
-        if tag not in query_keys.CONTROLS:
-            returned.add(tag)
-            path, matcher = query_keys.from_parameter(name, parameters.getall(name), fuzzy=is_fuzzy)
-            if not is_universal(matcher):
-                found[path] = matcher
+    for tag, path, matcher in asked_keys(parameters, ignored):
+        returned.add(tag)
+        if not is_universal(matcher):
+            found[path] = matcher
     fields = listed(parameters, "includefield")
     for name in fields:
         try:
@@ -84,6 +74,24 @@ def parse_search(
         number(parameters, "offset", 0, least=0),
         tuple(ignored),
     )
+
+
+def asked_keys(parameters: MultiMapping[str], ignored: list[str]) -> Iterator[tuple[str, TagPath, Matcher]]:
+    """Each key among the parameters: the top-level tag that it leads through, its path, and what it asks.
+
+    ignored: names that mean nothing here are added to it. Raises Invalid naming a key whose value cannot be meant.
+    """
+    is_fuzzy = flag(parameters, "fuzzymatching")
+    for name in dict.fromkeys(parameters):
+        if name.lower() in CONTROLS:
+            continue
+        try:
+            tag = query_keys.resolve(name)[0]
+        except Invalid:
+            ignored.append(name)
+            continue
+        if tag not in query_keys.CONTROLS:
+            yield tag, *query_keys.from_parameter(name, parameters.getall(name), fuzzy=is_fuzzy)
 
 
 def answer_search(

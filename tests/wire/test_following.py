@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +240,30 @@ def test_jobs_wait_for_a_peer_that_is_away_and_survive_a_restart(tmp_path: Path)
             server.start()
             eventually(lambda: len(scp.received()) == 10, "all arrive after the restart", 60)
             eventually(lambda: jobs(server, kind="send") == [], "nothing is left")
+
+
+@pytest.mark.parametrize("damage", ["cannot be opened", "is cut short"])
+def test_an_instance_that_cannot_be_read_does_not_hold_up_the_others(tmp_path: Path, damage: str) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nsend = "LATE"\n')
+    with (
+        clients.StoreScp(tmp_path / "late", {CT: [EXPLICIT]}, "LATE") as scp,
+        Server(tmp_path / "pacs", {"RULES": str(rules)}) as server,
+    ):
+        for number in range(4):
+            store(server, ct("1.85", f"1.85.1.{number}", size_bytes=3 << 20))
+        first = next(path for path in server.files() if "1.85.1.0" in path.name)
+        if damage == "is cut short":
+            os.truncate(first, 2 << 20)
+        else:
+            first.unlink()
+            first.mkdir()
+        server.add_peer("LATE", scp.port)
+        eventually(lambda: {f"1.85.1.{number}" for number in (1, 2, 3)} <= set(scp.received()), "the others arrive", 30)
+        eventually(lambda: len(jobs(server, kind="send")) == 1, "only the damaged one is left")
+        (left,) = jobs(server, kind="send")
+        assert "1.85.1.0" in str(left["about"])
+        eventually(lambda: bool(jobs(server, kind="send")[0]["error"]), "what is wrong is said")
 
 
 def test_rules_are_checked_before_they_are_used(pacs: Server, tmp_path: Path) -> None:
