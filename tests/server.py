@@ -169,7 +169,8 @@ class Server:
         if "DICOM_STORE_URL" in self.env:
             return sorted(Path(key) for key in self._objects() if key.endswith(".dcm"))
         paths = (path for path in self.data.rglob("*") if path.is_file())
-        return sorted(path for path in paths if is_part10(path) and not self._is_set_aside(path))
+        # In this order: what is being received may be gone before it is opened.
+        return sorted(path for path in paths if not self._is_set_aside(path) and is_part10(path))
 
     def _objects(self) -> list[str]:
         options = store_options.parse(self.env["DICOM_STORE_OPTIONS"])
