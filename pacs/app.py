@@ -26,6 +26,7 @@ from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
 from pacs.web.additions import Addition
+from pacs.web.page import About
 from pacs.web.server import Limits, WebServer
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,11 @@ def _web_server(
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
         additions=additions,
+        about=About(
+            settings.dimse_ae_title,
+            settings.dimse_port if settings.enable_dimse else None,
+            can_delete=settings.allow_delete,
+        ),
         shared_listener=listener,
     )
 

@@ -7,6 +7,7 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     ├── Invalid            the request, key, parameter or setting cannot mean anything
     ├── NotFound           no such study, series, instance, frame or bulk data
     │   └── Gone               it was there, and has been deleted
+    ├── Unauthorized       nobody knows who asks, or what they show for it does not hold
     ├── Forbidden          this archive's configuration, or the caller's rights, do not allow it
     ├── NotAcceptable      nothing of what the caller accepts can be made from what is stored
     ├── Unchangeable       what should be changed is in its final state
@@ -49,6 +50,10 @@ class NotFound(PacsError):
 
 class Gone(NotFound):
     """What was here has been deleted."""
+
+
+class Unauthorized(PacsError):
+    """Nobody knows who asks, or what they show for it does not hold."""
 
 
 class Forbidden(PacsError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pacs.archive import Archive
 from pacs.commitment import StorageCommitment
+from pacs.dicom.model import Role
 from pacs.dimse.availability import AVAILABILITY_SERVICE, AvailabilityNotifier
 from pacs.dimse.composite import CompositeRetrieve
 from pacs.dimse.mpps import performed_services
@@ -17,7 +18,7 @@ from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -64,6 +65,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     rows = settings.qido_default_limit, settings.qido_max_limit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
+        session.addition(Role.ADMIN if settings.is_admin_api else Role.WRITER),
         changes.addition(work),
         jobs.addition(work if settings.is_admin_api else None),
         labels.addition(Labels(work), archive.query),

@@ -36,13 +36,46 @@ class Target:
         return Level.STUDY if self.series_uid is None else Level.SERIES
 
 
+class Role(IntEnum):
+    """What somebody may do; each may do what those before it may."""
+
+    READER = 1  # search, view, retrieve
+    WRITER = 2  # store, label, delete, send, change worklists and procedure steps
+    ADMIN = 3  # accounts, jobs, peers, settings, logs
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of the archive somebody may see; None: no limit of that kind.
+
+    modalities: series of these (0008,0060). labels: studies that bear at least one of these. studies: these alone.
+    """
+
+    modalities: frozenset[str] | None = None
+    labels: frozenset[str] | None = None
+    studies: frozenset[str] | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        return self.modalities is None and self.labels is None and self.studies is None
+
+
+EVERYTHING = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. name: AE title, user or command; address: host or host:port; protocol: dimse, web or cli."""
+    """Who asks. name: AE title, account or command; address: host or host:port; protocol: dimse, web or cli."""
 
     name: str
     address: str
     protocol: str
+    role: Role = Role.ADMIN
+    scope: Scope = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import BlobRef, InstanceRecord, Level, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, BlobRef, InstanceRecord, Level, Scope, StoredInstance, Target
 from pacs.index.work import NewJob, Work
 
 
@@ -57,6 +57,14 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """By one attribute of the query's level or above, those without a value last."""
+
+    tag: str
+    is_descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One search.
 
@@ -65,7 +73,12 @@ class Query:
     ``attributes.BY_TAG`` matches against the metadata of instances. within: a subtree (QIDO's path). limit: None for
     all. offset: rows left out first. after: ``Page.next`` of the page before. count: fill ``Page.total``.
 
-    Rows come in order of first storage, oldest first, so that pages stay put while instances arrive.
+    scope: what the caller may see: a study or patient of which nothing is visible is not found. text: words of which
+    each has to begin a word of patient's name, Patient ID, accession number, study description, study date, modality
+    or study label; Level.STUDY only.
+
+    Rows come in order of first storage, oldest first, so that pages stay put while instances arrive; with ``order``,
+    in that order.
     """
 
     level: Level
@@ -76,6 +89,9 @@ class Query:
     offset: int = 0
     after: str | None = None
     count: bool = False
+    scope: Scope = EVERYTHING
+    text: str = ""
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)

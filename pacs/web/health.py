@@ -1,8 +1,7 @@
-"""Whether the server lives and is ready, and a page for the person who opens its root in a browser."""
+"""Whether the server lives and is ready, and where to go from its root."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 
 import orjson
@@ -12,18 +11,25 @@ from pacs.index.base import Counts
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.negotiate import Offer, accepted, choose
+from pacs.web.page import Page
 
 
 class Health:
     """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block."""
 
     def __init__(
-        self, bridge: Bridge, links: Links, counts: Callable[[], Counts] | None, health: Callable[[], Sequence[str]]
+        self,
+        bridge: Bridge,
+        links: Links,
+        counts: Callable[[], Counts] | None,
+        health: Callable[[], Sequence[str]],
+        page: Page,
     ) -> None:
         self._bridge = bridge
         self._links = links
         self._counts = counts
         self._health = health
+        self._page = page
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -43,7 +49,11 @@ class Health:
         return _json(body, status=503 if problems else 200)
 
     async def root(self, request: web.Request) -> web.Response:
-        """Where to go, as HTML for browsers and JSON for others."""
+        """The web page for browsers, addresses as JSON for others."""
+        ranges = accepted(request.headers.getall("Accept", []))
+        chosen = choose(ranges, [Offer("application/json"), Offer("text/html")], client_order=True)
+        if chosen.media_type == "text/html":
+            return await self._page.index(request)
         base = self._links.base(request)
         totals: dict[str, int] = {}
         if self._counts is not None:
@@ -54,18 +64,7 @@ class Health:
                 "series": counts.series,
                 "instances": counts.instances,
             }
-        ranges = accepted(request.headers.getall("Accept", []))
-        chosen = choose(ranges, [Offer("application/json"), Offer("text/html")], client_order=True)
-        if chosen.media_type == "application/json":
-            return _json({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
-        address = html.escape(base)
-        rows = "".join(f"<li>{value} {name}</li>" for name, value in totals.items())
-        page = (
-            "<!doctype html><html lang=en><meta charset=utf-8><title>DICOM archive</title>"
-            f"<h1>DICOM archive</h1><p>DICOMweb root: <code>{address}</code></p><ul>{rows}</ul>"
-            f'<p><a href="{address}/studies">Studies (QIDO-RS)</a></p></html>'
-        )
-        return web.Response(text=page, content_type="text/html")
+        return _json({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
 
 
 def _json(body: object, status: int = 200) -> web.Response:

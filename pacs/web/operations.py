@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pacs.dicom.model import Target
+from pacs.dicom.model import Role, Target
 from pacs.imaging.forms import DOCUMENT_TYPES, FILM_TYPES, TEXT_TYPES
 from pacs.imaging.options import ANNOTATIONS, ICC_PROFILES, MAX_SIDE, MEDIA_TYPES, WINDOW_FUNCTIONS
 from pacs.web.archive_zip import ZIP
@@ -45,7 +45,8 @@ class Operation:
 
     answers: media types by status, () for no body; the errors that any request may meet are added to the document.
     bodies: media types of the request's body. query: names of parameters, and of path parameters by the path; they are
-    ``PARAMETERS``, or the operation's ``own``.
+    ``PARAMETERS``, or the operation's ``own``. needs: the role that it takes; None: READER to read, WRITER to change.
+    is_public: anybody may, whoever they are.
     """
 
     method: str
@@ -59,6 +60,15 @@ class Operation:
     bodies: tuple[str, ...] = ()
     is_outside: bool = False
     own: tuple[Parameter, ...] = ()
+    needs: Role | None = None
+    is_public: bool = False
+
+    @property
+    def role(self) -> Role:
+        """The least that a caller has to be."""
+        if self.needs is not None:
+            return self.needs
+        return Role.READER if self.method in ("GET", "HEAD", "OPTIONS") else Role.WRITER
 
     def parameter(self, name: str) -> Parameter:
         return next((each for each in self.own if each.name == name), None) or PARAMETERS[name]
@@ -302,10 +312,10 @@ def _others() -> list[Operation]:
         Operation("GET", "/docs/{file}", "getDocsFile", about, "Files of the documentation", "", files),
     ]
     outside = [
-        Operation("GET", "/", "getRoot", about, "Where to go", "", root),
+        Operation("GET", "/", "getRoot", about, "The web page, or where to go", "", root, is_public=True),
         Operation("OPTIONS", "/", "retrieveAllCapabilities", about, "Capabilities", "8.9", capabilities, ("accept",)),
-        Operation("GET", "/health/live", "isAlive", about, "Whether it lives", "", plain),
-        Operation("GET", "/health/ready", "isReady", about, "Whether it is ready", "", ready),
+        Operation("GET", "/health/live", "isAlive", about, "Whether it lives", "", plain, is_public=True),
+        Operation("GET", "/health/ready", "isReady", about, "Whether it is ready", "", ready, is_public=True),
     ]
     uri = Operation("GET", "/wado", "wadoUri", "WADO-URI", "One instance by query", "9", _WADO_URI_ANSWERS, _WADO_URI)
     found.append(uri)

@@ -22,7 +22,7 @@ from pacs.services.delete import Delete
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
-from pacs.web import fhir_outcome, problem
+from pacs.web import fhir_outcome, page, problem
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.bulkdata import BulkData
@@ -36,6 +36,7 @@ from pacs.web.metadata import Metadata
 from pacs.web.negotiate import check_charset
 from pacs.web.openapi import OpenApi
 from pacs.web.operations import operations
+from pacs.web.page import About, Page
 from pacs.web.pixeldata import PixelData
 from pacs.web.qido import Qido
 from pacs.web.rendered import RenderedResources
@@ -75,7 +76,8 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. additions: further resources. port 0: any free one; ``port`` tells which after ``start``.
+    empty when ready. additions: further resources. about: what the web page
+    shows. port 0: any free one; ``port`` tells which after ``start``.
     shared_listener: take what comes there, in turn with other processes, instead of listening on host and port. Raises
     Invalid for values that mean nothing.
     """
@@ -99,6 +101,7 @@ class WebServer:
         retrieve_ae_title: str = "DCMQRSCP",
         delete: Delete | None = None,
         additions: Sequence[Addition] = (),
+        about: About | None = None,
         shared_listener: socket.socket | None = None,
     ) -> None:
         self.host = host
@@ -122,7 +125,7 @@ class WebServer:
         rendered = RenderedResources(retrieve, bridge, links)
         wado_uri = WadoUri(retrieve, rendered, bridge, links)
         added = [operation for addition in additions for operation in addition.operations]
-        offered = (*operations(with_delete=delete is not None), *added)
+        offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *added)
         capabilities = Capabilities(
             offered,
             links,
@@ -149,7 +152,8 @@ class WebServer:
             *OpenApi(offered, links).routes(),
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
-        self._root_routes = [*Health(bridge, links, counts, health).routes()]
+        start_page = Page(links, about or About())
+        self._root_routes = [*Health(bridge, links, counts, health, start_page).routes(), *start_page.routes()]
         if links.api_path:
             self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
         self._runner: web.AppRunner | None = None
