@@ -23,6 +23,7 @@ from pacs.settings import Settings
 log = logging.getLogger(__name__)
 
 _BATCH = 32  # files a commit
+_GC_OBJECTS = 10_000
 
 
 def can_serve(settings: Settings) -> bool:
@@ -75,6 +76,8 @@ class _Team:
         context = multiprocessing.get_context("fork")
         # What is there by now is never garbage; and pages that the collector does not touch stay shared.
         gc.freeze()
+        # Nor does it have to look after every few hundred objects, of which a single header makes more.
+        gc.set_threshold(_GC_OBJECTS, 20, 20)
         # Ctrl-C goes to the whole group. It is for the parent, which lets the others finish what they began.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
