@@ -25,7 +25,6 @@ from pacs.peering import identities, known_peers, tls_files, usual_timeouts
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web.additions import Addition
 from pacs.web.page import About
 from pacs.web.server import Limits, WebServer
 
@@ -70,7 +69,7 @@ async def _serve(
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
     offering = Offering(settings, archive, peers, sender)
-    web = _web_server(settings, archive, offering.additions, role.http if role else None)
+    web = _web_server(settings, archive, offering, role.http if role else None)
     dimse = _dimse_server(settings, archive, peers, sender, offering.services, role) if settings.enable_dimse else None
     try:
         await web.start()
@@ -93,9 +92,7 @@ async def _serve(
         await asyncio.to_thread(sender.close)
 
 
-def _web_server(
-    settings: Settings, archive: Archive, additions: Sequence[Addition], listener: socket.socket | None
-) -> WebServer:
+def _web_server(settings: Settings, archive: Archive, offering: Offering, listener: socket.socket | None) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
@@ -117,7 +114,8 @@ def _web_server(
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
-        additions=additions,
+        additions=offering.additions,
+        login=offering.protection.login,
         about=About(
             settings.dimse_ae_title,
             settings.dimse_port if settings.enable_dimse else None,
