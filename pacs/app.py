@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,6 @@ from pacs.dicom import dictionary
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
-from pacs.dimse.service import Service
 from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
 from pacs.offering import Offering
@@ -70,7 +69,7 @@ async def _serve(
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
     offering = Offering(settings, archive, peers, sender)
     web = _web_server(settings, archive, offering, role.http if role else None)
-    dimse = _dimse_server(settings, archive, peers, sender, offering.services, role) if settings.enable_dimse else None
+    dimse = _dimse_server(settings, archive, peers, sender, offering, role) if settings.enable_dimse else None
     try:
         await web.start()
         if dimse is not None:
@@ -130,7 +129,7 @@ def _dimse_server(
     archive: Archive,
     peers: Peers,
     sender: Sender,
-    services: Sequence[Service],
+    offering: Offering,
     role: Role | None,
 ) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
@@ -151,8 +150,8 @@ def _dimse_server(
         timeouts=usual_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
-        identities=identities(settings),
-        services=services,
+        identities=identities(settings, offering.protection.account_of),
+        services=offering.services,
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

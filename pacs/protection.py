@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+from collections.abc import Callable
 
 from pacs.dicom.model import Role
+from pacs.errors import PacsError
 from pacs.index.base import Index
 from pacs.services import sessions
 from pacs.services.accounts import Accounts
@@ -22,6 +25,8 @@ from pacs.web.links import Links
 from pacs.web.login import Anonymous, Login
 from pacs.web.session import SessionResources
 from pacs.web.ways import BasicWay, Hashing, SessionWay, TokenWay
+
+log = logging.getLogger(__name__)
 
 
 class Protection:
@@ -44,6 +49,18 @@ class Protection:
             self._session_resources.addition(),
             account_resources.addition(self.accounts, self.tokens, is_administered=settings.is_administered),
         ]
+
+    @property
+    def account_of(self) -> Callable[[str, str], str | None] | None:
+        """Name and password to an account's name, for DIMSE; None while there are no accounts. May block."""
+        return None if self.accounts.is_empty else self._account_of
+
+    def _account_of(self, name: str, password: str) -> str | None:
+        try:
+            return self.authentication.verify(name, password, "dimse").name
+        except PacsError as error:
+            log.info("account refused over DIMSE reason=%s", error)
+            return None
 
     def login(self, links: Links, cors: Cors) -> Login:
         """For the web server."""
