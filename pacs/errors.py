@@ -60,7 +60,7 @@ class Unauthorized(PacsError):
 class TooOften(PacsError):
     """Tried too often. ``retry_after_s``: when it may be tried again, whole seconds."""
 
-    def __init__(self, message: str, retry_after_s: int) -> None:
+    def __init__(self, message: str, retry_after_s: int = 30) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

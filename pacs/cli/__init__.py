@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pacs.cli import (
+    account,
     backup,
     commitments,
     config,
@@ -29,6 +30,7 @@ from pacs.cli import (
     rules,
     send,
     serve,
+    token,
     user,
     verify,
     version,
@@ -51,7 +53,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
-    *(peers, user, echo, find, get, move, send),
+    *(account, token, peers, user, echo, find, get, move, send),
     *(jobs, rules, commitments, fhir, index, export, purge, config, conformance, version),
 )
 
