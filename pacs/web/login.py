@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from aiohttp import web
 from aiohttp.web_urldispatcher import AbstractRoute, UrlDispatcher
@@ -20,11 +20,15 @@ from pacs.web.cors import Cors
 from pacs.web.identity import NOBODY, PRINCIPAL, Way
 from pacs.web.links import PROXY_HEADERS, Links
 from pacs.web.operations import Operation
-from pacs.web.ways import SESSION, session_of
+from pacs.web.ways import session_of
 
 CSRF_HEADER = "X-Pacs-Csrf"
 _BASIC = 'Basic realm="DICOM archive", charset="UTF-8"'
 _BEARER = 'Bearer realm="DICOM archive"'
+# Hosts that are this machine, whoever resolves them; clients that leave the header out are no browsers.
+_HERE = re.compile(
+    r"(?:(?:127(?:\.\d{1,3}){3}|(?:[\w-]+\.)*localhost|\[::1\])(?::\d{1,5})?)?", re.ASCII | re.IGNORECASE
+)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -195,8 +199,7 @@ def is_direct(request: web.BaseRequest) -> bool:
     headers = request.headers
     if any(name in headers for name in PROXY_HEADERS):
         return False
-    host = headers.get("Host", "")
-    return host.startswith(("127.0.0.1:", "localhost:", "[::1]:")) or not host or _is_here(host)
+    return _HERE.fullmatch(headers.get("Host", "")) is not None
 
 
 def operations_by_route(
@@ -225,14 +228,4 @@ def _too_little(needed: Role, principal: Principal) -> str:
     return f"this takes the role {needed.word}, and {principal.name} is {principal.role.word}"
 
 
-def _is_here(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
-    name = name.strip("[]").lower()
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
-
-
 LoginMaker = Callable[[Links, Cors], Login]
-__all__ = ["CSRF_HEADER", "SESSION", "Anonymous", "Login", "LoginMaker", "is_direct", "operations_by_route"]
