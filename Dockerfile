@@ -1,4 +1,5 @@
-# docker build -t raccoon-pacs . && docker run -p 8081:8081 -p 11112:11112 -v pacs-data:/data raccoon-pacs
+# docker build -t raccoon-pacs .
+# docker run -p 8081:8081 -p 11112:11112 -v pacs-data:/data -e ADMIN_PASSWORD='…' -e DIMSE_ALLOW_ANONYMOUS=true raccoon-pacs
 
 FROM python:3.12-slim AS build
 WORKDIR /src

@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,6 @@ from pacs.dicom import dictionary
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
-from pacs.dimse.service import Service
 from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
 from pacs.offering import Offering
@@ -25,7 +24,6 @@ from pacs.peering import identities, known_peers, tls_files, usual_timeouts
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
-from pacs.web.additions import Addition
 from pacs.web.page import About
 from pacs.web.server import Limits, WebServer
 
@@ -70,8 +68,8 @@ async def _serve(
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
     offering = Offering(settings, archive, peers, sender)
-    web = _web_server(settings, archive, offering.additions, role.http if role else None)
-    dimse = _dimse_server(settings, archive, peers, sender, offering.services, role) if settings.enable_dimse else None
+    web = _web_server(settings, archive, offering, role.http if role else None)
+    dimse = _dimse_server(settings, archive, peers, sender, offering, role) if settings.enable_dimse else None
     try:
         await web.start()
         if dimse is not None:
@@ -93,9 +91,7 @@ async def _serve(
         await asyncio.to_thread(sender.close)
 
 
-def _web_server(
-    settings: Settings, archive: Archive, additions: Sequence[Addition], listener: socket.socket | None
-) -> WebServer:
+def _web_server(settings: Settings, archive: Archive, offering: Offering, listener: socket.socket | None) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
@@ -117,7 +113,8 @@ def _web_server(
         trusted_proxies=settings.trusted_proxies,
         retrieve_ae_title=settings.dimse_ae_title,
         delete=archive.delete if settings.allow_delete else None,
-        additions=additions,
+        additions=offering.additions,
+        login=offering.protection.login,
         about=About(
             settings.dimse_ae_title,
             settings.dimse_port if settings.enable_dimse else None,
@@ -132,7 +129,7 @@ def _dimse_server(
     archive: Archive,
     peers: Peers,
     sender: Sender,
-    services: Sequence[Service],
+    offering: Offering,
     role: Role | None,
 ) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
@@ -153,8 +150,8 @@ def _dimse_server(
         timeouts=usual_timeouts(settings),
         strict_called=settings.dimse_check_called_ae,
         strict_calling=settings.dimse_strict,
-        identities=identities(settings),
-        services=services,
+        identities=identities(settings, offering.protection.account_of),
+        services=offering.services,
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
     )

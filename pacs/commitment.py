@@ -47,7 +47,7 @@ class StorageCommitment:
         user = CommitmentUser(self._requests, peers, settings.dimse_ae_title, timeouts, wake=wake)
         self.service = commitment_service(self._provider, user)
         self.handlers = [self._provider.handler(), user.handler()]
-        allowed = self._requests if settings.is_admin_api else None
+        allowed = self._requests if settings.is_administered else None
         self.additions = [
             web_commitment.addition(given, wake),
             web_commitments.addition(allowed, archive.retrieve, lambda name: peers.find(name) is not None, wake),

@@ -86,11 +86,20 @@ class DimseSettings(BaseModel):
         BOOL,
         "true",
     )
+    dimse_allow_anonymous: bool = setting(
+        False,
+        "DIMSE",
+        "Start although DIMSE_HOSTNAME is reached from other machines and nothing says which of them may associate: "
+        "neither DIMSE_STRICT nor DIMSE_USER_REQUIRED, nor TLS with required certificates alone.",
+        BOOL,
+        "true",
+    )
     dimse_users: Path | None = setting(
         None,
         "DIMSE",
         "Users that peers may say they are when they associate, one name:hash a line as `pacs user NAME` writes them; "
-        "read again when it changes. Not set: what peers say of users is not verified.",
+        "read again when it changes. The accounts of the archive are taken too. Not set: what peers say of users is "
+        "not verified, unless DIMSE_USER_REQUIRED.",
         "a path",
         "/etc/pacs/users",
     )

@@ -8,6 +8,7 @@ Every adapter turns these kinds into its own protocol's answer in one place (``d
     ├── NotFound           no such study, series, instance, frame or bulk data
     │   └── Gone               it was there, and has been deleted
     ├── Unauthorized       nobody knows who asks, or what they show for it does not hold
+    ├── TooOften           tried too often; the same request may work after a while
     ├── Forbidden          this archive's configuration, or the caller's rights, do not allow it
     ├── NotAcceptable      nothing of what the caller accepts can be made from what is stored
     ├── Unchangeable       what should be changed is in its final state
@@ -54,6 +55,14 @@ class Gone(NotFound):
 
 class Unauthorized(PacsError):
     """Nobody knows who asks, or what they show for it does not hold."""
+
+
+class TooOften(PacsError):
+    """Tried too often. ``retry_after_s``: when it may be tried again, whole seconds."""
+
+    def __init__(self, message: str, retry_after_s: int = 30) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Forbidden(PacsError):

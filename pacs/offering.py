@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pacs.archive import Archive
 from pacs.commitment import StorageCommitment
-from pacs.dicom.model import Role
 from pacs.dimse.availability import AVAILABILITY_SERVICE, AvailabilityNotifier
 from pacs.dimse.composite import CompositeRetrieve
 from pacs.dimse.mpps import performed_services
@@ -15,10 +14,11 @@ from pacs.dimse.ups import reports_to, ups_service
 from pacs.dimse.worklist import worklist_service
 from pacs.followers import Followers
 from pacs.peering import PeerDirectory, usual_timeouts
+from pacs.protection import Protection
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -26,14 +26,20 @@ from pacs.web.additions import Addition
 class Offering:
     """Of one server process.
 
-    additions: for the web server. services: for the DIMSE server. followers: works on the jobs of all of them.
+    additions, protection: for the web server. services: for the DIMSE server. followers: works on the jobs of all of
+    them.
     """
 
     def __init__(self, settings: Settings, archive: Archive, peers: Peers, sender: Sender) -> None:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
-        self.additions = [*_additions(settings, archive, peers), *self._commitment.additions]
+        self.protection = Protection(settings, archive.index)
+        self.additions = [
+            *self.protection.additions,
+            *_additions(settings, archive, peers),
+            *self._commitment.additions,
+        ]
         self.services = [
             worklist_service(archive.procedures.worklist),
             *performed_services(archive.procedures.performed),
@@ -65,14 +71,13 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     rows = settings.qido_default_limit, settings.qido_max_limit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
-        session.addition(Role.ADMIN if settings.is_admin_api else Role.WRITER),
         changes.addition(work),
-        jobs.addition(work if settings.is_admin_api else None),
+        jobs.addition(work if settings.is_administered else None),
         labels.addition(Labels(work), archive.query),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
         ups.addition(archive.steps, *rows),
-        peer_resources.addition(directory if settings.is_admin_api else None),
+        peer_resources.addition(directory if settings.is_administered else None),
         fhir.addition(archive.fhir),
         fhir_convert.addition(archive.fhir, archive.store, max_body_bytes=settings.stow_max_bytes or None),
     ]

@@ -27,19 +27,35 @@ def tls_files(settings: DimseSettings) -> Files:
     return Files(settings.dimse_tls_ca, settings.dimse_tls_certificate, settings.dimse_tls_key)
 
 
-def identities(settings: DimseSettings) -> Identities:
-    """How users are verified: by DIMSE_USERS and DIMSE_JWT_KEY. Raises Invalid when a file cannot be used."""
+def identities(settings: DimseSettings, account_of: Callable[[str, str], str | None] | None = None) -> Identities:
+    """How users are verified: by DIMSE_USERS, accounts and DIMSE_JWT_KEY. Raises Invalid when a file cannot be used.
+
+    account_of: name and password to the account's name; None where there are no accounts.
+    """
     checks: dict[int, Callable[[Identity], str | None]] = {}
     if settings.dimse_users:
         users = Users(settings.dimse_users)
         checks |= {IdentityType.USERNAME: users.check, IdentityType.USERNAME_PASSCODE: users.check}
+    if account_of is not None and (settings.dimse_users or settings.dimse_user_required):
+        checks[IdentityType.USERNAME_PASSCODE] = _or_account(checks.get(IdentityType.USERNAME_PASSCODE), account_of)
     if settings.dimse_jwt_key:
         checks[IdentityType.JWT] = Tokens(settings.dimse_jwt_key, settings.dimse_jwt_audience).check
     if settings.dimse_user_required and not checks:
         raise Invalid(
-            "DIMSE_USER_REQUIRED=true: nobody could associate; set DIMSE_USERS or DIMSE_JWT_KEY", "DIMSE_USER_REQUIRED"
+            "DIMSE_USER_REQUIRED=true: nobody could associate; set DIMSE_USERS or DIMSE_JWT_KEY, or make an account",
+            "DIMSE_USER_REQUIRED",
         )
     return Identities(checks, settings.dimse_user_required)
+
+
+def _or_account(
+    check: Callable[[Identity], str | None] | None, account_of: Callable[[str, str], str | None]
+) -> Callable[[Identity], str | None]:
+    def either(identity: Identity) -> str | None:
+        name, passcode = (part.decode("utf-8", "replace") for part in (identity.primary, identity.secondary))
+        return (check(identity) if check else None) or account_of(name, passcode)
+
+    return either
 
 
 def usual_timeouts(settings: DimseSettings) -> Timeouts:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from pacs import env_file, qrscp_command
+from pacs.access_settings import AccessSettings
 from pacs.commitment_settings import CommitmentSettings
 from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
@@ -68,7 +69,9 @@ _PATHS = (
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
 )
-_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log")
+_SECTIONS = (
+    *("Data", "MongoDB", "Server", "Access", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log"),
+)
 
 
 def _usual_workers() -> int:
@@ -78,7 +81,14 @@ def _usual_workers() -> int:
 
 
 class Settings(
-    MongoSettings, PixelSettings, DimseSettings, CommitmentSettings, FollowSettings, ProcedureSettings, FhirSettings
+    MongoSettings,
+    PixelSettings,
+    AccessSettings,
+    DimseSettings,
+    CommitmentSettings,
+    FollowSettings,
+    ProcedureSettings,
+    FhirSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -160,9 +170,6 @@ class Settings(
     # --- HTTP server
     server_host: str = setting("127.0.0.1", "Server", "Address that the web server listens on.", HOST, "0.0.0.0")  # noqa: S104
     server_port: Port = setting(8081, "Server", "Port of the web server.", PORT, "8042")
-    server_session_secret_key: SecretStr = setting(
-        SecretStr(""), "Server", "Accepted for raccoon's files; this version has no sessions.", TEXT, "secret-key"
-    )
     cors_allowed_origins: Annotated[tuple[Origin, ...], BeforeValidator(listed)] = setting(
         (),
         "Server",
@@ -181,9 +188,9 @@ class Settings(
     admin_api: Annotated[Literal["loopback", "true", "false"], Lower] = setting(
         "loopback",
         "Server",
-        "Whether the web server answers those who look after the archive (/peers below DICOMWEB_API), without asking "
-        "for a password. loopback: only while it listens on this machine alone; a proxy in front must not pass these "
-        "paths on.",
+        "Whether those who are not logged in may look after the archive (/peers, /jobs, /accounts below DICOMWEB_API), "
+        "where ALLOW_ANONYMOUS lets them in. loopback: only on this machine itself. false: nobody may over HTTP, "
+        "administrators neither.",
         "loopback, true or false",
         "false",
     )
@@ -234,12 +241,31 @@ class Settings(
 
     @property
     def is_admin_api(self) -> bool:
-        """Whether ADMIN_API, or the address, allows administration over HTTP."""
-        try:
-            is_local = ip_address(self.server_host).is_loopback
-        except ValueError:
-            is_local = self.server_host == "localhost"
-        return self.admin_api == "true" or (self.admin_api == "loopback" and is_local)
+        """Whether ADMIN_API, or the address, allows administration over HTTP to those who are not logged in."""
+        return self.admin_api == "true" or (self.admin_api == "loopback" and self.is_local)
+
+    @property
+    def is_administered(self) -> bool:
+        """Whether there is administration over HTTP at all."""
+        return self.admin_api != "false"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the web server listens on this machine alone."""
+        return is_loopback(self.server_host)
+
+    @property
+    def is_dimse_local(self) -> bool:
+        """Whether DIMSE does."""
+        return is_loopback(self.dimse_hostname)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address that a server listens on is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

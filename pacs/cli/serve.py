@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacs import logs
+from pacs import gate, logs
 from pacs.cli import console, import_
 from pacs.errors import Invalid, PacsError
 from pacs.mongo_settings import mongo_uri
@@ -28,7 +28,7 @@ examples:
   pacs serve --workers 4                use four processors (default: 2 where there are as many)
   SERVER_HOST=0.0.0.0 DIMSE_HOSTNAME=0.0.0.0 pacs serve      reachable from other machines
 
-There is no login in this version: let only machines that you trust reach the ports.
+Reached from other machines it takes accounts: pacs account add NAME. docs/security.md says more.
 """
 
 
@@ -52,6 +52,8 @@ def add_to(subcommands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(_overrides(arguments))
+    if not _is_to_prepare(settings):
+        gate.check(settings, has_accounts=True)
     code = _serve_with_workers(settings, arguments) if settings.server_workers > 1 else _serve(settings, arguments)
     if code == console.OK:
         print("Stopped.", flush=True)
@@ -62,6 +64,8 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     # Here, not above: other commands start faster without the servers.
     from pacs.app import serve
 
+    if _is_to_prepare(settings):
+        _prepare(settings)
     if arguments.demo:
         _import_examples(settings)
     serve(settings, lambda archive: _announce(settings, *_totals(archive)))
@@ -74,6 +78,10 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
 
     load_all()
 
+    if _is_to_prepare(settings):
+        code = run_apart(lambda: _ending_with_its_code(lambda: _prepare(settings)))
+        if code != console.OK:
+            return code
     if arguments.demo:
         code = run_apart(lambda: _ending_with_its_code(lambda: _import_examples(settings)))
         if code != console.OK:
@@ -110,6 +118,28 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
         "SERVER_WORKERS": arguments.workers,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _is_to_prepare(settings: Settings) -> bool:
+    return bool(settings.admin_password.get_secret_value()) or gate.takes_accounts(settings)
+
+
+def _prepare(settings: Settings) -> None:
+    """The first account, where ADMIN_PASSWORD makes one. Raises Invalid when there has to be one and is not."""
+    from pacs.archive import Archive
+    from pacs.services.accounts import FIRST, Accounts
+    from pacs.services.passwords import Passwords
+    from pacs.services.roster import Rosters
+
+    password = settings.admin_password.get_secret_value()
+    with Archive.open(settings) as archive:
+        accounts = Accounts(Rosters(archive.index.work), Passwords())
+        try:
+            if password and accounts.make_first(password):
+                print(f"Made the account {FIRST}, an administrator's, with ADMIN_PASSWORD.", file=sys.stderr)
+        except Invalid as error:
+            raise Invalid(f"ADMIN_PASSWORD: {error}", "ADMIN_PASSWORD") from error
+        gate.check(settings, has_accounts=not accounts.is_empty)
 
 
 def _import_examples(settings: Settings) -> None:

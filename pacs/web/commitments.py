@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from pacs.dicom import uids
-from pacs.dicom.model import Target
+from pacs.dicom.model import Role, Target
 from pacs.errors import Forbidden, Invalid, NotFound
 from pacs.services.commitment_requests import CommitmentRequests, State
 from pacs.services.retrieve import Retrieve
@@ -32,16 +32,19 @@ OPERATIONS = (
         *("GET", "/commitments", "listCommitments", _GROUP, "What peers were asked to commit", "", {200: (JSON,)}),
         tuple(parameter.name for parameter in _LISTING),
         own=_LISTING,
+        needs=Role.ADMIN,
     ),
     Operation(
         *("POST", "/commitments", "askCommitment", _GROUP, "Ask a peer to commit what it was sent", ""),
         {202: (JSON,), 404: (PROBLEM,), 410: (PROBLEM,), 413: (PROBLEM,)},
         bodies=(JSON,),
+        needs=Role.ADMIN,
     ),
     Operation(
         *("GET", "/commitments/{transaction}", "getCommitment", _GROUP, "One of them", ""),
         {200: (JSON,), 404: (PROBLEM,)},
         own=(TRANSACTION,),
+        needs=Role.ADMIN,
     ),
 )
 

@@ -50,9 +50,13 @@ class Cors:
 
         Browsers let any page do that without asking, so those of other origins have to be kept out here.
         """
-        origin = request.headers.get("Origin")
+        return "Origin" not in request.headers or self.is_own(request, base) or self._allowed(request)
+
+    @staticmethod
+    def is_own(request: web.BaseRequest, base: str) -> bool:
+        """Whether a page of this server itself sent the request."""
         own = (request.headers.get("Host"), urlsplit(base).netloc)
-        return origin is None or urlsplit(origin).netloc in own or self._allowed(request)
+        return urlsplit(request.headers.get("Origin", "")).netloc in own
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Signal handler: runs before the headers of any answer go out, streamed ones too."""

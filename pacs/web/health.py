@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 from aiohttp import web
@@ -15,7 +15,10 @@ from pacs.web.page import Page
 
 
 class Health:
-    """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block."""
+    """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block.
+
+    may_read: whether a caller may be told the totals; None: all may.
+    """
 
     def __init__(
         self,
@@ -24,12 +27,14 @@ class Health:
         counts: Callable[[], Counts] | None,
         health: Callable[[], Sequence[str]],
         page: Page,
+        may_read: Callable[[web.Request], Awaitable[bool]] | None = None,
     ) -> None:
         self._bridge = bridge
         self._links = links
         self._counts = counts
         self._health = health
         self._page = page
+        self._may_read = may_read
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -56,7 +61,7 @@ class Health:
             return await self._page.index(request)
         base = self._links.base(request)
         totals: dict[str, int] = {}
-        if self._counts is not None:
+        if self._counts is not None and (self._may_read is None or await self._may_read(request)):
             counts = await self._bridge.run(self._counts)
             totals = {
                 "patients": counts.patients,

@@ -6,7 +6,13 @@ from typing import Protocol
 
 from aiohttp import web
 
+from pacs.dicom.model import Role, Scope
 from pacs.services.access import Principal
+
+# Where a request keeps its Principal once that is known; ``Links.caller`` reads it.
+PRINCIPAL = "pacs.principal"
+# Of requests to what everybody may see: whatever they reach by mistake shows them nothing.
+NOBODY = Principal("anonymous", Role.READER, Scope(frozenset(), frozenset(), frozenset()))
 
 
 class Way(Protocol):

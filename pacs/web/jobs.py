@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
+from pacs.dicom.model import Role
 from pacs.errors import Forbidden, Invalid, NotFound
 from pacs.index.work import JobState, Work
 from pacs.web.additions import Addition
@@ -31,13 +32,40 @@ OPERATIONS = (
         *("GET", "/jobs", "listJobs", "Follow-up", "Jobs that wait, run, or were given up", "", {200: (JSON,)}),
         tuple(parameter.name for parameter in _LISTING),
         own=_LISTING,
-    ),
-    Operation("GET", "/jobs/{job}", "getJob", "Follow-up", "One job", "", {200: (JSON,), **_MISSING}, own=(_JOB,)),
-    Operation(
-        "POST", "/jobs/{job}/retry", "retryJob", "Follow-up", "Try a job now", "", {202: (), **_MISSING}, own=(_JOB,)
+        needs=Role.ADMIN,
     ),
     Operation(
-        "DELETE", "/jobs/{job}", "discardJob", "Follow-up", "Give a job up", "", {204: (), **_MISSING}, own=(_JOB,)
+        "GET",
+        "/jobs/{job}",
+        "getJob",
+        "Follow-up",
+        "One job",
+        "",
+        {200: (JSON,), **_MISSING},
+        own=(_JOB,),
+        needs=Role.ADMIN,
+    ),
+    Operation(
+        "POST",
+        "/jobs/{job}/retry",
+        "retryJob",
+        "Follow-up",
+        "Try a job now",
+        "",
+        {202: (), **_MISSING},
+        own=(_JOB,),
+        needs=Role.ADMIN,
+    ),
+    Operation(
+        "DELETE",
+        "/jobs/{job}",
+        "discardJob",
+        "Follow-up",
+        "Give a job up",
+        "",
+        {204: (), **_MISSING},
+        own=(_JOB,),
+        needs=Role.ADMIN,
     ),
 )
 

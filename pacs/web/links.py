@@ -11,10 +11,13 @@ from aiohttp import web
 
 from pacs.dicom.model import Caller, Target
 from pacs.errors import Invalid
+from pacs.services.access import Principal
+from pacs.web.identity import PRINCIPAL
 
 # What may stand in a Host header; anything else would be echoed into JSON and headers.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.%]+\])(?::\d{1,5})?")
-_OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+# What a proxy adds, whether it is one of ours or not.
+PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 _HAS_PORT = re.compile(r":\d+$")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~%@:+-]+)*")
 
@@ -74,13 +77,19 @@ class Links:
         return self.base(request) + path.removeprefix(self._api_path)
 
     def caller(self, request: web.BaseRequest) -> Caller:
-        """Who asks; the address behind a trusted proxy is the last one that is not a proxy of ours."""
+        """Who asks, by what was found out before.
+
+        The address behind a trusted proxy is the last one that is not a proxy of ours.
+        """
         address = request.remote or ""
         if self._is_trusted(address):
             hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
             foreign = [hop for hop in hops if not self._is_trusted(hop)]
             address = (foreign or hops or [address])[-1][:64]
-        return Caller("anonymous", address, "web")
+        known = request.get(PRINCIPAL)
+        if not isinstance(known, Principal):
+            return Caller("anonymous", address, "web")
+        return Caller(known.name, address, "web", known.role, known.scope)
 
     def _is_trusted(self, address: str | None) -> bool:
         if self._trust_all:
@@ -106,7 +115,7 @@ def url_of(base: str, target: Target) -> str:
 
 def _local_port(request: web.BaseRequest) -> int | None:
     """The port that a client without a proxy came in by; None when it is its scheme's own."""
-    if any(name in request.headers for name in _OF_PROXIES):
+    if any(name in request.headers for name in PROXY_HEADERS):
         return None
     name = request.transport.get_extra_info("sockname") if request.transport else None
     if not name or name[1] == (443 if request.scheme == "https" else 80):

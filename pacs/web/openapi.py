@@ -37,7 +37,7 @@ _START = (
 )
 _TAG = re.compile(r"\{(\w+)\}")
 # What any request may meet.
-_ALWAYS = {400: (PROBLEM,), 500: (PROBLEM,), 503: (PROBLEM,)}
+_ALWAYS = {400: (PROBLEM,), 401: (PROBLEM,), 403: (PROBLEM,), 500: (PROBLEM,), 503: (PROBLEM,)}
 _REASONS = {
     101: "The connection is a WebSocket now",
     200: "As asked",
@@ -47,6 +47,7 @@ _REASONS = {
     206: "The range that was asked, or those of several that can be sent as asked",
     304: "The client has this version",
     400: "The request cannot mean anything; parameter names what is wrong",
+    401: "Log in; WWW-Authenticate says how",
     403: "Not allowed here; the detail says why",
     404: "Not in the archive",
     406: "Nothing that is accepted can be made; available lists what can",
@@ -56,6 +57,7 @@ _REASONS = {
     413: "Over a configured limit",
     415: "No body of this media type is taken",
     416: "The range lies outside",
+    429: "Too many tries; Retry-After says when to come again",
     500: "Unforeseen; the server's log says more",
     503: "Busy or out of space: the same request may work later",
 }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
+from pacs.dicom.model import Role
 from pacs.errors import Forbidden
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
@@ -32,8 +33,18 @@ _AE = Parameter(
 _ECHOED = {200: (JSON,), 404: (PROBLEM,)}
 _GROUP = "Administration"
 OPERATIONS = (
-    Operation("GET", "/peers", "listPeers", _GROUP, "Known peers", "", {200: (JSON,)}),
-    Operation("POST", "/peers/{ae}/echo", "echoPeer", _GROUP, "Ask a peer by C-ECHO", "", _ECHOED, own=(_AE,)),
+    Operation("GET", "/peers", "listPeers", _GROUP, "Known peers", "", {200: (JSON,)}, needs=Role.ADMIN),
+    Operation(
+        "POST",
+        "/peers/{ae}/echo",
+        "echoPeer",
+        _GROUP,
+        "Ask a peer by C-ECHO",
+        "",
+        _ECHOED,
+        own=(_AE,),
+        needs=Role.ADMIN,
+    ),
 )
 
 

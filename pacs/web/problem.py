@@ -31,6 +31,7 @@ from pacs.errors import (
     Rejected,
     StudyMismatch,
     TooLarge,
+    TooOften,
     Unauthorized,
     Unchangeable,
     Undecodable,
@@ -49,6 +50,7 @@ _STATUS: tuple[tuple[type[PacsError], HTTPStatus], ...] = (
     (Gone, HTTPStatus.GONE),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (TooOften, HTTPStatus.TOO_MANY_REQUESTS),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
     (Undecodable, HTTPStatus.NOT_ACCEPTABLE),
@@ -131,6 +133,8 @@ def of_error(error: PacsError) -> web.Response:
         members["available"] = list(error.available)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, TooOften):
+        headers["Retry-After"] = str(error.retry_after_s)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request failed: %s", error, exc_info=error)
     return problem(status, str(error), headers, **members)

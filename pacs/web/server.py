@@ -32,6 +32,7 @@ from pacs.web.delete import DeleteResources
 from pacs.web.frames import Frames
 from pacs.web.health import Health
 from pacs.web.links import Links
+from pacs.web.login import LoginMaker
 from pacs.web.metadata import Metadata
 from pacs.web.negotiate import check_charset
 from pacs.web.openapi import OpenApi
@@ -77,9 +78,9 @@ class WebServer:
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
     empty when ready. additions: further resources. about: what the web page
-    shows. port 0: any free one; ``port`` tells which after ``start``.
-    shared_listener: take what comes there, in turn with other processes, instead of listening on host and port. Raises
-    Invalid for values that mean nothing.
+    shows. login: says who may do what; None: all may do all. port 0: any free one; ``port`` tells which after
+    ``start``. shared_listener: take what comes there, in turn with other processes, instead of listening on host and
+    port. Raises Invalid for values that mean nothing.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class WebServer:
         delete: Delete | None = None,
         additions: Sequence[Addition] = (),
         about: About | None = None,
+        login: LoginMaker | None = None,
         shared_listener: socket.socket | None = None,
     ) -> None:
         self.host = host
@@ -124,8 +126,9 @@ class WebServer:
         stow = Stow(store, bridge, links, max_body_bytes=limits.body_bytes)
         rendered = RenderedResources(retrieve, bridge, links)
         wado_uri = WadoUri(retrieve, rendered, bridge, links)
+        self._login = login(self._links, self._cors) if login is not None else None
         added = [operation for addition in additions for operation in addition.operations]
-        offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *added)
+        self._offered = offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *added)
         capabilities = Capabilities(
             offered,
             links,
@@ -152,8 +155,12 @@ class WebServer:
             *OpenApi(offered, links).routes(),
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
+        may_read = self._login.may_read if self._login is not None else None
         start_page = Page(links, about or About())
-        self._root_routes = [*Health(bridge, links, counts, health, start_page).routes(), *start_page.routes()]
+        self._root_routes = [
+            *Health(bridge, links, counts, health, start_page, may_read).routes(),
+            *start_page.routes(),
+        ]
         if links.api_path:
             self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
         self._runner: web.AppRunner | None = None
@@ -221,6 +228,9 @@ class WebServer:
         # An API at the server's root has no place for a page of ours there.
         app.add_routes(self._root_routes)
         app.on_response_prepare.append(self._cors.on_prepare)
+        if self._login is not None:
+            self._login.know(app.router, self._offered)
+            app.on_response_prepare.append(self._login.on_prepare)
         return app
 
     @web.middleware
@@ -250,9 +260,13 @@ class WebServer:
                 return await self._options(request, handler)
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 self._check_origin(request)
+            await self._admit(request)
             return await handler(request)
         except PacsError as error:
-            return problem.of_error(error)
+            response = problem.of_error(error)
+            if response.status == HTTPStatus.UNAUTHORIZED and self._login is not None:
+                self._login.challenge(request, response)
+            return response
         except problem.Answered as answered:
             return answered.response
         except web.HTTPException as error:
@@ -263,6 +277,11 @@ class WebServer:
             return web.Response(status=_CLIENT_WENT)
         except Exception as error:  # noqa: BLE001 - one request must not end the connection without an answer
             return problem.of_bug(error)
+
+    async def _admit(self, request: web.Request) -> None:
+        """Raises what keeps the caller out. What is not there is told to everybody."""
+        if self._login is not None and request.match_info.http_exception is None:
+            await self._login.admit(request)
 
     def _check_origin(self, request: web.Request) -> None:
         if not self._cors.may_connect(request, self._links.base(request)):
@@ -287,6 +306,7 @@ class WebServer:
             forbidden = self._forbidden_methods if is_image else set()
             allowed = sorted({*missing.allowed_methods, "OPTIONS"} - forbidden)
             return web.Response(status=204, headers={"Allow": ", ".join(allowed)})
+        await self._admit(request)
         return await handler(request)
 
     def _log(self, request: web.Request, status: int, began: float) -> None:

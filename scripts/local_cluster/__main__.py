@@ -106,6 +106,7 @@ def _start(options: argparse.Namespace, folder: Path, running: ExitStack, stop: 
             "DICOM_STORE_ROOTPATH": str(data),
             "SERVER_WORKERS": str(options.workers),
             "TRUSTED_PROXIES": "127.0.0.1",
+            "ALLOW_ANONYMOUS": "true",  # the balancer passes requests on: they are not of this machine
             **mongo.settings("pacs"),
             **store,
         }

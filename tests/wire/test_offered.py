@@ -23,7 +23,7 @@ def test_the_statement_lists_every_resource_of_the_running_server(tmp_path: Path
         if path.startswith(root)
     }
     rows = [line.split(" | ") for line in statement.splitlines()]
-    methods = {"GET", "POST", "PUT", "DELETE", "OPTIONS"}
+    methods = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
     listed = {
         (cells[0].removeprefix("| "), cells[1])
         for cells in rows

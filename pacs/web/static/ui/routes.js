@@ -5,4 +5,7 @@
 
 export const routes = [
   { path: "/", redirect: "/studies" },
+  { path: "/accounts", role: "admin", nav: "nav.accounts", load: () => import("./views/accounts.js") },
+  { path: "/login", bare: true, load: () => import("./views/login.js") },
+  { path: "/me", role: "reader", load: () => import("./views/me.js") },
 ];

@@ -40,7 +40,7 @@ function tools() {
     ["auto", "light", "dark"].map((name) => h("option", { value: name, selected: name === theme() }, t(`core.theme.${name}`))));
   const who = session.via === "anonymous"
     ? session.ways?.length ? h("a.button", { href: "#/login" }, t("core.login")) : null
-    : [h("span.who", { title: t(`core.role.${session.role}`) }, icon(icons.person, 16), session.name),
+    : [h("a.who", { href: "#/me", title: t(`core.role.${session.role}`) }, icon(icons.person, 16), session.name),
        h("button", { type: "button", onclick: logout }, t("core.logout"))];
   return h("div.tools", {}, languages, themes, who);
 }
