@@ -31,7 +31,7 @@ from pacs.index.listing import LABELS
 from pacs.index.work import RecordWrite
 
 _OUTPUT = Path(__file__).with_name("LIST.md")
-_GROUP = 32
+_GROUP = 128
 _DATE, _NAME, _ID = "00080020", "00100010", "00100020"
 _TAGS = frozenset({"00080061", "00201206", "00201208", "00081030", "0020000D"})
 _PAGE = Query(Level.STUDY, {}, fields=Fields(frozenset({Level.PATIENT, Level.STUDY}), _TAGS), limit=100)
