@@ -6,18 +6,21 @@ from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from pacs.web.operations import PROBLEM
 
 FHIR_JSON = "application/fhir+json"
 _CODES = {
     HTTPStatus.BAD_REQUEST: "invalid",
+    HTTPStatus.UNAUTHORIZED: "login",
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.NOT_FOUND: "not-found",
     HTTPStatus.REQUEST_TIMEOUT: "timeout",
     HTTPStatus.CONFLICT: "conflict",
     HTTPStatus.GONE: "deleted",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-long",
+    HTTPStatus.TOO_MANY_REQUESTS: "throttled",
     HTTPStatus.SERVICE_UNAVAILABLE: "transient",
     HTTPStatus.INTERNAL_SERVER_ERROR: "exception",
 }
@@ -30,7 +33,8 @@ def of_problem(response: web.StreamResponse) -> web.StreamResponse:
     assert isinstance(response.body, bytes)
     problem = orjson.loads(response.body)
     code = _CODES.get(HTTPStatus(response.status), "not-supported")
-    headers = {name: value for name, value in response.headers.items() if not name.startswith("Content-")}
+    kept = ((name, value) for name, value in response.headers.items() if not name.startswith("Content-"))
+    headers = CIMultiDict(kept)  # a header may be there twice
     body = orjson.dumps(outcome("error", code, str(problem["detail"]), str(problem.get("parameter", ""))))
     return web.Response(status=response.status, body=body, content_type=FHIR_JSON, headers=headers)
 

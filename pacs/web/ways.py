@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from pacs.errors import PacsError, Unauthorized
+from pacs.errors import OutOfResources, PacsError, Unauthorized
 from pacs.services.access import Principal
 from pacs.services.authentication import Authentication
 from pacs.services.roster import Account
@@ -21,6 +21,7 @@ from pacs.services.tokens import PREFIX, Tokens
 
 # Where a request keeps its Session, when it has one.
 SESSION = "pacs.session"
+_MOST_WAITING = 100  # for a password to be looked at
 
 
 class Hashing:
@@ -29,14 +30,21 @@ class Hashing:
     def __init__(self, authentication: Authentication) -> None:
         self._authentication = authentication
         self._thread = ThreadPoolExecutor(1, "passwords")
+        self._waiting = 0
 
     async def verify(self, name: str, password: str, address: str) -> Account:
-        """Raises Unauthorized, TooOften."""
+        """Raises Unauthorized, TooOften; OutOfResources when more are waiting than can be served soon."""
         known = self._authentication.remembered(name, password)
         if known is not None:
             return known
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._authentication.verify, name, password, address)
+        if self._waiting >= _MOST_WAITING:
+            raise OutOfResources("too many are logging in at once")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._authentication.verify, name, password, address)
+        finally:
+            self._waiting -= 1
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

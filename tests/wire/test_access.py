@@ -129,7 +129,7 @@ def test_every_operation_lets_in_whom_it_should(
         url = server.http_url + re.sub(r"\{\w+\}", "1", path)
         answer = session.request(method, url, timeout=30, allow_redirects=False)
         detail = answer.json().get("detail", "") if answer.status_code in (401, 403) else ""
-        if "/fhir/" in path and answer.status_code in (401, 403):
+        if "/fhir" in path and answer.status_code in (401, 403):
             detail = answer.json()["issue"][0]["diagnostics"]
         is_public_login = (method, path) == ("POST", "/dicom-web/session")
         is_let_in = is_public_login or not (answer.status_code == 401 or "takes the role" in detail)
@@ -330,6 +330,7 @@ def test_anonymous_may_what_the_setting_says_and_no_more(tmp_path: Path) -> None
         assert [account["name"] for account in admin.json()] == ["admin"]
 
 
+@pytest.mark.slow
 def test_two_workers_agree_within_seconds(tmp_path: Path) -> None:
     with Server(tmp_path, {"SERVER_WORKERS": "2", "ADMIN_PASSWORD": PASSWORD}) as server:
         account_of_two = {"name": "alice", "password": PASSWORD, "role": "writer"}
@@ -339,7 +340,7 @@ def test_two_workers_agree_within_seconds(tmp_path: Path) -> None:
         time.sleep(2.5)
         alice = logged_in(server, "alice")
         statuses = statuses_over_many_connections(server, alice)
-        assert statuses == {200, 204} - {200}
+        assert statuses == {204}
         change = requests.patch(f"{url}/alice", json={"role": "reader"}, auth=boss, timeout=30)
         assert change.status_code == 200
         time.sleep(2.5)
@@ -374,6 +375,7 @@ def test_a_server_that_others_reach_does_not_start_without_accounts(tmp_path: Pa
     assert "Traceback" not in started.stderr
 
 
+@pytest.mark.slow
 def test_with_an_account_it_starts_and_knows_nobody_else(tmp_path: Path) -> None:
     server = Server(tmp_path, {"SERVER_HOST": "0.0.0.0"})  # noqa: S104
     made = server.pacs("account", "add", "alice", "--password-stdin", "--json", input_text=f"{PASSWORD}\n")
