@@ -139,6 +139,32 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What some studies hold of one modality. studies: those with at least one series of it."""
+
+    studies: int = 0
+    series: int = 0
+    instances: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.studies + other.studies,
+            self.series + other.series,
+            self.instances + other.instances,
+            self.size_bytes + other.size_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """by_modality: "" for series without one. next: where to go on, None at the end."""
+
+    by_modality: Mapping[str, Usage]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Discarded:
     """A version that nobody is shown any more, whose file is still there.
 
@@ -243,6 +269,12 @@ class Index(Protocol):
         """Those of a few hundred blob keys for which ``holds_key`` is true."""
 
     def counts(self) -> Counts: ...
+
+    def usage(self, after: str = "", studies: int = 200) -> UsagePage:
+        """What the next so many studies hold, by modality: the whole archive is looked through page by page.
+
+        Reads every instance of these studies, so it is for the background; no lock is held between pages.
+        """
 
     def add_index(self, path: TagPath) -> None:
         """Begin an index over an attribute, "GGGGEEEE" or "GGGG00EE@CREATOR", or one within sequences.

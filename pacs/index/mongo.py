@@ -17,8 +17,19 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import mongo_added, mongo_contents, mongo_search, mongo_write
-from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
+from pacs.index import mongo_added, mongo_contents, mongo_search, mongo_usage, mongo_write
+from pacs.index.base import (
+    AddedIndex,
+    Counts,
+    Discarded,
+    Held,
+    InstanceMetadata,
+    Page,
+    PutResult,
+    Query,
+    UsagePage,
+    nothing,
+)
 from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill, fill_parts
 from pacs.index.mongo_contents import contents
@@ -183,6 +194,9 @@ class MongoIndex:
 
     def counts(self) -> Counts:
         return Counts(**self._read(totals))
+
+    def usage(self, after: str = "", studies: int = 200) -> UsagePage:
+        return self._read(lambda tables: mongo_usage.page(tables, after, studies))
 
     def add_index(self, path: TagPath) -> None:
         self._writer.run(lambda unit: mongo_added.add(unit, path))

@@ -115,6 +115,10 @@ class MongoWork:
         self._number_changes()
         return self._access.read(mongo_changes.span)
 
+    def count_changes(self, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+        self._number_changes()
+        return self._access.read(lambda tables: mongo_changes.count(tables, after, until))
+
     def forget_changes(self, until: datetime) -> int:
         self._number_changes()
         return self._access.transact(lambda unit: mongo_changes.forget(unit, until))

@@ -16,8 +16,27 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import sqlite_added, sqlite_deleted, sqlite_parts, sqlite_search, sqlite_work, sqlite_write
-from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
+from pacs.index import (
+    sqlite_added,
+    sqlite_deleted,
+    sqlite_parts,
+    sqlite_search,
+    sqlite_usage,
+    sqlite_work,
+    sqlite_write,
+)
+from pacs.index.base import (
+    AddedIndex,
+    Counts,
+    Discarded,
+    Held,
+    InstanceMetadata,
+    Page,
+    PutResult,
+    Query,
+    UsagePage,
+    nothing,
+)
 from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
 from pacs.index.sqlite_conditions import Slots, install
@@ -220,6 +239,10 @@ class SqliteIndex:
             studies = reader.connection.execute("SELECT COUNT(*) FROM studies").fetchone()[0]
             size_bytes = reader.connection.execute("SELECT size_bytes FROM archive").fetchone()[0]
         return Counts(patients, studies, series, instances, size_bytes)
+
+    def usage(self, after: str = "", studies: int = 200) -> UsagePage:
+        with self._reading() as reader:
+            return sqlite_usage.page(reader.connection, after, studies)
 
     def add_index(self, path: TagPath) -> None:
         self._writer.run(lambda connection: sqlite_added.add(connection, path))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pacs.index import sqlite_changes
 from pacs.index.sqlite_writer import Writer
-from pacs.index.work import Change, Job, JobEnd, JobState, NewJob, Record, RecordWrite, job_id
+from pacs.index.work import Change, ChangeKind, Job, JobEnd, JobState, NewJob, Record, RecordWrite, job_id
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -122,6 +122,10 @@ class SqliteWork:
     def change_span(self) -> tuple[int, int]:
         with self._reading() as connection:
             return sqlite_changes.span(connection)
+
+    def count_changes(self, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+        with self._reading() as connection:
+            return sqlite_changes.count(connection, after, until)
 
     def forget_changes(self, until: datetime) -> int:
         forgotten = 0

@@ -20,7 +20,7 @@ from pacs.dicom.layout import Span
 from pacs.dicom.matching import Matcher, Single, TagPath, UidList, Wildcard
 from pacs.dicom.model import Level, Target
 from pacs.errors import Invalid, NotFound, OutOfResources
-from pacs.index.base import Counts, Fields, Index, Put, Query, nothing
+from pacs.index.base import Counts, Fields, Index, Put, Query, Usage, nothing
 from tests.contracts.index_model import ModelIndex
 from tests.contracts.index_records import CT, IMPLICIT, LEVELS, NAMED_TAGS, SR, random_keys, random_record, record
 
@@ -214,6 +214,30 @@ class IndexContract:
         assert index.counts() == Counts(1, 1, 1, 1, 30)
         assert orjson.loads(next(index.metadata(Target("1"))).json)["0008103E"]["Value"] == ["new"]
         assert {ref.key for ref in index.remove([Target("1")])} == {first.blob.key, second.blob.key}
+
+    def test_usage_is_counted_by_modality_page_by_page(self, index: Index) -> None:
+        index.put(
+            [
+                record("1", "1.1", "1.1.1", size_bytes=10),
+                record("1", "1.1", "1.1.2", size_bytes=20),
+                record("1", "1.2", "1.2.1", size_bytes=5, Modality="SR"),
+                record("2", "2.1", "2.1.1", size_bytes=7),
+                record("2", "2.2", "2.2.1", size_bytes=8),
+                record("3", "3.1", "3.1.1", size_bytes=9, Modality=...),
+            ]
+        )
+        expected = {"CT": Usage(2, 3, 4, 45), "SR": Usage(1, 1, 1, 5), "": Usage(1, 1, 1, 9)}
+        for studies in (1, 2, 100):
+            sums: dict[str, Usage] = {}
+            after: str | None = ""
+            while after is not None:
+                page = index.usage(after, studies)
+                for modality, usage in page.by_modality.items():
+                    sums[modality] = sums.get(modality, Usage()) + usage
+                after = page.next
+            assert sums == expected
+        index.delete(Target("2"), datetime.now(UTC))
+        assert index.usage("", 100).by_modality["CT"] == Usage(1, 1, 2, 30)
 
     def test_replacing_with_the_same_bytes_changes_nothing(self, index: Index) -> None:
         index.put([record()])
