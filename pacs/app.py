@@ -69,14 +69,14 @@ async def _serve(
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
-    offering = Offering(settings, archive, peers, sender)
+    offering = Offering(settings, archive, peers, sender, lambda: _problems(archive, settings.min_free_bytes))
     web = _web_server(settings, archive, offering.additions, role.http if role else None)
     dimse = _dimse_server(settings, archive, peers, sender, offering.services, role) if settings.enable_dimse else None
     try:
         await web.start()
         if dimse is not None:
             await asyncio.to_thread(dimse.start)
-        await asyncio.to_thread(offering.followers.start)
+        await asyncio.to_thread(offering.start)
         await asyncio.to_thread(on_ready, archive)
         await stop.wait()
         if role is not None:

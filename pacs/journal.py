@@ -164,8 +164,8 @@ def _numbers(folder: Path) -> list[int]:
 def _matching(folder: Path) -> Iterator[int]:
     if not folder.is_dir():
         return
-    for name in os.listdir(folder):
-        matched = _NAME.fullmatch(name)
+    for path in folder.iterdir():
+        matched = _NAME.fullmatch(path.name)
         if matched:
             yield int(matched[1])
 

@@ -231,6 +231,13 @@ class Settings(
     log_format: Annotated[Literal["text", "json"], Lower] = setting(
         "text", "Log", "Lines for people, or JSON objects for machines.", "text or json", "json"
     )
+    log_kept_bytes: Bytes = setting(
+        ByteSize(16 << 20),
+        "Log",
+        "How much of the log is also kept in DICOM_STORE_ROOTPATH, folder log, for the web page's view of it.",
+        f"{BYTES}; 0: none",
+        "64MiB",
+    )
 
     @property
     def is_admin_api(self) -> bool:

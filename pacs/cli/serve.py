@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacs import logs
+from pacs import journal, logs
 from pacs.cli import console, import_
 from pacs.errors import Invalid, PacsError
 from pacs.mongo_settings import mongo_uri
@@ -62,6 +62,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     # Here, not above: other commands start faster without the servers.
     from pacs.app import serve
 
+    _keep_log(settings)
     if arguments.demo:
         _import_examples(settings)
     serve(settings, lambda archive: _announce(settings, *_totals(archive)))
@@ -73,6 +74,7 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
     from pacs.app import load_all, serve
 
     load_all()
+    _keep_log(settings)
 
     if arguments.demo:
         code = run_apart(lambda: _ending_with_its_code(lambda: _import_examples(settings)))
@@ -81,6 +83,7 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
 
     def work(role: Role) -> None:
         logs.configure(settings.log_level, settings.log_format, worker=role.number)
+        _keep_log(settings, role.number)
 
         def say_ready(archive: Archive) -> None:
             with os.fdopen(role.ready, "w", encoding="ascii") as parent:
@@ -90,6 +93,12 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
 
     supervise(settings, work, lambda said: _announce(settings, *json.loads(said)))
     return console.OK
+
+
+def _keep_log(settings: Settings, worker: int | None = None) -> None:
+    from pacs.operating import log_folder
+
+    journal.attach(log_folder(settings), settings.log_kept_bytes, worker=worker)
 
 
 def _ending_with_its_code(work: Callable[[], None]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pacs import __version__
-from pacs.conformance.storage import commitment_section, query_sections, storage_sections
 from pacs.conformance.document import Section, as_html, as_markdown, yes
+from pacs.conformance.storage import commitment_section, query_sections, storage_sections
 
 if TYPE_CHECKING:
     from pacs.settings import Settings

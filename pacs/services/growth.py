@@ -85,9 +85,7 @@ class Bucket:
         }
 
     def packed(self) -> bytes:
-        return orjson.dumps(
-            [self.stored, self.replaced, self.deleted, self.studies, self.instances, self.size_bytes]
-        )
+        return orjson.dumps([self.stored, self.replaced, self.deleted, self.studies, self.instances, self.size_bytes])
 
     @classmethod
     def read(cls, record: Record | None) -> Bucket:

@@ -103,4 +103,7 @@ def _told(sums: dict[str, Usage], now: datetime) -> dict[str, Any]:
         }
         for modality, usage in sums.items()
     ]
-    return {"counted": now.isoformat(), "modalities": sorted(rows, key=lambda row: (-int(row["bytes"]), row["modality"]))}
+    return {
+        "counted": now.isoformat(),
+        "modalities": sorted(rows, key=lambda row: (-int(row["bytes"]), row["modality"])),
+    }

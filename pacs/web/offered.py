@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from pacs.web import changes, commitment, commitments, jobs, labels, page, peers, performed, session, ups, worklist
+from pacs.web import (
+    about,
+    changes,
+    commitment,
+    commitments,
+    jobs,
+    labels,
+    log,
+    page,
+    peers,
+    performed,
+    session,
+    storage,
+    system,
+    ups,
+    worklist,
+)
 from pacs.web.fhir_capabilities import CONVERSION, read_operations
 from pacs.web.operations import Operation, operations
 
 
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, session, page)
-    administration = (jobs, peers, commitments) if with_administration else ()
+    services = (
+        worklist,
+        performed,
+        ups,
+        commitment,
+        changes,
+        labels,
+        session,
+        page,
+        about,
+    )
+    administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
         *(operation for module in (*services, *administration) for operation in module.OPERATIONS),
