@@ -13,7 +13,7 @@ from tests import builders
 from tests.server import Server
 from tests.wire.clients import stow
 
-SECRET = "a-secret-of-this-test"
+SECRET = "a-secret-of-this-test"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
