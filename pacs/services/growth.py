@@ -20,6 +20,7 @@ from pacs.index.work import ChangeKind, Job, NewJob, Record, RecordWrite, Work
 from pacs.services.jobs import Ended, Handler
 
 _JOB, _PLACE = "growth", "growth-place"
+_FIRST = timedelta(seconds=10)
 _EVERY = timedelta(minutes=1)
 _HOURS_KEPT = timedelta(days=31)
 _AT_ONCE = 100_000  # changes of one transaction
@@ -104,8 +105,8 @@ class Growth:
         return [Handler(_JOB, self._run)]
 
     def begin(self) -> None:
-        """Of a server that starts: one of its processes counts from now on."""
-        self._work.add_jobs([NewJob(_JOB, "all")])
+        """Of a server that starts: one of its processes counts from then on. Not now: others have a lot to write."""
+        self._work.add_jobs([NewJob(_JOB, "all", due=datetime.now(UTC) + _FIRST)])
 
     def _run(self, jobs: Sequence[Job]) -> Iterator[Ended | None]:
         for job in jobs:

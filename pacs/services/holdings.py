@@ -21,6 +21,7 @@ from pacs.index.work import Job, NewJob, RecordWrite
 from pacs.services.jobs import Ended, Handler
 
 _KIND = "holdings"
+_FIRST = timedelta(seconds=10)
 _SOONEST = timedelta(minutes=1)
 # One part in so many of the time is spent on counting.
 _SHARE = 100
@@ -41,8 +42,8 @@ class Holdings:
         return [Handler(_KIND, self._run)]
 
     def begin(self) -> None:
-        """Of a server that starts: one of its processes counts from now on."""
-        self._work.add_jobs([NewJob(_KIND, "all")])
+        """Of a server that starts: one of its processes counts from then on. Not now: others have a lot to write."""
+        self._work.add_jobs([NewJob(_KIND, "all", due=datetime.now(UTC) + _FIRST)])
 
     def told(self, now: datetime) -> dict[str, Any]:
         """As JSON. totals: of now. modalities: most bytes first, of the moment "counted"; both None before that."""

@@ -43,6 +43,8 @@ class Presence:
         self._thread = threading.Thread(target=self._keep_saying, name="presence", daemon=True)
 
     def start(self) -> None:
+        """On return it has been said for the first time."""
+        self._try_to_say()
         self._thread.start()
 
     def stop(self) -> None:
@@ -60,13 +62,14 @@ class Presence:
         return sorted(found, key=lambda one: (one["host"], one["started"], one["pid"]))
 
     def _keep_saying(self) -> None:
-        while True:
-            try:
-                self._say(datetime.now(UTC))
-            except PacsError as error:
-                log.info("could not say that this process is at work: %s", error)
-            if self._stop.wait(_BEAT_S):
-                return
+        while not self._stop.wait(_BEAT_S):
+            self._try_to_say()
+
+    def _try_to_say(self) -> None:
+        try:
+            self._say(datetime.now(UTC))
+        except PacsError as error:
+            log.info("could not say that this process is at work: %s", error)
 
     def _say(self, now: datetime) -> None:
         content = orjson.dumps({**self._fixed, "at": now.isoformat(), "memory_bytes": _memory_bytes()})
