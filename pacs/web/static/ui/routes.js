@@ -5,4 +5,9 @@
 
 export const routes = [
   { path: "/", redirect: "/studies" },
+  { path: "/jobs", role: "admin", nav: "nav.jobs", load: () => import("./views/jobs.js") },
+  { path: "/peers", role: "writer", nav: "nav.peers", load: () => import("./views/peers.js") },
+  { path: "/system", role: "admin", nav: "nav.system", load: () => import("./views/system.js") },
+  { path: "/trash", role: "writer", load: () => import("./views/trash.js") },
+  { path: "/help", role: "reader", nav: "nav.help", load: () => import("./views/help.js") },
 ];
