@@ -42,7 +42,7 @@ export default {
   },
   "zh-Hant": {
     "peers.title": "節點",
-    "peers.lead": "本影像庫已知的系統:可傳送的對象,以及各系統在此的權限。",
+    "peers.lead": "本影像庫已知的系統：可傳送的對象，以及各系統在此的權限。",
     "peers.ae": "AE Title",
     "peers.address": "位址",
     "peers.calls": "僅由對方呼叫",
@@ -56,7 +56,7 @@ export default {
     "peers.asking": "測試中…",
     "peers.there": "回應時間 {ms} 毫秒",
     "peers.away": "沒有回應",
-    "peers.away.hint": "請確認位址與連接埠、對方是否開機,以及對方是否已登錄我方 AE Title。",
+    "peers.away.hint": "請確認位址與連接埠、對方是否開機，以及對方是否已登錄我方 AE Title。",
     "peers.broken": "設定有誤",
     "peers.broken.text": "設定更正前不允許任何操作。",
     "peers.everything": "全部服務",

@@ -25,7 +25,7 @@ export default {
   },
   "zh-Hant": {
     "trash.title": "已刪除",
-    "trash.lead": "刪除的檢查在永久清除前會保留於此,還原後內容完全相同。",
+    "trash.lead": "刪除的檢查在永久清除前會保留於此，還原後內容完全相同。",
     "trash.patient": "病人",
     "trash.study": "檢查",
     "trash.what": "範圍",
@@ -39,7 +39,7 @@ export default {
     "trash.restore": "還原",
     "trash.restore.one": "還原 {name}",
     "trash.restored.other": "已還原 {n} 個影像物件。",
-    "trash.conflicts.other": "{n} 個影像物件在此期間已存入不同內容,保留現有版本。",
+    "trash.conflicts.other": "{n} 個影像物件在此期間已存入不同內容，保留現有版本。",
     "trash.open": "開啟",
     "trash.more": "顯示更多",
     "trash.none": "沒有已刪除的項目。",
