@@ -22,6 +22,8 @@ _FILES = 4
 _NAME = re.compile(r"([0-9]{8})\.jsonl")
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 LEVELS = tuple(_LEVELS)[:4]
+# As ``web.server`` logs them; those that failed here, 5xx, are none of the usual ones.
+_REQUEST = re.compile(r"http method=\S+ .* status=[1-4][0-9]{2} ")
 _READ_AT_ONCE = 1 << 20
 
 
@@ -88,13 +90,17 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """level: the least. text: has to be in message or logger, in whatever case."""
+    """level: the least. text: has to be in message or logger, in whatever case. requests: those of HTTP that went
+    well, too."""
 
     level: str = "DEBUG"
     text: str = ""
+    requests: bool = True
 
     def takes(self, line: dict[str, Any]) -> bool:
         if _LEVELS.get(str(line.get("level")), 0) < _LEVELS[self.level]:
+            return False
+        if not self.requests and _REQUEST.match(str(line.get("message", ""))):
             return False
         wanted = self.text.casefold()
         return not wanted or any(

@@ -45,6 +45,11 @@ _LISTING = (
         "stored",
     ),
     Parameter(
+        *("requests", "query", "Whether HTTP requests that went well are wanted too"),
+        {"type": "string", "enum": ["true", "false"]},
+        "false",
+    ),
+    Parameter(
         "limit",
         "query",
         "Lines at most",
@@ -100,10 +105,13 @@ class LogLines:
         text = query.get("text", "")
         if len(text) > _LONGEST_TEXT:
             raise Invalid(f"text has at most {_LONGEST_TEXT} characters", "text")
+        with_requests = query.get("requests", "true")
+        if with_requests not in ("true", "false"):
+            raise Invalid("requests is true or false", "requests")
         number = query.get("limit", str(_DEFAULT_LIMIT))
         if not re.fullmatch("[0-9]{1,4}", number, re.ASCII) or not 1 <= int(number) <= _MAX_LIMIT:
             raise Invalid(f"limit is 1 to {_MAX_LIMIT}", "limit")
-        wanted, limit, after = Wanted(level, text), int(number), query.get("after", "")
+        wanted, limit, after = Wanted(level, text, with_requests == "true"), int(number), query.get("after", "")
         chosen = choose(
             accepted(request.headers.getall("Accept", [])),
             [Offer(JSON), Offer(_STREAM)],

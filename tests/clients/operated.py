@@ -55,7 +55,9 @@ def fill(server: Server) -> None:
         for job in index.work.claim_jobs("send", now, now + timedelta(minutes=1), 60):
             index.work.end_jobs([JobEnd(job, "the peer refuses the SOP class (0122H)")])
         later = now + timedelta(hours=2)
-        index.work.add_jobs([NewJob("webhook", f"https://ris.example/{n}", "https://ris.example", due=later) for n in range(3)])
+        index.work.add_jobs(
+            [NewJob("webhook", f"https://ris.example/{n}", "https://ris.example", due=later) for n in range(3)]
+        )
 
 
 def store(server: Server) -> None:
@@ -63,7 +65,9 @@ def store(server: Server) -> None:
     for number, study in enumerate(STUDIES):
         modality = ("CT", "MR", "CT")[number]
         files = [
-            builders.ct(study, f"{study}.1", f"{study}.1.{n}", Modality=modality, PatientID=f"P{number}", rows=64, columns=64)
+            builders.ct(
+                study, f"{study}.1", f"{study}.1.{n}", Modality=modality, PatientID=f"P{number}", rows=64, columns=64
+            )
             for n in range(4 - number)
         ]
         assert stow(server, files).status_code == 200

@@ -44,6 +44,17 @@ def test_lines_are_wanted_by_level_and_text(tmp_path: Path) -> None:
     assert messages(journal.after("1-0", Wanted("ERROR", "disk"), 10).lines) == ["Disk is full"]
 
 
+def test_requests_that_went_well_can_be_left_out(tmp_path: Path) -> None:
+    logger, journal = logger_over(tmp_path), Journal(tmp_path)
+    for status in (200, 404, 500):
+        logger.info("http method=GET path=/x keys= status=%d ms=1.0 from=127.0.0.1", status)
+    logger.info("stored sop=1.2.3")
+    assert len(journal.newest(Wanted(), 10).lines) == 4
+    kept = messages(journal.newest(Wanted(requests=False), 10).lines)
+    assert [str(message).split()[0] for message in kept] == ["http", "stored"]
+    assert "status=500" in str(kept[0])
+
+
 def test_files_stay_bounded_and_a_reader_that_was_left_behind_goes_on_with_what_is_there(tmp_path: Path) -> None:
     logger, journal = logger_over(tmp_path, 8000), Journal(tmp_path)
     first = journal.newest(Wanted(), 1).last

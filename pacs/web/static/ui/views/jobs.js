@@ -32,6 +32,7 @@ export default {
 
     const problem = h("div", {});
     const counts = h("div.tiles", {});
+    const byKind = h("div", {});
     const list = h("div", {});
     const bar = h("div.bar", {});
     const kinds = h("select", { id: "jobs-kind", onchange: (event) => filter(state, event.target.value) });
@@ -43,6 +44,7 @@ export default {
         h("label.inline", {}, automatic, t("jobs.automatic", { seconds: EVERY_S })),
         h("button", { type: "button", onclick: () => looking.now() }, icon(icons.refresh, 16), t("jobs.refresh"))),
       problem, counts,
+      h("details.as-table.card", {}, h("summary", {}, t("jobs.counts")), byKind),
       h("div.filters", {},
         h("div", {}, h("label", { for: "jobs-state" }, t("jobs.state")), states),
         h("div", {}, h("label", { for: "jobs-kind" }, t("jobs.kind")), kinds)),
@@ -78,11 +80,25 @@ export default {
     function drawCounts(found) {
       const sum = (wanted) => found.filter((each) => each.state === wanted).reduce((total, each) => total + each.jobs, 0);
       replace(counts, ORDER.map((each) => h("dl.tile", {}, h("dt", {}, t(`jobs.state.${each}`)), h("dd", {}, number(sum(each))))));
+      drawKinds(found);
       const named = [...new Set([...found.map((each) => each.kind), ...(kind ? [kind] : [])])].sort();
       if (document.activeElement !== kinds) {
         replace(kinds, h("option", { value: "" }, t("jobs.kind.all")),
           named.map((each) => h("option", { value: each, selected: each === kind }, kindName(each))));
       }
+    }
+
+    function drawKinds(found) {
+      const of = (name, wanted) => found.find((each) => each.kind === name && each.state === wanted)?.jobs || 0;
+      const focused = document.activeElement?.dataset?.focus;
+      replace(byKind, h("table", {},
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("jobs.kind")), ORDER.map((each) => h("th.number", { scope: "col" }, t(`jobs.state.${each}`))))),
+        h("tbody", {}, [...new Set(found.map((each) => each.kind))].sort().map((name) => h("tr", {},
+          h("th", { scope: "row" }, kindName(name)),
+          ORDER.map((each) => h("td.number", {}, of(name, each)
+            ? h("button.row-button", { type: "button", dataset: { focus: `count-${name}-${each}` }, "aria-label": `${kindName(name)}, ${t(`jobs.state.${each}`)}: ${number(of(name, each))}`, onclick: () => filter(each, name) }, number(of(name, each)))
+            : h("span.soft", {}, "0"))))))));
+      if (focused?.startsWith("count-")) root.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
     }
 
     function drawList(more) {

@@ -16,6 +16,7 @@ const TYPING_MS = 300;
 export async function mountLog(root, { query, signal }) {
   let level = LEVELS.includes(query.get("level")) ? query.get("level") : "INFO";
   let text = query.get("text") || "";
+  let requests = query.get("requests") === "true";
   let isPaused = false;
   let held = [];
   let source = null;
@@ -38,6 +39,7 @@ export async function mountLog(root, { query, signal }) {
         h("select", { id: "log-level", onchange: (event) => begin(event.target.value, text) },
           LEVELS.map((each) => h("option", { value: each, selected: each === level }, t(`system.log.level.${each}`))))),
       h("div.grow", {}, h("label", { for: "log-text" }, t("system.log.text")), search),
+      h("label.inline", {}, h("input", { type: "checkbox", checked: requests, onchange: (event) => { requests = event.target.checked; begin(level, text); } }), t("system.log.requests")),
       pause, state),
     lines, h("p.soft", { style: { marginTop: "8px" } }, t("system.log.note")));
   bind({ p: ["system.log.pause", () => setPaused(!isPaused)], "/": ["system.log.text", () => search.focus()] }, signal);
@@ -52,13 +54,13 @@ export async function mountLog(root, { query, signal }) {
     level = newLevel;
     text = newText;
     if (signal.aborted) return;
-    note({ tab: "log", level: level === "INFO" ? "" : level, text });
+    note({ tab: "log", level: level === "INFO" ? "" : level, text, requests: requests ? "true" : "" });
     source?.close();
     held = [];
     replace(lines, h("p.nothing", {}, t("system.log.none")));
     replace(problem);
     say("waiting");
-    const own = new EventSource(address("log", { level, text, limit: FIRST }));
+    const own = new EventSource(address("log", { level, text, requests, limit: FIRST }));
     source = own;
     own.addEventListener("open", () => say("live"));
     own.addEventListener("message", (event) => {
@@ -73,7 +75,7 @@ export async function mountLog(root, { query, signal }) {
       if (own.readyState !== EventSource.CLOSED || signal.aborted || own !== source) return;
       // A stream does not say why it was refused; the same question without one does.
       try {
-        await json("log", { query: { level, text, limit: 1 }, signal });
+        await json("log", { query: { level, text, requests, limit: 1 }, signal });
         setTimeout(() => own === source && begin(level, text), 2000);
       } catch (error) {
         if (error.name !== "AbortError") replace(problem, failureBox(error, () => begin(level, text)));
