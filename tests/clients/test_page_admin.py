@@ -131,7 +131,7 @@ def test_jobs_that_were_given_up_come_first_and_are_retried_and_discarded(browse
     press(page, "Cancel", "dialog")
     page.wait_for("!document.querySelector('dialog')")
     press(page, "Discard", "#main .bar")
-    page.wait_for("document.querySelector('dialog[open]')")
+    page.wait_for("document.querySelector('dialog[open]') !== null")
     press(page, "Discard", "dialog")
     page.wait_for("document.getElementById('toasts').innerText.includes('2 jobs are discarded')")
     page.wait_for("document.querySelectorAll('#main td.check').length === 1")
@@ -183,7 +183,7 @@ def test_peers_say_what_they_may_and_whether_they_answer(browser: Browser, serve
 
 def test_the_system_shows_what_is_held_and_how_it_grew(browser: Browser, server: Server) -> None:
     page = opened(browser, server, "/system")
-    page.wait_for("document.querySelectorAll('#main svg.plot').length === 2")
+    page.wait_for("document.querySelectorAll('#main svg.plot desc').length === 2")
     shown = text(page)
     assert "All is well" in shown
     assert re.search(r"Instances\s+9", text(page, "#main .tiles"))
@@ -206,7 +206,7 @@ def test_the_system_shows_what_is_held_and_how_it_grew(browser: Browser, server:
     page.run("document.activeElement.blur()")
     press(page, "As a table", "#main")
     choose(page, "[aria-label='Time shown']", "day")
-    page.wait_for("document.querySelector('svg.plot desc').textContent.startsWith('In the last year')")
+    page.wait_for("document.querySelector('svg.plot desc')?.textContent.startsWith('In the last year')")
     assert page.run("location.hash") == "#/system?by=day"
     page.close()
 
