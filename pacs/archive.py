@@ -32,6 +32,7 @@ from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.services.trash import Trash
 from pacs.services.ups import ProcedureSteps
 from pacs.services.ups_subscriptions import Subscriptions
 from pacs.settings import Settings
@@ -52,6 +53,7 @@ class Archive:
     retrieve: Retrieve
     parts: Parts
     delete: Delete
+    trash: Trash
     following: Following
     procedures: Procedures
     fhir: FhirArchive
@@ -110,6 +112,12 @@ class Archive:
                     blobs,
                     on_purged=partial(drop_frames_of, folder / _MADE_FRAMES),
                     follow=following.after_delete,
+                ),
+                Trash(
+                    index,
+                    blobs,
+                    max_inflated_bytes=settings.max_inflated_bytes,
+                    follow=following.after_restore,
                 ),
                 following,
                 procedures,

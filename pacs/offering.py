@@ -18,7 +18,7 @@ from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, trash, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -69,6 +69,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
         changes.addition(work),
         jobs.addition(work if settings.is_admin_api else None),
         labels.addition(Labels(work), archive.query),
+        trash.addition(archive.trash if settings.allow_delete else None),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
         ups.addition(archive.steps, *rows),

@@ -29,6 +29,8 @@ from pacs.cli import (
     rules,
     send,
     serve,
+    trash,
+    undelete,
     user,
     verify,
     version,
@@ -52,7 +54,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
     *(peers, user, echo, find, get, move, send),
-    *(jobs, rules, commitments, fhir, index, export, purge, config, conformance, version),
+    *(jobs, rules, commitments, fhir, index, export, trash, undelete, purge, config, conformance, version),
 )
 
 

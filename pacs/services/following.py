@@ -95,6 +95,10 @@ class Following:
                 log.exception("rule failed rule=%s sop=%s", rule.name, target.sop_uid)
         return jobs
 
+    def after_restore(self, target: Target) -> list[NewJob]:
+        """Of what was deleted and is back. Rules have had their turn when it arrived."""
+        return self._of_study(target, datetime.now(UTC))
+
     def after_delete(self, target: Target) -> list[NewJob]:
         return self._of_study(target, datetime.now(UTC))
 
