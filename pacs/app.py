@@ -101,7 +101,7 @@ def _web_server(
         archive.query,
         archive.retrieve,
         counts=archive.index.counts,
-        health=lambda: _problems(archive, settings.min_free_bytes),
+        health=lambda: _problems(archive),
         host=settings.server_host,
         port=settings.server_port,
         api_root=settings.dicomweb_api,
@@ -160,14 +160,14 @@ def _dimse_server(
     )
 
 
-def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
+def _problems(archive: Archive) -> list[str]:
     """What keeps the archive from serving; for the health check."""
     try:
         archive.index.counts()
-        free = archive.blobs.free_bytes()
+        problem = archive.room.problem()
     except PacsError as error:
         return [str(error)]
-    return ["the disk is full"] if free is not None and free < min_free_bytes else []
+    return [problem] if problem else []
 
 
 def _share(settings: Settings) -> Settings:

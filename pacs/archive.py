@@ -18,19 +18,22 @@ from pacs.fhir_settings import systems, zone_of
 from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
-from pacs.services import rules, store_identity
+from pacs.services import retention, rules, store_identity
 from pacs.services.composite import Parts
 from pacs.services.delete import Delete
 from pacs.services.fhir_archive import FhirArchive
 from pacs.services.fhir_values import Namespaces
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.following import Following
+from pacs.services.guarded_work import guarded
 from pacs.services.lock import ArchiveLock
 from pacs.services.made_frames import MadeFrames, drop_frames_of
 from pacs.services.making_ahead import MakingAhead
 from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
+from pacs.services.retention import Retaining
 from pacs.services.retrieve import Retrieve
+from pacs.services.room import Room
 from pacs.services.store import Store
 from pacs.services.trash import Trash
 from pacs.services.ups import ProcedureSteps
@@ -54,6 +57,8 @@ class Archive:
     parts: Parts
     delete: Delete
     trash: Trash
+    room: Room
+    retaining: Retaining
     following: Following
     procedures: Procedures
     fhir: FhirArchive
@@ -83,8 +88,10 @@ class Archive:
             retrieve, on_stored = _retrieve(settings, index, blobs, pool, opened, is_serving=cached)
             found = rules.load(settings.rules) if settings.rules is not None else []
             is_followed = bool(settings.ian_aes) or any(rule.moment is rules.Moment.STUDY for rule in found)
+            room = Room(blobs.free_bytes, settings.min_free_bytes)
+            work = guarded(index.work, room.check)
             procedures = Procedures.over(
-                index, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
+                index, work, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
             )
             arrived = procedures.completeness.follow if is_followed else None
             following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived, announce=settings.ian_aes)
@@ -98,11 +105,11 @@ class Archive:
                     blobs,
                     FileKeyPattern(settings.dicom_store_filepath),
                     replace=settings.duplicates == "replace",
-                    min_free_bytes=settings.min_free_bytes,
                     max_object_bytes=settings.max_instance_bytes or None,
                     max_inflated_bytes=settings.max_inflated_bytes,
                     on_stored=on_stored,
                     follow=following.after_store if following.is_needed else None,
+                    room=room,
                 ),
                 query,
                 retrieve,
@@ -119,10 +126,12 @@ class Archive:
                     max_inflated_bytes=settings.max_inflated_bytes,
                     follow=following.after_restore,
                 ),
+                room,
+                Retaining(index, retention.load(settings.retention)),
                 following,
                 procedures,
                 _fhir(settings, query, index),
-                ProcedureSteps(index.work, Subscriptions(index.work)),
+                ProcedureSteps(work, Subscriptions(work)),
                 opened.pop_all(),
             )
 

@@ -15,6 +15,7 @@ from pacs.dimse.ups import reports_to, ups_service
 from pacs.dimse.worklist import worklist_service
 from pacs.followers import Followers
 from pacs.peering import PeerDirectory, usual_timeouts
+from pacs.services.guarded_work import guarded
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
@@ -68,7 +69,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
         session.addition(Role.ADMIN if settings.is_admin_api else Role.WRITER),
         changes.addition(work),
         jobs.addition(work if settings.is_admin_api else None),
-        labels.addition(Labels(work), archive.query),
+        labels.addition(Labels(guarded(work, archive.room.check)), archive.query),
         trash.addition(archive.trash if settings.allow_delete else None),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),

@@ -69,7 +69,19 @@ _PATHS = (
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
 )
-_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Keeping", "Log")
+_SECTIONS = (
+    "Data",
+    "MongoDB",
+    "Server",
+    "DICOMweb",
+    "DIMSE",
+    "Worklist",
+    "Imaging",
+    "Follow-up",
+    "FHIR",
+    "Keeping",
+    "Log",
+)
 
 
 def _usual_workers() -> int:

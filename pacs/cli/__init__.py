@@ -26,6 +26,7 @@ from pacs.cli import (
     purge,
     reindex,
     restore,
+    retention,
     rules,
     send,
     serve,
@@ -54,7 +55,7 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 _COMMANDS = (
     *(serve, import_, migrate, verify, reindex, backup, restore),
     *(peers, user, echo, find, get, move, send),
-    *(jobs, rules, commitments, fhir, index, export, trash, undelete, purge, config, conformance, version),
+    *(jobs, rules, commitments, fhir, index, export, trash, undelete, purge, retention, config, conformance, version),
 )
 
 

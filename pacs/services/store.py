@@ -56,8 +56,8 @@ class Store:
     """Takes spooled objects into the archive. Safe to call from any thread.
 
     replace: what a known SOP Instance UID with other bytes does; False: Conflict, True: it replaces, and the earlier
-    version is kept. min_free_bytes: below this much free space nothing is taken; or room says so. max_inflated_bytes: the largest data
-    set that a deflated one may become. on_stored: called with each instance that is new, when it is durable. follow:
+    version is kept. min_free_bytes: below this much free space nothing is taken; or room says when. max_inflated_bytes: the
+    largest data set that a deflated one may become. on_stored: called with each instance that is new, when it is durable. follow:
     the jobs that follow from an instance, written in the transaction that takes it in; it must not raise.
     """
 
