@@ -93,8 +93,13 @@ class Archive:
             procedures = Procedures.over(
                 index, work, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
             )
-            arrived = procedures.completeness.follow if is_followed else None
-            following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived, announce=settings.ian_aes)
+            # Always asked, and mostly with nothing to say: rules may come while the server runs.
+            following = Following(
+                found,
+                fhir=settings.sync_to_fhir_server,
+                arrived=procedures.completeness.follow,
+                announce=settings.ian_aes,
+            )
             query = QueryService(index)
             return cls(
                 folder,
@@ -108,7 +113,7 @@ class Archive:
                     max_object_bytes=settings.max_instance_bytes or None,
                     max_inflated_bytes=settings.max_inflated_bytes,
                     on_stored=on_stored,
-                    follow=following.after_store if following.is_needed else None,
+                    follow=following.after_store,
                     room=room,
                 ),
                 query,

@@ -79,6 +79,13 @@ class Followers:
         self._runner.start()
         self._disk.start()
 
+    def use(self, settings: Settings) -> None:
+        """What of these can change while it runs, from now on."""
+        self.keeping.purge_after_days = settings.purge_after_days
+        self._disk.addresses = settings.alert_webhooks
+        self.keeping.begin()
+        self.wake()
+
     def wake(self) -> None:
         self._runner.wake()
 

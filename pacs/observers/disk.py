@@ -29,7 +29,7 @@ class DiskWatch:
     ) -> None:
         self._work = work
         self._room = room
-        self._addresses = tuple(addresses)
+        self.addresses = tuple(addresses)
         self._key = f"{socket.gethostname()} {place}"
         self._wake = wake
         self._stop = threading.Event()
@@ -52,7 +52,7 @@ class DiskWatch:
         found = self._work.record(_KIND, self._key)
         was_full = found is not None
         if is_full != was_full:
-            jobs = [self._job(address, is_full) for address in self._addresses]
+            jobs = [self._job(address, is_full) for address in self.addresses]
             content = orjson.dumps({"since": _now()}) if is_full else None
             version = found.version if found is not None else 0
             if not self._work.write_records([RecordWrite(_KIND, self._key, content, version)], jobs):

@@ -68,11 +68,15 @@ class Following:
         arrived: Callable[[str, datetime], list[NewJob]] | None = None,
         announce: Sequence[str] = (),
     ) -> None:
-        self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
-        self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
+        self.use(rules)
         self._fhir = fhir
         self._arrived = arrived
         self._announce = announce
+
+    def use(self, rules: Sequence[Rule]) -> None:
+        """These rules, from now on."""
+        self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
+        self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
 
     @property
     def is_needed(self) -> bool:

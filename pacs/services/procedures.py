@@ -30,7 +30,7 @@ class Procedures:
         quiet_s: float = 120.0,
         is_followed: bool = False,
     ) -> Self:
-        """work: the index's own, or in place of it. folder: of worklist files. quiet_s, is_followed: see ``Completeness``."""
+        """work: in place of the index's own. folder: of worklist files. quiet_s, is_followed: see ``Completeness``."""
         work = work or index.work
         worklist = Worklist(work, WorklistFolder(folder) if folder is not None else None)
         completeness = Completeness(index, quiet_s, is_followed=is_followed)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,12 +165,9 @@ class Retaining:
         self._labels = Labels(index.work)
         self.retention = retention
 
-    def leaving(self, now: datetime, tick: Callable[[], None] = lambda: None) -> Iterator[Leaving]:
-        """Studies that are to go, rule by rule. Whoever deletes them may do so as they come; no study comes twice.
-
-        tick: called now and then, also while nothing is found.
-        """
-        retention, gone, freed = self.retention, set[str](), 0
+    def leaving(self, now: datetime) -> Iterator[Leaving]:
+        """Studies that are to go, rule by rule. Whoever deletes them may do so as they come; no study comes twice."""
+        retention, gone = self.retention, set[str]()
         for rule in retention.rules:
             excess = None
             if rule.larger_than is not None:
@@ -179,7 +176,7 @@ class Retaining:
                 excess -= sum(self._size_of(study) for study in gone)
                 if excess <= 0:
                     continue
-            found = self._candidates(rule, now, tick)
+            found = self._candidates(rule, now)
             if excess is not None:
                 found = iter(sorted(found))
             freed = 0
@@ -193,9 +190,7 @@ class Retaining:
                 gone.add(study_uid)
                 yield Leaving(study_uid, rule.name, since, size_bytes)
 
-    def _candidates(
-        self, rule: RetentionRule, now: datetime, tick: Callable[[], None]
-    ) -> Iterator[tuple[datetime, str]]:
+    def _candidates(self, rule: RetentionRule, now: datetime) -> Iterator[tuple[datetime, str]]:
         after = None
         while True:
             page = self._index.search(Query(Level.STUDY, rule.keys, fields=_FIELDS, limit=_PAGE, after=after))
@@ -204,7 +199,6 @@ class Retaining:
                 since = _study_date(row) if rule.by_study_date else self._index.last_arrival(study_uid)
                 if since is not None and (rule.older_than is None or since + rule.older_than <= now):
                     yield since, study_uid
-            tick()
             after = page.next
             if after is None:
                 return

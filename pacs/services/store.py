@@ -56,9 +56,11 @@ class Store:
     """Takes spooled objects into the archive. Safe to call from any thread.
 
     replace: what a known SOP Instance UID with other bytes does; False: Conflict, True: it replaces, and the earlier
-    version is kept. min_free_bytes: below this much free space nothing is taken; or room says when. max_inflated_bytes: the
-    largest data set that a deflated one may become. on_stored: called with each instance that is new, when it is durable. follow:
-    the jobs that follow from an instance, written in the transaction that takes it in; it must not raise.
+    version is kept. min_free_bytes: below this much free space nothing is taken; room, where it is given, says so
+    instead. max_object_bytes: the largest object, None for any; may be changed while it is in use. max_inflated_bytes:
+    the largest data set that a deflated one may become. on_stored: called with each instance that is new, when it is
+    durable. follow: the jobs that follow from an instance, written in the transaction that takes it in; it must not
+    raise.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Store:
         self._file_key = file_key
         self._replace = replace
         self._room = room or Room(blobs.free_bytes, min_free_bytes)
-        self._max_object_bytes = max_object_bytes
+        self.max_object_bytes = max_object_bytes
         self._max_inflated_bytes = max_inflated_bytes
         self._on_stored = on_stored
         self._follow = follow
@@ -88,7 +90,7 @@ class Store:
     def spool(self, meta: FileMeta | None = None) -> Spool:
         """A file to receive one object into. Raises OutOfResources when there is no room for it."""
         self._check_room()
-        return Spool(self._blobs.incoming(), meta, self._max_object_bytes, self._room.check)
+        return Spool(self._blobs.incoming(), meta, self.max_object_bytes, self._room.check)
 
     def bulk_file(self) -> BulkFile:
         """A file to receive one value of bulk data into. Raises OutOfResources when there is no room for it."""
