@@ -18,12 +18,14 @@ from typing import Any
 import orjson
 
 from pacs.blobs.base import BlobStore
+from pacs.dicom.dictionary import first_value
 from pacs.dicom.header import read_header
-from pacs.dicom.model import Caller, InstanceRecord, Target
+from pacs.dicom.model import EVERYTHING, Caller, InstanceRecord, Scope, Target
 from pacs.errors import Invalid, NotFound, PacsError, Uncertain
 from pacs.index.base import Deletion, Discarded, Index, Put, deletion_key
 from pacs.index.work import NewJob
 from pacs.services.delete import note_of, withdraw_record, write_record
+from pacs.services.labels import Labels
 from pacs.services.stored_file import record_of
 
 log = logging.getLogger(__name__)
@@ -85,34 +87,39 @@ class Trash:
         self._follow = follow
         self._threads = _THREADS if blobs.is_local else _THREADS_AFAR
 
-    def page(self, after: str | None, limit: int) -> Page:
-        """Raises Invalid for what is no cursor."""
+    def page(self, after: str | None, limit: int, scope: Scope = EVERYTHING) -> Page:
+        """scope: deletions of what is outside it are left out of the page. Raises Invalid for what is no cursor."""
         if after is not None:
             _check_cursor(after)
         found = self._index.deletions(after, limit)
         following = deletion_key(found[-1].at, found[-1].study_uid) if len(found) == limit else None
-        return Page([self._listed(each) for each in found], following)
+        listed = [self._listed(each) for each in found]
+        return Page([each for each in listed if self._is_within(scope, each["study"], each["modalities"])], following)
 
     def restore(self, target: Target, caller: Caller, *, at: datetime | None = None) -> Restored:
         """Take back what was deleted of a subtree; at: by that deletion only.
 
         Of an instance that was deleted several times the last version comes back. Raises NotFound when nothing of it
-        is deleted, or all of that is purged; OutOfResources when the index or the store fails, and then a call again
+        that the caller may see is deleted, or all of that is purged; OutOfResources when the index or the store fails, and then a call again
         goes on with the rest.
         """
         versions = self._last_versions(target, at)
-        if not versions:
-            raise NotFound("nothing that can be restored is deleted here")
-        result = Restored()
+        if not self._is_within(caller.scope, target.study_uid):
+            versions = []
+        result, hidden = Restored(), 0
         with ThreadPoolExecutor(self._threads, "restore") as threads:
             for batch in _batches(versions):
                 records = []
                 for version, read in zip(batch, threads.map(self._record_or_reason, batch), strict=True):
-                    if isinstance(read, str):
+                    if not _is_of(caller.scope, read):
+                        hidden += 1
+                    elif isinstance(read, str):
                         result.conflicts.append(Conflict(version.instance.target, read))
                     else:
                         records.append(read)
                 self._put(records, max(each.at for each in batch), caller, result)
+        if hidden == len(versions):
+            raise NotFound("nothing that can be restored is deleted here")
         log.info(
             "restored study=%s series=%s sop=%s from=%s instances=%d conflicts=%d",
             *(target.study_uid, target.series_uid or "", target.sop_uid or "", caller.name),
@@ -208,6 +215,14 @@ class Trash:
                 break
         return note_of({}, study)
 
+    def _is_within(self, scope: Scope, study_uid: str, modalities: Sequence[str] | None = None) -> bool:
+        """modalities: of what is asked about, None: told for each instance."""
+        if scope.studies is not None and study_uid not in scope.studies:
+            return False
+        if scope.labels is not None and not scope.labels & set(Labels(self._index.work).of(study_uid)):
+            return False
+        return modalities is None or scope.modalities is None or bool(scope.modalities & set(modalities))
+
     def _of(self, deletion: Deletion) -> Iterator[Discarded]:
         return (each for each in self._index.deleted(Target(deletion.study_uid)) if each.at == deletion.at)
 
@@ -216,6 +231,13 @@ def _batches(versions: Iterable[Discarded]) -> Iterator[list[Discarded]]:
     left = iter(versions)
     while batch := list(islice(left, _BATCH)):
         yield batch
+
+
+def _is_of(scope: Scope, read: InstanceRecord | str) -> bool:
+    """Whether an instance is of a modality that may be seen; of one that cannot be read nobody knows."""
+    if scope.modalities is None:
+        return True
+    return not isinstance(read, str) and first_value(read.header.attributes, "00080060") in scope.modalities
 
 
 def moment(text: str) -> datetime:

@@ -98,7 +98,8 @@ class TrashResources:
         limit = request.query.get("limit", str(_DEFAULT_LIMIT))
         if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= _MAX_LIMIT:
             raise Invalid(f"limit is 1 to {_MAX_LIMIT}", "limit")
-        page = await self._bridge.run(self._trash().page, request.query.get("after") or None, int(limit))
+        after, scope = request.query.get("after") or None, self._links.caller(request).scope
+        page = await self._bridge.run(self._trash().page, after, int(limit), scope)
         return _json({"deleted": page.deleted, "next": page.next})
 
     async def undelete(self, request: web.Request) -> web.Response:

@@ -11,8 +11,10 @@ import pytest
 import requests
 
 from pacs.archive import Archive
-from pacs.dicom.model import Caller, Target
+from pacs.dicom.model import Caller, Role, Scope, Target
 from pacs.dicom.uids import new_uid
+from pacs.errors import NotFound
+from pacs.services.labels import Labels
 from pacs.settings import load
 from tests import builders
 from tests.conftest import StartArchive
@@ -241,3 +243,29 @@ def test_a_damaged_file_is_not_restored(opened: Archive) -> None:
     (conflict,) = opened.trash.restore(Target("1.2"), caller).conflicts
     assert "damaged" in conflict.reason
     assert len(opened.index.deleted(Target("1.2"))) == 1
+
+
+def test_who_may_see_a_part_restores_that_part(opened: Archive) -> None:
+    for sop, modality in (("1.2.3.4", "CT"), ("1.2.4.4", "MR")):
+        with opened.store.spool() as spool:
+            spool.write(builders.ct("1.2", sop[:5], sop, rows=8, columns=8, Modality=modality))
+            opened.store.store(spool, Caller("SCANNER", "", "dimse"))
+    Labels(opened.index.work).add("1.2", "research")
+    opened.delete.delete(Target("1.2"), Caller("test", "", "cli"))
+
+    def caller(**scope: frozenset[str]) -> Caller:
+        return Caller("somebody", "", "web", Role.WRITER, Scope(**scope))
+
+    for hidden in (
+        caller(studies=frozenset({"1.3"})),
+        caller(labels=frozenset({"other"})),
+        caller(modalities=frozenset({"US"})),
+    ):
+        assert opened.trash.page(None, 10, hidden.scope).deleted == []
+        with pytest.raises(NotFound):
+            opened.trash.restore(Target("1.2"), hidden)
+    assert len(opened.index.deleted(Target("1.2"))) == 2
+    radiology = caller(modalities=frozenset({"CT"}), labels=frozenset({"research"}))
+    assert len(opened.trash.page(None, 10, radiology.scope).deleted) == 1
+    assert opened.trash.restore(Target("1.2"), radiology).restored == 1
+    assert [one.target.sop_uid for one in opened.index.locate(Target("1.2"))] == ["1.2.3.4"]
