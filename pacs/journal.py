@@ -30,6 +30,8 @@ _READ_AT_ONCE = 1 << 20
 class JournalHandler(logging.Handler):
     """folder: made when it is not there. keep_bytes: of all files together, about. Raises OSError at the beginning."""
 
+    stays = True  # for ``logs.configure``, when settings are read again
+
     def __init__(self, folder: Path, keep_bytes: int, *, worker: int | None = None) -> None:
         super().__init__()
         self.setFormatter(JsonLines(worker))
@@ -70,11 +72,15 @@ class JournalHandler(logging.Handler):
 
 
 def attach(folder: Path, keep_bytes: int, *, worker: int | None = None) -> None:
-    """Keep what this process logs from now on. keep_bytes 0: nothing is kept."""
+    """Keep what this process logs from now on, instead of as its parent did. keep_bytes 0: nothing is kept."""
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if isinstance(handler, JournalHandler)]:
+        root.removeHandler(old)
+        old.close()
     if not keep_bytes:
         return
     try:
-        logging.getLogger().addHandler(JournalHandler(folder, keep_bytes, worker=worker))
+        root.addHandler(JournalHandler(folder, keep_bytes, worker=worker))
     except OSError as error:
         logging.getLogger(__name__).warning("the log is not kept for the web page: %s", error.strerror)
 

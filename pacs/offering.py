@@ -18,10 +18,11 @@ from pacs.dimse.worklist import worklist_service
 from pacs.followers import Followers
 from pacs.operating import Operating
 from pacs.peering import PeerDirectory, usual_timeouts
+from pacs.services.guarded_work import guarded
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, trash, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -30,6 +31,7 @@ class Offering:
     """Of one server process.
 
     health: what is wrong, one sentence each. additions: for the web server. services: for the DIMSE server.
+    followers: works on the jobs of all of them.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Offering:
         health: Callable[[], Sequence[str]],
     ) -> None:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
-        self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self._followers.wake())
+        self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
         self._operating = Operating(settings, archive, health)
         self.additions = [
@@ -64,17 +66,17 @@ class Offering:
             *self._operating.handlers,
             EventReports(work, reports_to(peers, ae_title, timeouts)).handler,
         ]
-        self._followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
+        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
 
     def start(self) -> None:
         """Work on the jobs of all services."""
         self._operating.start()
-        self._followers.start()
+        self.followers.start()
 
     def stop(self, grace_s: float) -> None:
         """Finish what is under way. Beside the servers' own stop: what it waits for may be on their associations."""
         self._commitment.stop()
-        self._followers.stop(grace_s)
+        self.followers.stop(grace_s)
         self._operating.stop()
 
     def close(self) -> None:
@@ -90,7 +92,8 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
         session.addition(Role.ADMIN if settings.is_admin_api else Role.WRITER),
         changes.addition(work),
         jobs.addition(work if settings.is_admin_api else None),
-        labels.addition(Labels(work), archive.query),
+        labels.addition(Labels(guarded(work, archive.room.check)), archive.query),
+        trash.addition(archive.trash if settings.allow_delete else None),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
         ups.addition(archive.steps, *rows),

@@ -29,6 +29,7 @@ from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
 from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
+from pacs.keeping_settings import KeepingSettings
 from pacs.mongo_settings import MongoSettings, check_mongo
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
@@ -63,12 +64,24 @@ OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
-    *("dicom_store_rootpath", "rules", "worklist_folder"),
+    *("dicom_store_rootpath", "rules", "retention", "worklist_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
 )
-_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log")
+_SECTIONS = (
+    "Data",
+    "MongoDB",
+    "Server",
+    "DICOMweb",
+    "DIMSE",
+    "Worklist",
+    "Imaging",
+    "Follow-up",
+    "FHIR",
+    "Keeping",
+    "Log",
+)
 
 
 def _usual_workers() -> int:
@@ -78,7 +91,14 @@ def _usual_workers() -> int:
 
 
 class Settings(
-    MongoSettings, PixelSettings, DimseSettings, CommitmentSettings, FollowSettings, ProcedureSettings, FhirSettings
+    MongoSettings,
+    PixelSettings,
+    DimseSettings,
+    CommitmentSettings,
+    FollowSettings,
+    ProcedureSettings,
+    FhirSettings,
+    KeepingSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 

@@ -25,10 +25,15 @@ from pacs.cli import (
     peers,
     purge,
     reindex,
+    reload,
     restore,
+    retention,
     rules,
     send,
     serve,
+    service,
+    trash,
+    undelete,
     user,
     verify,
     version,
@@ -50,9 +55,9 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 """
 
 _COMMANDS = (
-    *(serve, import_, migrate, verify, reindex, backup, restore),
+    *(serve, service, reload, import_, migrate, verify, reindex, backup, restore),
     *(peers, user, echo, find, get, move, send),
-    *(jobs, rules, commitments, fhir, index, export, purge, config, conformance, version),
+    *(jobs, rules, commitments, fhir, index, export, trash, undelete, purge, retention, config, conformance, version),
 )
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import EVERYTHING, BlobRef, InstanceRecord, Level, Scope, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, BlobRef, Caller, InstanceRecord, Level, Scope, StoredInstance, Target
 from pacs.index.work import NewJob, Work
 
 
@@ -168,12 +168,36 @@ class UsagePage:
 class Discarded:
     """A version that nobody is shown any more, whose file is still there.
 
-    at: when it was deleted or superseded, aware. is_deleted: False when a newer version took its place.
+    at: when it was deleted or superseded, aware. is_deleted: False when a newer version took its place. is_earlier: it
+    had been superseded before it was deleted. received_at, source: of an instance that was current, where known.
     """
 
     instance: StoredInstance
     at: datetime
     is_deleted: bool
+    is_earlier: bool = False
+    received_at: datetime | None = None
+    source: Caller | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What one deletion took of one study, as far as its files are still there. note: what was written down with it."""
+
+    study_uid: str
+    at: datetime
+    instances: int
+    size_bytes: int
+    note: bytes | None = None
+
+
+# Kind of the record that a deletion leaves, for as long as any of its files is there.
+DELETION = "deletion"
+
+
+def deletion_key(at: datetime, study_uid: str) -> str:
+    """Of the record of a deletion; in this order they are listed, backwards."""
+    return f"{at.isoformat()} {study_uid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +261,33 @@ class Index(Protocol):
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         """Take subtrees out, with counters, in one transaction; returns the files that no row needs any more."""
 
-    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
+    def delete(
+        self, target: Target, at: datetime, jobs: Sequence[NewJob] = (), note: bytes | None = None
+    ) -> list[StoredInstance]:
         """Take a subtree out of sight, with counters, in one transaction; its files stay noted (``discarded``).
 
         Returns what was there, superseded versions included. A deleted instance may be stored again. jobs: what follows
-        when there was something.
+        when there was something. note: JSON about it, for ``deletions``.
         """
+
+    def deletions(self, before: str | None, limit: int) -> list[Deletion]:
+        """Deletions that can be undone, latest first, those before ``before`` (a ``deletion_key``)."""
+
+    def deleted(self, target: Target) -> list[Discarded]:
+        """Versions of a subtree that can be restored, latest deletion first, in one deletion current ones first."""
+
+    def restore(
+        self, records: Sequence[InstanceRecord], jobs: Sequence[Sequence[NewJob]] = ()
+    ) -> list[PutResult | None]:
+        """Take deleted versions back in, as ``put`` would, in one transaction.
+
+        records: made of the same files under the same keys. What is STORED is noted as deleted no more, and versions
+        that it had superseded, and that were deleted with it, are so again. SAME, CONFLICT: another file of the
+        instance has been stored meanwhile; this one stays deleted. None: it can no longer be restored.
+        """
+
+    def doom(self, keys: Collection[str]) -> set[str]:
+        """Settle that discarded files are to go: nobody can restore them from now on. Those of which that is so."""
 
     def versions(self, target: Target) -> list[StoredInstance]:
         """All instances of a subtree and their superseded versions: what ``delete`` would take."""

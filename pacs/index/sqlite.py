@@ -28,6 +28,7 @@ from pacs.index import (
 from pacs.index.base import (
     AddedIndex,
     Counts,
+    Deletion,
     Discarded,
     Held,
     InstanceMetadata,
@@ -87,7 +88,7 @@ class SqliteIndex:
             with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
                 # Some builds overwrite what is deleted: tables that go as a whole would be written once more.
                 connection.execute("PRAGMA secure_delete = FAST")
-                steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create}
+                steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create, 8: sqlite_deleted.create_trash}
                 if migrate(connection, more=steps, backfill=sqlite_write.backfill):
                     reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))
@@ -175,8 +176,28 @@ class SqliteIndex:
         wanted = list(targets)
         return self._writer.run(lambda connection: sqlite_write.remove_all(connection, wanted))
 
-    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
-        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at, jobs))
+    def delete(
+        self, target: Target, at: datetime, jobs: Sequence[NewJob] = (), note: bytes | None = None
+    ) -> list[StoredInstance]:
+        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at, jobs, note))
+
+    def deletions(self, before: str | None, limit: int) -> list[Deletion]:
+        with self._reading() as reader:
+            return sqlite_deleted.deletions(reader.connection, before, limit)
+
+    def deleted(self, target: Target) -> list[Discarded]:
+        with self._reading() as reader:
+            return sqlite_deleted.deleted(reader.connection, target)
+
+    def restore(
+        self, records: Sequence[InstanceRecord], jobs: Sequence[Sequence[NewJob]] = ()
+    ) -> list[PutResult | None]:
+        prepared = [prepare(record, self._made) for record in records]
+        return self._writer.run(lambda connection: sqlite_deleted.restore(connection, self._appending, prepared, jobs))
+
+    def doom(self, keys: Collection[str]) -> set[str]:
+        wanted = list(keys)
+        return self._writer.run(lambda connection: sqlite_deleted.doom(connection, wanted))
 
     def versions(self, target: Target) -> list[StoredInstance]:
         with self._reading() as reader:

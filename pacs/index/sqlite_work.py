@@ -150,7 +150,7 @@ class SqliteWork:
             return [Record(*row) for row in connection.execute(f"{sql} ORDER BY key LIMIT ?", (*values, limit))]
 
     def write_records(self, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:
-        return self._writer.run(lambda connection: _write_records(connection, writes, jobs))
+        return self._writer.run(lambda connection: write_records(connection, writes, jobs))
 
     def _each(self, sql: str, values: Iterable[tuple[Any, ...]]) -> int:
         listed = list(values)
@@ -208,7 +208,7 @@ def _end(connection: sqlite3.Connection, end: JobEnd) -> None:
         connection.execute(f"UPDATE jobs SET state = 2, claim = '', error = ? WHERE {mine}", (end.error, *key))
 
 
-def _write_records(connection: sqlite3.Connection, writes: Sequence[RecordWrite], jobs: Sequence[NewJob]) -> bool:
+def write_records(connection: sqlite3.Connection, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:
     versions = []
     for write in writes:
         there = _record(connection, write.kind, write.key)

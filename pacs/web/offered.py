@@ -16,6 +16,7 @@ from pacs.web import (
     session,
     storage,
     system,
+    trash,
     ups,
     worklist,
 )
@@ -25,21 +26,12 @@ from pacs.web.operations import Operation, operations
 
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (
-        worklist,
-        performed,
-        ups,
-        commitment,
-        changes,
-        labels,
-        session,
-        page,
-        about,
-    )
+    services = (worklist, performed, ups, commitment, changes, labels, session, page, about)
+    deleting = (trash,) if with_delete else ()
     administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
-        *(operation for module in (*services, *administration) for operation in module.OPERATIONS),
+        *(operation for module in (*services, *deleting, *administration) for operation in module.OPERATIONS),
         *read_operations(),
         CONVERSION,
     ]

@@ -41,7 +41,9 @@ def test_every_file_of_the_page_is_served_with_its_type_and_a_validator(archive:
     assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "../../server.py", "%2e%2e/page.py", "..%2f..%2fpage.py", "core", "core/"])
+@pytest.mark.parametrize(
+    "name", ["nothing.js", "../../server.py", "%2e%2e/page.py", "..%2f..%2fpage.py", "core", "core/"]
+)
 def test_nothing_else_is_served(archive: RunningArchive, name: str) -> None:
     assert requests.get(f"{archive.root_url}/ui/{name}", timeout=10).status_code == 404
 

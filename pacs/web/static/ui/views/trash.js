@@ -65,7 +65,7 @@ export default {
       async function restore() {
         button.disabled = true;
         try {
-          const found = await json(path, { method: "POST", signal });
+          const found = await json(path, { method: "POST", query: { at: each.at }, signal });
           const conflicts = found?.conflicts?.length || 0;
           toast(t("trash.restored", { n: found?.restored ?? each.instances }), {
             kind: "success",
