@@ -21,6 +21,8 @@ from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
 from pacs.offering import Offering
 from pacs.peering import identities, known_peers, tls_files, usual_timeouts
+from pacs.reloading import Reloader
+from pacs.service_manager import Terminal, notify, notify_reloading, watchdog_s
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
@@ -34,18 +36,24 @@ _GC_OBJECTS = 10_000
 _M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
 
 
-def serve(settings: Settings, on_ready: Callable[[Archive], None], role: Role | None = None) -> None:
+def serve(
+    settings: Settings,
+    on_ready: Callable[[Archive], None],
+    role: Role | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> None:
     """Serve DIMSE and DICOMweb until SIGTERM or SIGINT, then finish what is under way.
 
     on_ready is called, in a thread, when both ports are open. role: of a worker process, which has its ports from its
-    parent and ends with it. Raises PacsError when folder or port cannot be used.
+    parent and ends with it. read: reads the settings anew, on SIGHUP. Raises PacsError when folder or port cannot be
+    used.
     """
     _limit_arenas()
     remove_leftovers(settings.dicom_store_rootpath)
     with Archive.open(_share(settings) if role else settings, cached=True, what="pacs serve") as archive:
         run = _loop_runner()
         _settle_memory()
-        run(_serve(settings, archive, on_ready, role))
+        run(_serve(settings, archive, on_ready, role, read or (lambda: settings)))
 
 
 def load_all() -> None:
@@ -55,7 +63,11 @@ def load_all() -> None:
 
 
 async def _serve(
-    settings: Settings, archive: Archive, on_ready: Callable[[Archive], None], role: Role | None = None
+    settings: Settings,
+    archive: Archive,
+    on_ready: Callable[[Archive], None],
+    role: Role | None,
+    read: Callable[[], Settings],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -67,16 +79,26 @@ async def _serve(
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
-    offering = Offering(settings, archive, peers, sender)
+    offering = Offering(settings, archive, peers, sender, lambda: _problems(archive))
     web = _web_server(settings, archive, offering, role.http if role else None)
     dimse = _dimse_server(settings, archive, peers, sender, offering, role) if settings.enable_dimse else None
+    worker = role.number if role else None
+    reloader = Reloader(settings, read, archive, offering.followers, web, dimse, worker)
+    alone = _Alone(reloader, stop) if role is None else None
+    reload = alone.reload if alone else reloader.reload
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, reload) and None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     try:
         await web.start()
         if dimse is not None:
             await asyncio.to_thread(dimse.start)
-        await asyncio.to_thread(offering.followers.start)
+        await asyncio.to_thread(offering.start)
         await asyncio.to_thread(on_ready, archive)
+        watching = asyncio.create_task(alone.keep_watchdog()) if alone else None
         await stop.wait()
+        if watching is not None:
+            watching.cancel()
+            notify("STOPPING=1")
         if role is not None:
             loop.remove_reader(role.parent)
         log.info("stopping: finishing what is under way")
@@ -91,13 +113,37 @@ async def _serve(
         await asyncio.to_thread(sender.close)
 
 
+class _Alone:
+    """A server of one process, which its service manager speaks with; of several, their parent does that."""
+
+    def __init__(self, reloader: Reloader, stop: asyncio.Event) -> None:
+        self._reloader = reloader
+        self._loop = asyncio.get_running_loop()
+        self._stop = stop
+        self._terminal = Terminal()
+
+    def reload(self) -> None:
+        if self._terminal.is_gone():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            return
+        notify_reloading()
+        self._reloader.reload()
+        notify("READY=1")
+
+    async def keep_watchdog(self) -> None:
+        every_s = watchdog_s()
+        while every_s is not None:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(every_s)
+
+
 def _web_server(settings: Settings, archive: Archive, offering: Offering, listener: socket.socket | None) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
         archive.retrieve,
         counts=archive.index.counts,
-        health=lambda: _problems(archive, settings.min_free_bytes),
+        health=lambda: _problems(archive),
         host=settings.server_host,
         port=settings.server_port,
         api_root=settings.dicomweb_api,
@@ -157,14 +203,14 @@ def _dimse_server(
     )
 
 
-def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
+def _problems(archive: Archive) -> list[str]:
     """What keeps the archive from serving; for the health check."""
     try:
         archive.index.counts()
-        free = archive.blobs.free_bytes()
+        problem = archive.room.problem()
     except PacsError as error:
         return [str(error)]
-    return ["the disk is full"] if free is not None and free < min_free_bytes else []
+    return [problem] if problem else []
 
 
 def _share(settings: Settings) -> Settings:

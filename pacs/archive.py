@@ -18,20 +18,24 @@ from pacs.fhir_settings import systems, zone_of
 from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
-from pacs.services import rules, store_identity
+from pacs.services import retention, rules, store_identity
 from pacs.services.composite import Parts
 from pacs.services.delete import Delete
 from pacs.services.fhir_archive import FhirArchive
 from pacs.services.fhir_values import Namespaces
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.following import Following
+from pacs.services.guarded_work import guarded
 from pacs.services.lock import ArchiveLock
 from pacs.services.made_frames import MadeFrames, drop_frames_of
 from pacs.services.making_ahead import MakingAhead
 from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
+from pacs.services.retention import Retaining
 from pacs.services.retrieve import Retrieve
+from pacs.services.room import Room
 from pacs.services.store import Store
+from pacs.services.trash import Trash
 from pacs.services.ups import ProcedureSteps
 from pacs.services.ups_subscriptions import Subscriptions
 from pacs.settings import Settings
@@ -52,6 +56,9 @@ class Archive:
     retrieve: Retrieve
     parts: Parts
     delete: Delete
+    trash: Trash
+    room: Room
+    retaining: Retaining
     following: Following
     procedures: Procedures
     fhir: FhirArchive
@@ -81,11 +88,18 @@ class Archive:
             retrieve, on_stored = _retrieve(settings, index, blobs, pool, opened, is_serving=cached)
             found = rules.load(settings.rules) if settings.rules is not None else []
             is_followed = bool(settings.ian_aes) or any(rule.moment is rules.Moment.STUDY for rule in found)
+            room = Room(blobs.free_bytes, settings.min_free_bytes)
+            work = guarded(index.work, room.check)
             procedures = Procedures.over(
-                index, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
+                index, work, folder=settings.worklist_folder, quiet_s=settings.study_quiet_s, is_followed=is_followed
             )
-            arrived = procedures.completeness.follow if is_followed else None
-            following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived, announce=settings.ian_aes)
+            # Always asked, and mostly with nothing to say: rules may come while the server runs.
+            following = Following(
+                found,
+                fhir=settings.sync_to_fhir_server,
+                arrived=procedures.completeness.follow,
+                announce=settings.ian_aes,
+            )
             query = QueryService(index)
             return cls(
                 folder,
@@ -96,11 +110,11 @@ class Archive:
                     blobs,
                     FileKeyPattern(settings.dicom_store_filepath),
                     replace=settings.duplicates == "replace",
-                    min_free_bytes=settings.min_free_bytes,
                     max_object_bytes=settings.max_instance_bytes or None,
                     max_inflated_bytes=settings.max_inflated_bytes,
                     on_stored=on_stored,
-                    follow=following.after_store if following.is_needed else None,
+                    follow=following.after_store,
+                    room=room,
                 ),
                 query,
                 retrieve,
@@ -111,10 +125,18 @@ class Archive:
                     on_purged=partial(drop_frames_of, folder / _MADE_FRAMES),
                     follow=following.after_delete,
                 ),
+                Trash(
+                    index,
+                    blobs,
+                    max_inflated_bytes=settings.max_inflated_bytes,
+                    follow=following.after_restore,
+                ),
+                room,
+                Retaining(index, retention.load(settings.retention)),
                 following,
                 procedures,
                 _fhir(settings, query, index),
-                ProcedureSteps(index.work, Subscriptions(index.work)),
+                ProcedureSteps(work, Subscriptions(work)),
                 opened.pop_all(),
             )
 

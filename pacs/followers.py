@@ -9,11 +9,13 @@ from pacs.archive import Archive
 from pacs.dicom.model import StoredInstance
 from pacs.dimse.client import Outcome
 from pacs.dimse.sender import Sender
+from pacs.observers.disk import DiskWatch
 from pacs.observers.feed import Feed
 from pacs.observers.fhir import FhirSync
 from pacs.observers.fhir_client import FhirClient
 from pacs.observers.fhir_login import ClientCredentials, FixedLogin, Login, basic
 from pacs.observers.http import Http
+from pacs.observers.keeping import Keeping
 from pacs.observers.sending import Commit, Sending
 from pacs.observers.settled import Deleting, Labelling, Settled
 from pacs.observers.stow import Stow
@@ -45,7 +47,9 @@ class Followers:
             {peer for rule in archive.following.rules for peer in rule.send if sender.find(peer) is None}
         )
         self._cleaning = Cleaning(work, archive.steps.subscriptions, settings.ups_keep_days)
+        self.keeping = Keeping(work, archive.retaining, archive.delete, settings.purge_after_days)
         handlers = [
+            *self.keeping.handlers,
             Sending(archive.index, _send_with(sender), commit).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
@@ -62,6 +66,8 @@ class Followers:
             http = Http(timeout_s=settings.fhirserver_timeout_s, ca_file=str(ca_file) if ca_file else None)
             self._http.append(http)
             handlers.append(_fhir_sync(settings, archive, http).handler)
+        place = str(settings.dicom_store_rootpath)
+        self._disk = DiskWatch(work, archive.room, settings.alert_webhooks, place, self.wake)
         self._runner = JobRunner(work, handlers, give_up_s=settings.jobs_give_up_days * 86400)
 
     def start(self) -> None:
@@ -69,12 +75,22 @@ class Followers:
             log.warning("a rule sends to a peer that is not known: aet=%s (`pacs peers` lists them)", peer)
         self._feed.begin()
         self._cleaning.begin()
+        self.keeping.begin()
         self._runner.start()
+        self._disk.start()
+
+    def use(self, settings: Settings) -> None:
+        """What of these can change while it runs, from now on."""
+        self.keeping.purge_after_days = settings.purge_after_days
+        self._disk.addresses = settings.alert_webhooks
+        self.keeping.begin()
+        self.wake()
 
     def wake(self) -> None:
         self._runner.wake()
 
     def stop(self, grace_s: float) -> None:
+        self._disk.stop()
         self._runner.stop(grace_s)
         for http in self._http:
             http.close()

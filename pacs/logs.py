@@ -25,7 +25,8 @@ def configure(
     handler.setFormatter(JsonLines(worker) if form == "json" else TextLines(worker))
     root = logging.getLogger()
     for old in list(root.handlers):
-        root.removeHandler(old)
+        if not getattr(old, "stays", False):  # what is kept for the web page is no matter of these settings
+            root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
     for name in _QUIET:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from pacs.archive import Archive
 from pacs.commitment import StorageCommitment
 from pacs.dimse.availability import AVAILABILITY_SERVICE, AvailabilityNotifier
@@ -13,12 +15,14 @@ from pacs.dimse.sender import Sender
 from pacs.dimse.ups import reports_to, ups_service
 from pacs.dimse.worklist import worklist_service
 from pacs.followers import Followers
+from pacs.operating import Operating
 from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.protection import Protection
+from pacs.services.guarded_work import guarded
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, trash, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -26,19 +30,28 @@ from pacs.web.additions import Addition
 class Offering:
     """Of one server process.
 
-    additions, protection: for the web server. services: for the DIMSE server. followers: works on the jobs of all of
-    them.
+    health: what is wrong, one sentence each. additions, protection: for the web server. services: for the DIMSE server.
+    followers: works on the jobs of all of them.
     """
 
-    def __init__(self, settings: Settings, archive: Archive, peers: Peers, sender: Sender) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        archive: Archive,
+        peers: Peers,
+        sender: Sender,
+        health: Callable[[], Sequence[str]],
+    ) -> None:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
         self.protection = Protection(settings, archive.index)
+        self._operating = Operating(settings, archive, health)
         self.additions = [
             *self.protection.additions,
             *_additions(settings, archive, peers),
             *self._commitment.additions,
+            *self._operating.additions,
         ]
         self.services = [
             worklist_service(archive.procedures.worklist),
@@ -52,14 +65,21 @@ class Offering:
         handlers = [
             *self._commitment.handlers,
             AvailabilityNotifier(archive.index, peers, ae_title, timeouts).handler(),
+            *self._operating.handlers,
             EventReports(work, reports_to(peers, ae_title, timeouts)).handler,
         ]
         self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
+
+    def start(self) -> None:
+        """Work on the jobs of all services."""
+        self._operating.start()
+        self.followers.start()
 
     def stop(self, grace_s: float) -> None:
         """Finish what is under way. Beside the servers' own stop: what it waits for may be on their associations."""
         self._commitment.stop()
         self.followers.stop(grace_s)
+        self._operating.stop()
 
     def close(self) -> None:
         """After the servers have stopped."""
@@ -73,7 +93,8 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     return [
         changes.addition(work),
         jobs.addition(work if settings.is_administered else None),
-        labels.addition(Labels(work), archive.query),
+        labels.addition(Labels(guarded(work, archive.room.check)), archive.query),
+        trash.addition(archive.trash if settings.allow_delete else None),
         worklist.addition(archive.procedures.worklist, *rows),
         performed.addition(archive.procedures, *rows),
         ups.addition(archive.steps, *rows),

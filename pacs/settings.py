@@ -30,6 +30,7 @@ from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
 from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
+from pacs.keeping_settings import KeepingSettings
 from pacs.mongo_settings import MongoSettings, check_mongo
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
@@ -64,13 +65,14 @@ OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
-    *("dicom_store_rootpath", "rules", "worklist_folder"),
+    *("dicom_store_rootpath", "rules", "retention", "worklist_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
 )
 _SECTIONS = (
-    *("Data", "MongoDB", "Server", "Access", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log"),
+    *("Data", "MongoDB", "Server", "Access", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR"),
+    *("Keeping", "Log"),
 )
 
 
@@ -89,6 +91,7 @@ class Settings(
     FollowSettings,
     ProcedureSettings,
     FhirSettings,
+    KeepingSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -237,6 +240,13 @@ class Settings(
     )
     log_format: Annotated[Literal["text", "json"], Lower] = setting(
         "text", "Log", "Lines for people, or JSON objects for machines.", "text or json", "json"
+    )
+    log_kept_bytes: Bytes = setting(
+        ByteSize(16 << 20),
+        "Log",
+        "How much of the log is also kept in DICOM_STORE_ROOTPATH, folder log, for the web page's view of it.",
+        f"{BYTES}; 0: none",
+        "64MiB",
     )
 
     @property

@@ -23,6 +23,7 @@ from multiprocessing.context import ForkProcess
 
 from pacs.errors import OutOfResources
 from pacs.listening import listen
+from pacs.service_manager import Terminal, notify, notify_reloading, watchdog_s
 from pacs.services.lock import ArchiveLock, remove_leftovers
 from pacs.settings import Settings
 
@@ -35,6 +36,7 @@ _STEADY_S = 10.0  # a worker that served for so long starts again without a paus
 _KILL_AFTER_S = 45.0  # longer than a worker's own grace
 _STARTS = 5  # of all workers together without one that got ready, before the server gives up
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+_NOTED = (*_STOPPING, signal.SIGHUP)
 
 _fork = multiprocessing.get_context("fork")
 
@@ -55,11 +57,17 @@ class Role:
     parent: int
 
 
-def supervise(settings: Settings, work: Callable[[Role], None], on_ready: Callable[[str], None]) -> None:
+def supervise(
+    settings: Settings,
+    work: Callable[[Role], None],
+    on_ready: Callable[[str], None],
+    reload: Callable[[], bool] = lambda: True,
+) -> None:
     """Serve with SERVER_WORKERS processes until SIGTERM or SIGINT.
 
     work: runs in each of them, forked from this one, and may end with SystemExit. on_ready is called with what the
-    first of them said. Raises PacsError when folder or port cannot be used, and when the workers do not start.
+    first of them said. reload: called on SIGHUP; whether the workers are to reload too. Raises PacsError when folder or
+    port cannot be used, and when the workers do not start.
     """
     remove_leftovers(settings.dicom_store_rootpath)
     with ExitStack() as opened:
@@ -73,7 +81,7 @@ def supervise(settings: Settings, work: Callable[[Role], None], on_ready: Callab
             _dimse_listener(opened, settings, settings.dimse_port, "DIMSE_PORT"),
             _dimse_listener(opened, settings, settings.dimse_tls_port, "DIMSE_TLS_PORT"),
         )
-        Supervisor(settings.server_workers, work, http, dimse, on_ready).run()
+        Supervisor(settings.server_workers, work, http, dimse, on_ready, reload).run()
 
 
 def _dimse_listener(opened: ExitStack, settings: Settings, port: int, port_setting: str) -> socket.socket | None:
@@ -128,12 +136,16 @@ class Supervisor:
         http: socket.socket,
         dimse: tuple[socket.socket | None, socket.socket | None],
         on_ready: Callable[[str], None],
+        reload: Callable[[], bool] = lambda: True,
     ) -> None:
         self._workers = [_Worker(number) for number in range(1, workers + 1)]
         self._work = work
         self._http = http
         self._dimse = dimse
         self._on_ready = on_ready
+        self._reload = reload
+        self._terminal = Terminal()
+        self._watchdog_s = watchdog_s()
         self._signalled: tuple[int, int] = (-1, -1)
         self._is_up = False  # all served once
         self._failed_starts = 0
@@ -155,7 +167,7 @@ class Supervisor:
         self._signalled = os.pipe()
         for descriptor in self._signalled:
             os.set_blocking(descriptor, False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _STOPPING}
+        before = {number: signal.signal(number, lambda *_: None) for number in _NOTED}
         signal.set_wakeup_fd(self._signalled[1], warn_on_full_buffer=False)
         try:
             yield
@@ -184,11 +196,17 @@ class Supervisor:
         """Wait until something happens and see to it. False: it is time to stop."""
         due = [worker.due for worker in self._workers if worker.due is not None]
         waiting = max(0.0, min(due) - time.monotonic()) if due else None
+        if self._watchdog_s is not None:
+            notify("WATCHDOG=1")
+            waiting = min(self._watchdog_s, waiting if waiting is not None else self._watchdog_s)
         running = {worker.process.sentinel: worker for worker in self._workers if worker.process}
         speaking = {worker.ready: worker for worker in self._workers if worker.ready >= 0}
         happened = set(wait([self._signalled[0], *running, *speaking], waiting))
         if self._signalled[0] in happened:
-            return False
+            numbers = os.read(self._signalled[0], 4096)
+            if any(number in numbers for number in _STOPPING) or self._terminal.is_gone():
+                return False
+            self._reload_all()
         for worker in [speaking[descriptor] for descriptor in speaking if descriptor in happened]:
             self._hear(worker)
         for worker in [running[sentinel] for sentinel in running if sentinel in happened]:
@@ -198,6 +216,14 @@ class Supervisor:
                 self._start(worker)
         return True
 
+    def _reload_all(self) -> None:
+        notify_reloading()
+        if self._reload():
+            for worker in self._workers:
+                if worker.process is not None and worker.process.pid is not None:
+                    os.kill(worker.process.pid, signal.SIGHUP)
+        notify("READY=1")
+
     def _start(self, worker: _Worker) -> None:
         worker.due, worker.said, worker.is_ready = None, b"", False
         worker.ready, theirs = os.pipe()
@@ -205,7 +231,7 @@ class Supervisor:
         role = Role(worker.number, self._http, *self._dimse, theirs, parent)
         process = _fork.Process(target=self._become, args=(role,), name=f"worker-{worker.number}")
         # A signal between fork and the first lines of the child would otherwise go to us, from the child.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOTED)
         try:
             process.start()
         except OSError as error:
@@ -229,6 +255,7 @@ class Supervisor:
         held = [descriptor for worker in self._workers for descriptor in worker.descriptors]
         for descriptor in (*self._signalled, *held):
             os.close(descriptor)
+        # A hang-up waits until it can be heeded (``app``).
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         self._work(role)
 
@@ -288,6 +315,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Tell all to finish what is under way; kill those that do not."""
+        notify("STOPPING=1")
         running = {worker.process.sentinel: worker.process for worker in self._workers if worker.process}
         for process in running.values():
             process.terminate()

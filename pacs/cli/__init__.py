@@ -26,9 +26,10 @@ or settings, or a port in use; 3 the archive cannot be opened or written.
 
 # Only the module of the command that is asked for is loaded: together they take a third of a second.
 _COMMANDS = (
-    *("serve", "import", "migrate", "verify", "reindex", "backup", "restore"),
+    *("serve", "service", "reload", "import", "migrate", "verify", "reindex", "backup", "restore"),
     *("account", "token", "peers", "user", "echo", "find", "get", "move", "send"),
-    *("jobs", "rules", "commitments", "fhir", "index", "export", "purge", "config", "conformance", "version"),
+    *("jobs", "rules", "commitments", "fhir", "index", "export", "trash", "undelete", "purge", "retention"),
+    *("config", "conformance", "version"),
 )
 
 

@@ -6,16 +6,18 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacs import gate, logs
+from pacs import gate, journal, logs
 from pacs.cli import console, import_
 from pacs.errors import Invalid, PacsError
 from pacs.mongo_settings import mongo_uri
-from pacs.settings import Settings
+from pacs.service_manager import findable, notify
+from pacs.settings import Settings, load
 from pacs.supervisor import Role, run_apart, supervise
 
 if TYPE_CHECKING:
@@ -54,7 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = console.load_settings(_overrides(arguments))
     if not _is_to_prepare(settings):
         gate.check(settings, has_accounts=True)
-    code = _serve_with_workers(settings, arguments) if settings.server_workers > 1 else _serve(settings, arguments)
+    # What ends the process before it can reload would not be what was meant.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with findable(settings.dicom_store_rootpath):
+        code = _serve_with_workers(settings, arguments) if settings.server_workers > 1 else _serve(settings, arguments)
     if code == console.OK:
         print("Stopped.", flush=True)
     return code
@@ -64,19 +69,26 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     # Here, not above: other commands start faster without the servers.
     from pacs.app import serve
 
+    _keep_log(settings)
     if _is_to_prepare(settings):
         _prepare(settings)
     if arguments.demo:
         _import_examples(settings)
-    serve(settings, lambda archive: _announce(settings, *_totals(archive)))
+    serve(
+        settings,
+        lambda archive: _announce(settings, *_totals(archive)),
+        read=lambda: load(_overrides(arguments)).settings,
+    )
     return console.OK
 
 
 def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> int:
     # All that workers need is loaded before they are forked: once for all of them.
     from pacs.app import load_all, serve
+    from pacs.reloading import read_change, tell
 
     load_all()
+    _keep_log(settings)
 
     if _is_to_prepare(settings):
         code = run_apart(lambda: _ending_with_its_code(lambda: _prepare(settings)))
@@ -87,17 +99,40 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
         if code != console.OK:
             return code
 
+    latest = settings
+
+    def read() -> Settings:
+        return load(_overrides(arguments)).settings
+
+    def reload() -> bool:
+        # Checked here, once; and a worker that has to be started again later starts with it.
+        nonlocal latest
+        change = read_change(latest, read)
+        if change is None:
+            return False
+        latest = change.settings
+        logs.configure(latest.log_level, latest.log_format)
+        tell(change)
+        return True
+
     def work(role: Role) -> None:
-        logs.configure(settings.log_level, settings.log_format, worker=role.number)
+        logs.configure(latest.log_level, latest.log_format, worker=role.number)
+        _keep_log(latest, role.number)
 
         def say_ready(archive: Archive) -> None:
             with os.fdopen(role.ready, "w", encoding="ascii") as parent:
                 json.dump(_totals(archive), parent)
 
-        _ending_with_its_code(lambda: serve(settings, say_ready, role))
+        _ending_with_its_code(lambda: serve(latest, say_ready, role, read))
 
-    supervise(settings, work, lambda said: _announce(settings, *json.loads(said)))
+    supervise(settings, work, lambda said: _announce(settings, *json.loads(said)), reload)
     return console.OK
+
+
+def _keep_log(settings: Settings, worker: int | None = None) -> None:
+    from pacs.operating import log_folder
+
+    journal.attach(log_folder(settings), settings.log_kept_bytes, worker=worker)
 
 
 def _ending_with_its_code(work: Callable[[], None]) -> None:
@@ -186,6 +221,7 @@ def _announce(settings: Settings, instances: int, studies: int) -> None:
         + f"  Stop with Ctrl-C or: kill {os.getpid()}\n",
         flush=True,
     )
+    notify("READY=1")
 
 
 def _members(settings: Settings) -> str:

@@ -69,7 +69,7 @@ class DimseServer:
         self.port = port
         self.tls_port = tls_port
         self._tls = tls
-        self._max_associations = max_associations
+        self.max_associations = max_associations
         self._timeouts = timeouts or Timeouts()
         offered = Services(services)
         self._sender = sender or Sender(ae_title, peers, retrieve, self._timeouts, is_keeping=True)
@@ -163,7 +163,7 @@ class DimseServer:
 
     def _serve(self, connection: socket.socket, peer: str) -> None:
         # Connections that have not associated yet cost threads too: bounded, with room left for rejecting politely.
-        if len(self._connections) >= 2 * self._max_associations + 16:
+        if len(self._connections) >= 2 * self.max_associations + 16:
             log.warning("connection closed address=%s reason=too many connections", peer)
             connection.close()
             return
@@ -197,7 +197,7 @@ class DimseServer:
 
     def _admit(self, association: Association, calling: str, rules: Rules) -> bool:
         with self._lock:
-            if self._stopping or len(self._associations) >= self._max_associations:
+            if self._stopping or len(self._associations) >= self.max_associations:
                 return False
             limit = rules.max_associations
             if limit is not None and list(self._associations.values()).count(calling) >= limit:

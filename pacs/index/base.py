@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import EVERYTHING, BlobRef, InstanceRecord, Level, Scope, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, BlobRef, Caller, InstanceRecord, Level, Scope, StoredInstance, Target
 from pacs.index.work import NewJob, Work
 
 
@@ -147,15 +147,65 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What some studies hold of one modality. studies: those with at least one series of it."""
+
+    studies: int = 0
+    series: int = 0
+    instances: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.studies + other.studies,
+            self.series + other.series,
+            self.instances + other.instances,
+            self.size_bytes + other.size_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """by_modality: "" for series without one. next: where to go on, None at the end."""
+
+    by_modality: Mapping[str, Usage]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Discarded:
     """A version that nobody is shown any more, whose file is still there.
 
-    at: when it was deleted or superseded, aware. is_deleted: False when a newer version took its place.
+    at: when it was deleted or superseded, aware. is_deleted: False when a newer version took its place. is_earlier: it
+    had been superseded before it was deleted. received_at, source: of an instance that was current, where known.
     """
 
     instance: StoredInstance
     at: datetime
     is_deleted: bool
+    is_earlier: bool = False
+    received_at: datetime | None = None
+    source: Caller | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What one deletion took of one study, as far as its files are still there. note: what was written down with it."""
+
+    study_uid: str
+    at: datetime
+    instances: int
+    size_bytes: int
+    note: bytes | None = None
+
+
+# Kind of the record that a deletion leaves, for as long as any of its files is there.
+DELETION = "deletion"
+
+
+def deletion_key(at: datetime, study_uid: str) -> str:
+    """Of the record of a deletion; in this order they are listed, backwards."""
+    return f"{at.isoformat()} {study_uid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +279,33 @@ class Index(Protocol):
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         """Take subtrees out, with counters, in one transaction; returns the files that no row needs any more."""
 
-    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
+    def delete(
+        self, target: Target, at: datetime, jobs: Sequence[NewJob] = (), note: bytes | None = None
+    ) -> list[StoredInstance]:
         """Take a subtree out of sight, with counters, in one transaction; its files stay noted (``discarded``).
 
         Returns what was there, superseded versions included. A deleted instance may be stored again. jobs: what follows
-        when there was something.
+        when there was something. note: JSON about it, for ``deletions``.
         """
+
+    def deletions(self, before: str | None, limit: int) -> list[Deletion]:
+        """Deletions that can be undone, latest first, those before ``before`` (a ``deletion_key``)."""
+
+    def deleted(self, target: Target) -> list[Discarded]:
+        """Versions of a subtree that can be restored, latest deletion first, in one deletion current ones first."""
+
+    def restore(
+        self, records: Sequence[InstanceRecord], jobs: Sequence[Sequence[NewJob]] = ()
+    ) -> list[PutResult | None]:
+        """Take deleted versions back in, as ``put`` would, in one transaction.
+
+        records: made of the same files under the same keys. What is STORED is noted as deleted no more, and versions
+        that it had superseded, and that were deleted with it, are so again. SAME, CONFLICT: another file of the
+        instance has been stored meanwhile; this one stays deleted. None: it can no longer be restored.
+        """
+
+    def doom(self, keys: Collection[str]) -> set[str]:
+        """Settle that discarded files are to go: nobody can restore them from now on. Those of which that is so."""
 
     def versions(self, target: Target) -> list[StoredInstance]:
         """All instances of a subtree and their superseded versions: what ``delete`` would take."""
@@ -261,6 +332,12 @@ class Index(Protocol):
         """Those of a few hundred blob keys for which ``holds_key`` is true."""
 
     def counts(self) -> Counts: ...
+
+    def usage(self, after: str = "", studies: int = 200) -> UsagePage:
+        """What the next so many studies hold, by modality: the whole archive is looked through page by page.
+
+        Reads every instance of these studies, so it is for the background; no lock is held between pages.
+        """
 
     def add_index(self, path: TagPath) -> None:
         """Begin an index over an attribute, "GGGGEEEE" or "GGGG00EE@CREATOR", or one within sequences.

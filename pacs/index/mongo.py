@@ -17,8 +17,20 @@ from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
 from pacs.dicom.model import EVERYTHING, BlobRef, InstanceRecord, Scope, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import mongo_added, mongo_contents, mongo_search, mongo_write
-from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
+from pacs.index import mongo_added, mongo_contents, mongo_deleted, mongo_search, mongo_usage, mongo_write
+from pacs.index.base import (
+    AddedIndex,
+    Counts,
+    Deletion,
+    Discarded,
+    Held,
+    InstanceMetadata,
+    Page,
+    PutResult,
+    Query,
+    UsagePage,
+    nothing,
+)
 from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill, fill_parts
 from pacs.index.mongo_contents import contents
@@ -29,7 +41,7 @@ from pacs.index.mongo_outage import HEARTBEAT_MS, Outage
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit, totals
 from pacs.index.mongo_work import MongoWork
-from pacs.index.mongo_write import PutOptions, deleted_document
+from pacs.index.mongo_write import PutOptions
 from pacs.index.mongo_writer import Writer, translated
 from pacs.index.rows import prepare
 from pacs.index.work import NewJob
@@ -137,8 +149,27 @@ class MongoIndex:
     def remove(self, targets: Sequence[Target]) -> list[BlobRef]:
         return self._writer.run(lambda unit: mongo_write.remove_all(unit, targets))
 
-    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
-        return self._writer.run(lambda unit: mongo_write.delete(unit, target, at, jobs))
+    def delete(
+        self, target: Target, at: datetime, jobs: Sequence[NewJob] = (), note: bytes | None = None
+    ) -> list[StoredInstance]:
+        return self._writer.run(lambda unit: mongo_deleted.delete(unit, target, at, jobs, note))
+
+    def deletions(self, before: str | None, limit: int) -> list[Deletion]:
+        return self._read(lambda tables: mongo_deleted.deletions(tables, before, limit))
+
+    def deleted(self, target: Target) -> list[Discarded]:
+        return self._read(lambda tables: mongo_deleted.deleted(tables, target))
+
+    def restore(
+        self, records: Sequence[InstanceRecord], jobs: Sequence[Sequence[NewJob]] = ()
+    ) -> list[PutResult | None]:
+        items = [prepare(record) for record in records]
+        return self._writer.run(lambda unit: mongo_deleted.restore(unit, items, jobs))
+
+    def doom(self, keys: Collection[str]) -> set[str]:
+        found: set[str] = set()
+        self._change(lambda tables: found.update(mongo_deleted.doom(tables, keys)))
+        return found
 
     def versions(self, target: Target) -> list[StoredInstance]:
         def read(tables: Tables) -> list[StoredInstance]:
@@ -165,17 +196,13 @@ class MongoIndex:
                         yield Discarded(stored_instance(one), datetime.fromisoformat(one["at"]), name == "deleted")
 
     def forget(self, keys: Collection[str]) -> None:
-        where = {"blob_key": {"$in": list(keys)}}
-
-        def write(tables: Tables) -> None:
-            tables["superseded"].delete_many(where)
-            tables["deleted"].update_many(where, {"$unset": {"blob_key": ""}})
-
-        self._change(write)
+        self._change(lambda tables: mongo_deleted.forget(tables, keys))
 
     def bury(self, versions: Sequence[Discarded]) -> None:
         writes = [
-            UpdateOne({"blob_key": one.instance.blob.key}, {"$setOnInsert": deleted_document(one)}, upsert=True)
+            UpdateOne(
+                {"blob_key": one.instance.blob.key}, {"$setOnInsert": mongo_deleted.document_of(one)}, upsert=True
+            )
             for one in versions
         ]
         if writes:
@@ -194,6 +221,9 @@ class MongoIndex:
 
     def counts(self) -> Counts:
         return Counts(**self._read(totals))
+
+    def usage(self, after: str = "", studies: int = 200) -> UsagePage:
+        return self._read(lambda tables: mongo_usage.page(tables, after, studies))
 
     def add_index(self, path: TagPath) -> None:
         self._writer.run(lambda unit: mongo_added.add(unit, path))

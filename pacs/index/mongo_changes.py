@@ -80,6 +80,21 @@ def page(tables: Tables, after: int, limit: int) -> list[Change]:
     ]
 
 
+def count(tables: Tables, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+    """See ``Work.count_changes``."""
+    hour = {"$subtract": ["$at", {"$mod": ["$at", 3600]}]}
+    groups = tables["changes"].aggregate(
+        [
+            {"$match": {"cursor": {"$gt": after, "$lte": until}}},
+            {"$group": {"_id": {"hour": hour, "kind": "$kind"}, "number": {"$sum": 1}}},
+        ]
+    )
+    return {
+        (datetime.fromtimestamp(round(one["_id"]["hour"]), UTC), ChangeKind(one["_id"]["kind"])): int(one["number"])
+        for one in groups
+    }
+
+
 def span(tables: Tables) -> tuple[int, int]:
     counter = tables["counters"].find_one({"_id": _COUNTER})
     newest = int(counter["last"]) if counter else 0

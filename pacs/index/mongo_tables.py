@@ -212,7 +212,7 @@ _PLAIN: dict[str, Sequence[Sequence[str]]] = {
     "instances": (["series_id"], ["study_uid", "o"], ["blob_key"], ["x.p", "x.k", "x.v"]),
     "contents": (["study_uid"],),
     "superseded": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
-    "deleted": (["study_uid", "series_uid", "sop_uid"],),
+    "deleted": (["study_uid", "series_uid", "sop_uid"], ["at", "study_uid"]),
     "jobs": (["kind", "state", "due"], ["kind", "group", "state", "due"], ["key"]),
     "records": (["kind", "key"], ["kind", "label", "key"]),
 }

@@ -117,12 +117,16 @@ class MongoWork:
         self._number_changes()
         return self._access.read(mongo_changes.span)
 
+    def count_changes(self, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+        self._number_changes()
+        return self._access.read(lambda tables: mongo_changes.count(tables, after, until))
+
     def forget_changes(self, until: datetime) -> int:
         self._number_changes()
         return self._access.transact(lambda unit: mongo_changes.forget(unit, until))
 
     def record(self, kind: str, key: str) -> Record | None:
-        found = self._access.read(lambda tables: tables["records"].find_one({"_id": _record_id(kind, key)}))
+        found = self._access.read(lambda tables: tables["records"].find_one({"_id": record_id(kind, key)}))
         return None if found is None else _record(found)
 
     def records(
@@ -138,7 +142,7 @@ class MongoWork:
         )
 
     def write_records(self, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:
-        return self._access.transact(lambda unit: _write_records(unit, writes, jobs))
+        return self._access.transact(lambda unit: write_records(unit, writes, jobs))
 
     def _number_changes(self) -> None:
         while self._access.read(mongo_changes.is_any_unnumbered):
@@ -239,9 +243,9 @@ def _writes_of(end: JobEnd) -> list[Any]:
     return [UpdateOne(held, {"$set": {**waiting, "state": JobState.DEAD.value}})]
 
 
-def _write_records(unit: Unit, writes: Sequence[RecordWrite], jobs: Sequence[NewJob]) -> bool:
+def write_records(unit: Unit, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:
     records = unit.tables["records"]
-    ids = [_record_id(write.kind, write.key) for write in writes]
+    ids = [record_id(write.kind, write.key) for write in writes]
     found = records.find({"_id": {"$in": ids}}, {"version": 1}, session=unit.session)
     versions = {one["_id"]: int(one["version"]) for one in found}
     if any(write.expected not in (None, versions.get(own, 0)) for own, write in zip(ids, writes, strict=True)):
@@ -277,7 +281,7 @@ def _label(unit: Unit, writes: Sequence[RecordWrite]) -> None:
                 study["labels"] = orjson.loads(write.content)
 
 
-def _record_id(kind: str, key: str) -> str:
+def record_id(kind: str, key: str) -> str:
     return f"{kind}\\{key}"
 
 

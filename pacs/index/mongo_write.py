@@ -12,7 +12,7 @@ import orjson
 
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
 from pacs.index import mongo_added, mongo_changes, mongo_work
-from pacs.index.base import Discarded, Put, PutResult
+from pacs.index.base import Put, PutResult
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
     STORED,
@@ -78,7 +78,7 @@ def remove_all(unit: Unit, targets: Sequence[Target]) -> list[BlobRef]:
     """Take subtrees out, superseded versions too; the files that no row points at any more."""
     blobs: dict[str, BlobRef] = {}
     for target in targets:
-        for instance in [*_take_superseded(unit, target), *take_out(unit, target)]:
+        for instance in [*take_superseded(unit, target), *take_out(unit, target)]:
             blobs[instance.blob.key] = instance.blob
     kept = held_keys(unit.tables, list(blobs), unit.session)
     return [ref for key, ref in blobs.items() if key not in kept]
@@ -92,21 +92,6 @@ def held_keys(tables: Tables, keys: Sequence[str], session: object = None) -> se
             where = {"blob_key": {"$in": list(keys[begin : begin + _VERSIONS_PAGE])}}
             found.update(one["blob_key"] for one in tables[name].find(where, {"blob_key": 1}, session=session))
     return found
-
-
-def delete(unit: Unit, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
-    """Take a subtree out and note what was there, earlier versions too."""
-    instances = [*take_out(unit, target), *_take_superseded(unit, target)]
-    if instances:
-        mongo_work.add_jobs(unit, jobs)
-    noted = {one.blob.key: deleted_document(Discarded(one, at, is_deleted=True)) for one in instances}
-    known = unit.distinct("deleted", "blob_key", {"blob_key": {"$in": list(noted)}})
-    unit.insert("deleted", [document for key, document in noted.items() if key not in known])
-    return instances
-
-
-def deleted_document(version: Discarded) -> Document:
-    return {**version_fields(version.instance), "at": version.at.isoformat()}
 
 
 def _put(
@@ -291,7 +276,7 @@ def _note_consistency(unit: Unit, study: Document) -> None:
     study["inconsistent"] = len(unit.distinct("instances", "study_digest", subtree(Target(study["_id"])))) > 1
 
 
-def _take_superseded(unit: Unit, target: Target) -> list[StoredInstance]:
+def take_superseded(unit: Unit, target: Target) -> list[StoredInstance]:
     found = [stored_instance(one) for one in unit.find("superseded", within_uids(target)).sort("_id", 1)]
     if found:
         unit.delete("superseded", within_uids(target))

@@ -22,10 +22,23 @@ from pacs.index import (
     sqlite_listing,
     sqlite_parts,
     sqlite_search,
+    sqlite_usage,
     sqlite_work,
     sqlite_write,
 )
-from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
+from pacs.index.base import (
+    AddedIndex,
+    Counts,
+    Deletion,
+    Discarded,
+    Held,
+    InstanceMetadata,
+    Page,
+    PutResult,
+    Query,
+    UsagePage,
+    nothing,
+)
 from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
 from pacs.index.sqlite_conditions import Slots, install
@@ -77,7 +90,13 @@ class SqliteIndex:
             with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
                 # Some builds overwrite what is deleted: tables that go as a whole would be written once more.
                 connection.execute("PRAGMA secure_delete = FAST")
-                steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create, 8: sqlite_listing.create}
+                steps = {
+                    5: pack,
+                    6: sqlite_work.create,
+                    7: sqlite_parts.create,
+                    8: sqlite_listing.create,
+                    9: sqlite_deleted.create_trash,
+                }
                 if migrate(connection, more=steps, backfill=sqlite_write.backfill):
                     reclaim(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path), sqlite_listing.settle)
@@ -177,8 +196,28 @@ class SqliteIndex:
         wanted = list(targets)
         return self._writer.run(lambda connection: sqlite_write.remove_all(connection, wanted))
 
-    def delete(self, target: Target, at: datetime, jobs: Sequence[NewJob] = ()) -> list[StoredInstance]:
-        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at, jobs))
+    def delete(
+        self, target: Target, at: datetime, jobs: Sequence[NewJob] = (), note: bytes | None = None
+    ) -> list[StoredInstance]:
+        return self._writer.run(lambda connection: sqlite_deleted.delete(connection, target, at, jobs, note))
+
+    def deletions(self, before: str | None, limit: int) -> list[Deletion]:
+        with self._reading() as reader:
+            return sqlite_deleted.deletions(reader.connection, before, limit)
+
+    def deleted(self, target: Target) -> list[Discarded]:
+        with self._reading() as reader:
+            return sqlite_deleted.deleted(reader.connection, target)
+
+    def restore(
+        self, records: Sequence[InstanceRecord], jobs: Sequence[Sequence[NewJob]] = ()
+    ) -> list[PutResult | None]:
+        prepared = [prepare(record, self._made) for record in records]
+        return self._writer.run(lambda connection: sqlite_deleted.restore(connection, self._appending, prepared, jobs))
+
+    def doom(self, keys: Collection[str]) -> set[str]:
+        wanted = list(keys)
+        return self._writer.run(lambda connection: sqlite_deleted.doom(connection, wanted))
 
     def versions(self, target: Target) -> list[StoredInstance]:
         with self._reading() as reader:
@@ -241,6 +280,10 @@ class SqliteIndex:
             studies = reader.connection.execute("SELECT COUNT(*) FROM studies").fetchone()[0]
             size_bytes = reader.connection.execute("SELECT size_bytes FROM archive").fetchone()[0]
         return Counts(patients, studies, series, instances, size_bytes)
+
+    def usage(self, after: str = "", studies: int = 200) -> UsagePage:
+        with self._reading() as reader:
+            return sqlite_usage.page(reader.connection, after, studies)
 
     def add_index(self, path: TagPath) -> None:
         self._writer.run(lambda connection: sqlite_added.add(connection, path))

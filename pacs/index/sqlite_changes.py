@@ -41,6 +41,15 @@ def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Change]
     return found
 
 
+def count(connection: sqlite3.Connection, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+    """See ``Work.count_changes``."""
+    sql = "SELECT at / 3600000000, kind, COUNT(*) FROM changes WHERE cursor > ? AND cursor <= ? GROUP BY 1, 2"
+    return {
+        (datetime.fromtimestamp(hour * 3600, UTC), ChangeKind(kind)): number
+        for hour, kind, number in connection.execute(sql, (after, until))
+    }
+
+
 def span(connection: sqlite3.Connection, database: str = "main") -> tuple[int, int]:
     """See ``Work.change_span``. database: the name of an attached one."""
     oldest = connection.execute(f"SELECT MIN(cursor) FROM {database}.changes").fetchone()[0]

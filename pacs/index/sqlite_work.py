@@ -11,7 +11,7 @@ from typing import Any
 
 from pacs.index import sqlite_changes
 from pacs.index.sqlite_writer import Writer
-from pacs.index.work import Change, Job, JobEnd, JobState, NewJob, Record, RecordWrite, job_id
+from pacs.index.work import Change, ChangeKind, Job, JobEnd, JobState, NewJob, Record, RecordWrite, job_id
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -123,6 +123,10 @@ class SqliteWork:
         with self._reading() as connection:
             return sqlite_changes.span(connection)
 
+    def count_changes(self, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+        with self._reading() as connection:
+            return sqlite_changes.count(connection, after, until)
+
     def forget_changes(self, until: datetime) -> int:
         forgotten = 0
         while found := self._writer.run(lambda connection: sqlite_changes.forget(connection, until)):
@@ -146,7 +150,7 @@ class SqliteWork:
             return [Record(*row) for row in connection.execute(f"{sql} ORDER BY key LIMIT ?", (*values, limit))]
 
     def write_records(self, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:
-        return self._writer.run(lambda connection: _write_records(connection, writes, jobs))
+        return self._writer.run(lambda connection: write_records(connection, writes, jobs))
 
     def _each(self, sql: str, values: Iterable[tuple[Any, ...]]) -> int:
         listed = list(values)
@@ -204,7 +208,7 @@ def _end(connection: sqlite3.Connection, end: JobEnd) -> None:
         connection.execute(f"UPDATE jobs SET state = 2, claim = '', error = ? WHERE {mine}", (end.error, *key))
 
 
-def _write_records(connection: sqlite3.Connection, writes: Sequence[RecordWrite], jobs: Sequence[NewJob]) -> bool:
+def write_records(connection: sqlite3.Connection, writes: Sequence[RecordWrite], jobs: Sequence[NewJob] = ()) -> bool:
     versions = []
     for write in writes:
         there = _record(connection, write.kind, write.key)

@@ -195,6 +195,10 @@ class Work(Protocol):
     def change_span(self) -> tuple[int, int]:
         """(cursor before the oldest change that is kept, cursor of the newest). Equal when none is kept."""
 
+    def count_changes(self, after: int, until: int) -> dict[tuple[datetime, ChangeKind], int]:
+        """How many changes of each kind there were in each hour (its beginning), of those after ``after``, ``until``
+        included."""
+
     def forget_changes(self, until: datetime) -> int:
         """Remove the oldest changes, those made up to a moment; how many."""
 

@@ -82,6 +82,10 @@ class Completeness:
         self._quiet_s = quiet_s
         self._is_followed = is_followed
 
+    def use(self, quiet_s: float, *, is_followed: bool) -> None:
+        """Other values, from now on."""
+        self._quiet_s, self._is_followed = quiet_s, is_followed
+
     # -- asking --
 
     def report(self, study_uid: str, now: datetime | None = None) -> Report:

@@ -68,11 +68,15 @@ class Following:
         arrived: Callable[[str, datetime], list[NewJob]] | None = None,
         announce: Sequence[str] = (),
     ) -> None:
-        self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
-        self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
+        self.use(rules)
         self._fhir = fhir
         self._arrived = arrived
         self._announce = announce
+
+    def use(self, rules: Sequence[Rule]) -> None:
+        """These rules, from now on."""
+        self._on_instance = [rule for rule in rules if rule.moment is Moment.INSTANCE]
+        self._on_study = [rule for rule in rules if rule.moment is Moment.STUDY]
 
     @property
     def is_needed(self) -> bool:
@@ -94,6 +98,10 @@ class Following:
             except Exception:  # the other rules, and the image, are not concerned
                 log.exception("rule failed rule=%s sop=%s", rule.name, target.sop_uid)
         return jobs
+
+    def after_restore(self, target: Target) -> list[NewJob]:
+        """Of what was deleted and is back. Rules have had their turn when it arrived."""
+        return self._of_study(target, datetime.now(UTC))
 
     def after_delete(self, target: Target) -> list[NewJob]:
         return self._of_study(target, datetime.now(UTC))

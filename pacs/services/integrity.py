@@ -23,8 +23,9 @@ from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance
 from pacs.errors import NotFound, OutOfResources, PacsError
 from pacs.index.base import Index, Put
 from pacs.services.byproducts import is_byproduct
-from pacs.services.delete import deletions, is_record
+from pacs.services.delete import deletions, is_record, restorations
 from pacs.services.stored_file import Sizes, record_of
+from pacs.services.trash import Trash
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +256,10 @@ class Integrity:
             if any(each.blob.key == key for each in self._index.versions(target)):
                 again += 1
                 self._index.delete(target, version.at)
+        # And what was restored since is shown again.
+        undone = restorations(self._blobs).keys() - {each.instance.blob.key for each in deletions(self._blobs)}
+        if undone:
+            Trash(self._index, self._blobs, max_inflated_bytes=self._max_inflated_bytes).restore_files(undone)
         buried = self._bury({key for _, key, _ in files}, lambda done: None)
         left = [file for file in files if file[1] not in buried]
         unknown: list[_Listed] = []

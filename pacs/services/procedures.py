@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from pacs.index.base import Index
+from pacs.index.work import Work
 from pacs.services.completeness import Completeness
 from pacs.services.performed import PerformedSteps
 from pacs.services.worklist import Worklist
@@ -21,9 +22,16 @@ class Procedures:
 
     @classmethod
     def over(
-        cls, index: Index, *, folder: Path | None = None, quiet_s: float = 120.0, is_followed: bool = False
+        cls,
+        index: Index,
+        work: Work | None = None,
+        *,
+        folder: Path | None = None,
+        quiet_s: float = 120.0,
+        is_followed: bool = False,
     ) -> Self:
-        """folder: of worklist files. quiet_s, is_followed: see ``Completeness``."""
-        worklist = Worklist(index.work, WorklistFolder(folder) if folder is not None else None)
+        """work: in place of the index's own. folder: of worklist files. quiet_s, is_followed: see ``Completeness``."""
+        work = work or index.work
+        worklist = Worklist(work, WorklistFolder(folder) if folder is not None else None)
         completeness = Completeness(index, quiet_s, is_followed=is_followed)
-        return cls(worklist, PerformedSteps(index.work, worklist, completeness), completeness)
+        return cls(worklist, PerformedSteps(work, worklist, completeness), completeness)

@@ -118,17 +118,16 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
     except ValueError:
         raise Invalid('on is neither "instance" nor "study"') from None
     match = table.get("match", {})
-    if not isinstance(match, dict):
-        raise Invalid('match is a table, such as { Modality = "CT" }')
+    keys = match_keys(match)
     rule = Rule(
         name.strip(),
         moment,
-        query_keys.combine(dict(_key(keyword, value) for keyword, value in match.items())),
-        _texts(table, "from"),
-        _texts(table, "send"),
-        _texts(table, "stow"),
-        _texts(table, "webhook"),
-        _texts(table, "label"),
+        keys,
+        texts(table, "from"),
+        texts(table, "send"),
+        texts(table, "stow"),
+        texts(table, "webhook"),
+        texts(table, "label"),
         *_deletion(table),
         _is_committed(table),
         matched_by=match,
@@ -158,6 +157,13 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
 _KEYS = {"name", "on", "match", "from", "send", "stow", "webhook", "label", "delete", "commit"}
 
 
+def match_keys(match: Any) -> Mapping[TagPath, Matcher]:
+    """The keys of a ``match`` table. Raises Invalid."""
+    if not isinstance(match, dict):
+        raise Invalid('match is a table, such as { Modality = "CT" }')
+    return query_keys.combine(dict(_key(keyword, value) for keyword, value in match.items()))
+
+
 def _key(keyword: str, value: Any) -> tuple[TagPath, Matcher]:
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(each, str | int | float) and not isinstance(each, bool) for each in values):
@@ -165,7 +171,8 @@ def _key(keyword: str, value: Any) -> tuple[TagPath, Matcher]:
     return query_keys.from_parameter(keyword, [str(each) for each in values])
 
 
-def _texts(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def texts(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A text, or a list of texts, of a table. Raises Invalid."""
     value = table.get(name, [])
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(each, str) and each.strip() for each in values):

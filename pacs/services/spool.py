@@ -7,7 +7,7 @@ import hashlib
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ _GROUP_LENGTH = b"DICM\x02\x00\x00\x00UL\x04\x00"
 # than it does itself for a piece as small as a network packet.
 _PIECE_BYTES = 256 * 1024
 _BUFFERS_KEPT = 32
+_LOOK_BYTES = 8 << 20  # after so many the disk is looked at again
 
 
 class Spool:
@@ -32,14 +33,22 @@ class Spool:
 
     With ``meta`` the bytes written are a bare data set, and a file meta information is put before it; without, they are
     a Part 10 file or a bare data set as the sender had it, except that a preamble is zeroed: nothing executable is
-    ever given back (PS3.10 7.5).
+    ever given back (PS3.10 7.5). check_room: raises OutOfResources when there is no room to go on.
     """
 
-    def __init__(self, folder: Path, meta: FileMeta | None = None, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        meta: FileMeta | None = None,
+        max_bytes: int | None = None,
+        check_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = folder / f"{secrets.token_hex(12)}.part"
         self.meta = meta
         self.size_bytes = 0
         self._max_bytes = max_bytes
+        self._check_room = check_room
+        self._looked_at = 0
         self._hash = hashlib.sha256()
         self._buffer: bytearray | None = None
         self._buffered = 0
@@ -192,6 +201,10 @@ class Spool:
                 self._hash.update(data)
             elif skip < len(data):
                 self._hash.update(data[skip:])
+        if self._written - self._looked_at >= _LOOK_BYTES:
+            # What was begun while there was room must not eat up the reserve.
+            self._looked_at = self._written
+            self._check_room()
         try:
             begin = self._written
             while data:

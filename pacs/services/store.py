@@ -24,6 +24,7 @@ from pacs.index.base import Index, Put, PutResult
 from pacs.index.work import NewJob
 from pacs.services.bulk_file import BulkFile
 from pacs.services.file_key import FileKeyPattern
+from pacs.services.room import Room
 from pacs.services.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,11 @@ class Store:
     """Takes spooled objects into the archive. Safe to call from any thread.
 
     replace: what a known SOP Instance UID with other bytes does; False: Conflict, True: it replaces, and the earlier
-    version is kept. min_free_bytes: below this much free space nothing is taken. max_inflated_bytes: the largest data
-    set that a deflated one may become. on_stored: called with each instance that is new, when it is durable. follow:
-    the jobs that follow from an instance, written in the transaction that takes it in; it must not raise.
+    version is kept. min_free_bytes: below this much free space nothing is taken; room, where it is given, says so
+    instead. max_object_bytes: the largest object, None for any; may be changed while it is in use. max_inflated_bytes:
+    the largest data set that a deflated one may become. on_stored: called with each instance that is new, when it is
+    durable. follow: the jobs that follow from an instance, written in the transaction that takes it in; it must not
+    raise.
     """
 
     def __init__(
@@ -72,13 +75,14 @@ class Store:
         max_inflated_bytes: int = 4 << 30,
         on_stored: Callable[[StoredInstance], None] = lambda instance: None,
         follow: Callable[[InstanceRecord], Sequence[NewJob]] | None = None,
+        room: Room | None = None,
     ) -> None:
         self._index = index
         self._blobs = blobs
         self._file_key = file_key
         self._replace = replace
-        self._min_free_bytes = min_free_bytes
-        self._max_object_bytes = max_object_bytes
+        self._room = room or Room(blobs.free_bytes, min_free_bytes)
+        self.max_object_bytes = max_object_bytes
         self._max_inflated_bytes = max_inflated_bytes
         self._on_stored = on_stored
         self._follow = follow
@@ -86,7 +90,7 @@ class Store:
     def spool(self, meta: FileMeta | None = None) -> Spool:
         """A file to receive one object into. Raises OutOfResources when there is no room for it."""
         self._check_room()
-        return Spool(self._blobs.incoming(), meta, self._max_object_bytes)
+        return Spool(self._blobs.incoming(), meta, self.max_object_bytes, self._room.check)
 
     def bulk_file(self) -> BulkFile:
         """A file to receive one value of bulk data into. Raises OutOfResources when there is no room for it."""
@@ -135,9 +139,7 @@ class Store:
     def _check_room(self) -> None:
         # An index that is away could not say whether a file may go again: a long outage would fill the disk.
         self._index.check()
-        free = self._blobs.free_bytes()
-        if free is not None and free < self._min_free_bytes:
-            raise OutOfResources("the disk is full")
+        self._room.check()
 
     def _prepare_all(
         self, spools: Sequence[Spool], caller: Caller, study_uid: str | None, derive_uids: bool

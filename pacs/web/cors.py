@@ -24,6 +24,10 @@ class Cors:
 
     def __init__(self, origins: Sequence[str], api_path: str = "") -> None:
         self._api_path = api_path
+        self.allow(origins)
+
+    def allow(self, origins: Sequence[str]) -> None:
+        """These from now on."""
         self._any = "*" in origins
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -67,6 +68,27 @@ OPERATIONS = (
         own=(_JOB,),
         needs=Role.ADMIN,
     ),
+    Operation(
+        *("POST", "/jobs/retry", "retryJobs", "Follow-up", "Try many jobs now", "", {200: (JSON,), 400: (PROBLEM,)}),
+        bodies=(JSON,),
+        needs=Role.ADMIN,
+    ),
+    Operation(
+        *("POST", "/jobs/discard", "discardJobs", "Follow-up", "Give many jobs up", ""),
+        {200: (JSON,), 400: (PROBLEM,)},
+        bodies=(JSON,),
+        needs=Role.ADMIN,
+    ),
+    Operation(
+        "DELETE",
+        "/jobs/{job}",
+        "discardJob",
+        "Follow-up",
+        "Give a job up",
+        "",
+        {204: (), **_MISSING},
+        own=(_JOB,),
+    ),
 )
 
 
@@ -86,6 +108,8 @@ class Jobs:
             web.get("/jobs", self.list),
             web.get("/jobs/{job}", self.get),
             web.post("/jobs/{job}/retry", self.retry),
+            web.post("/jobs/retry", self.retry_many),
+            web.post("/jobs/discard", self.discard_many),
             web.delete("/jobs/{job}", self.discard),
         ]
 
@@ -134,6 +158,16 @@ class Jobs:
             raise NotFound("there is no such job that waits or was given up")
         return web.Response(status=204)
 
+    async def retry_many(self, request: web.Request) -> web.Response:
+        """{"jobs": number of those that are due now}; others are gone, or run."""
+        work, named = self._work(), await _named(request)
+        return _json({"jobs": await self._bridge.run(work.retry_jobs, named, datetime.now(UTC))})
+
+    async def discard_many(self, request: web.Request) -> web.Response:
+        """{"jobs": number of those that will not be done}; others are gone, or run."""
+        work, named = self._work(), await _named(request)
+        return _json({"jobs": await self._bridge.run(work.discard_jobs, named)})
+
     def _work(self) -> Work:
         if self._allowed is None:
             raise Forbidden("administration over HTTP is switched off here (ADMIN_API)")
@@ -142,3 +176,16 @@ class Jobs:
 
 def _json(body: object) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def _named(request: web.Request) -> Sequence[str]:
+    """Ids of the request's body, {"jobs": [...]}. Raises Invalid."""
+    try:
+        named = orjson.loads(await request.read())["jobs"]
+    except (ValueError, KeyError, TypeError):
+        named = None
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise Invalid('the body is {"jobs": [ids]}', "jobs")
+    if len(named) > _MAX_LIMIT:
+        raise Invalid(f"at most {_MAX_LIMIT} jobs at once", "jobs")
+    return named

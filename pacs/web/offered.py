@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pacs.web import (
+    about,
     accounts,
     changes,
     commitment,
     commitments,
     jobs,
     labels,
+    log,
     page,
     peers,
     performed,
     session,
+    storage,
+    system,
+    trash,
     ups,
     worklist,
 )
@@ -22,11 +27,12 @@ from pacs.web.operations import Operation, operations
 
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, session, accounts, page)
-    administration = (jobs, peers, commitments) if with_administration else ()
+    services = (worklist, performed, ups, commitment, changes, labels, session, accounts, page, about)
+    deleting = (trash,) if with_delete else ()
+    administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
-        *(operation for module in (*services, *administration) for operation in module.OPERATIONS),
+        *(operation for module in (*services, *deleting, *administration) for operation in module.OPERATIONS),
         *(accounts.ADMINISTRATION if with_administration else ()),
         *read_operations(),
         CONVERSION,

@@ -169,6 +169,10 @@ class WebServer:
         self._accepting: Accepting | None = None
         self._under_way: set[asyncio.Task[object]] = set()
 
+    def allow_origins(self, origins: Sequence[str]) -> None:
+        """Of web pages elsewhere, from now on."""
+        self._cors.allow(origins)
+
     async def start(self) -> None:
         """Listen. On return connections are accepted. Raises Invalid naming the address when it cannot be had."""
         runner = web.AppRunner(

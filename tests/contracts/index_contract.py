@@ -19,11 +19,11 @@ import pytest
 
 from pacs.dicom.layout import Span
 from pacs.dicom.matching import Matcher, Single, TagPath, UidList, Wildcard
-from pacs.dicom.model import EVERYTHING, Level, Scope, Target
+from pacs.dicom.model import EVERYTHING, InstanceRecord, Level, Scope, Target
 from pacs.errors import Invalid, NotFound, OutOfResources
-from pacs.index.base import Counts, Fields, Index, Order, Put, Query, nothing
+from pacs.index.base import DELETION, Counts, Fields, Index, Order, Put, Query, Usage, deletion_key, nothing
 from pacs.index.listing import LABELS as LABEL_RECORDS
-from pacs.index.work import RecordWrite
+from pacs.index.work import ChangeKind, NewJob, RecordWrite
 from tests.contracts.index_model import ModelIndex
 from tests.contracts.index_records import CT, IMPLICIT, LEVELS, NAMED_TAGS, SR, random_keys, random_record, record
 
@@ -255,6 +255,30 @@ class IndexContract:
         assert index.counts() == Counts(1, 1, 1, 1, 30)
         assert orjson.loads(next(index.metadata(Target("1"))).json)["0008103E"]["Value"] == ["new"]
         assert {ref.key for ref in index.remove([Target("1")])} == {first.blob.key, second.blob.key}
+
+    def test_usage_is_counted_by_modality_page_by_page(self, index: Index) -> None:
+        index.put(
+            [
+                record("1", "1.1", "1.1.1", size_bytes=10),
+                record("1", "1.1", "1.1.2", size_bytes=20),
+                record("1", "1.2", "1.2.1", size_bytes=5, Modality="SR"),
+                record("2", "2.1", "2.1.1", size_bytes=7),
+                record("2", "2.2", "2.2.1", size_bytes=8),
+                record("3", "3.1", "3.1.1", size_bytes=9, Modality=...),
+            ]
+        )
+        expected = {"CT": Usage(2, 3, 4, 45), "SR": Usage(1, 1, 1, 5), "": Usage(1, 1, 1, 9)}
+        for studies in (1, 2, 100):
+            sums: dict[str, Usage] = {}
+            after: str | None = ""
+            while after is not None:
+                page = index.usage(after, studies)
+                for modality, usage in page.by_modality.items():
+                    sums[modality] = sums.get(modality, Usage()) + usage
+                after = page.next
+            assert sums == expected
+        index.delete(Target("2"), datetime.now(UTC))
+        assert index.usage("", 100).by_modality["CT"] == Usage(1, 1, 2, 30)
 
     def test_replacing_with_the_same_bytes_changes_nothing(self, index: Index) -> None:
         index.put([record()])
@@ -577,6 +601,120 @@ class IndexContract:
         index.bury(noted)
         index.bury(noted)
         assert list(index.discarded(FAR)) == noted
+
+    # Taking back what was deleted
+
+    def test_a_restored_instance_is_what_it_was(self, index: Index) -> None:
+        one, two = record(), record(sop="1.1.2")
+        index.put([one, two])
+        before = [rows(index, level) for level in LEVELS], index.counts()
+        index.delete(Target("1"), NOW)
+        found = index.deleted(Target("1"))
+        assert {each.instance.blob.key for each in found} == {one.blob.key, two.blob.key}
+        assert {each.received_at: each.source for each in found} == {
+            each.received_at: each.source for each in (one, two)
+        }
+        puts = index.restore([one, two])
+        assert [put and put.outcome for put in puts] == [Put.STORED, Put.STORED]
+        assert ([rows(index, level) for level in LEVELS], index.counts()) == before
+        assert index.deleted(Target("1")) == list(index.discarded(FAR)) == []
+        assert not index.is_deleted(Target("1"))
+        assert index.restore([one]) == [None]
+
+    def test_what_was_stored_again_meanwhile_stays(self, index: Index) -> None:
+        one, again, other = record(), record(), record(version="other")
+        index.put([one])
+        index.delete(Target("1"), NOW)
+        index.put([again])
+        (put,) = index.restore([one])
+        assert put is not None
+        assert put.outcome is Put.SAME
+        index.delete(Target("1"), NOW + timedelta(seconds=1))
+        index.put([other])
+        assert [put and put.outcome for put in index.restore([one])] == [Put.CONFLICT]
+        assert [each.blob for each in index.locate(Target("1"))] == [other.blob]
+        # The latest deletion first.
+        keys = [each.instance.blob.key for each in index.deleted(Target("1"))]
+        assert keys == [again.blob.key, one.blob.key]
+
+    def test_superseded_versions_come_back_as_superseded(self, index: Index) -> None:
+        first, second = record(), record(version="other")
+        index.put([first])
+        index.put([second], replace=True)
+        index.delete(Target("1"), NOW)
+        assert [(each.instance.blob, each.is_earlier) for each in index.deleted(Target("1"))] == [
+            (second.blob, False),
+            (first.blob, True),
+        ]
+        index.restore([second])
+        assert [(each.instance.blob, each.is_deleted) for each in index.discarded(FAR)] == [(first.blob, False)]
+        assert {each.blob.key for each in index.versions(Target("1"))} == {first.blob.key, second.blob.key}
+
+    def test_what_is_doomed_is_not_restored(self, index: Index) -> None:
+        one, two, three = record(), record(sop="1.1.2"), record(sop="1.1.3")
+        index.put([one, two, three])
+        index.delete(Target("1"), NOW)
+        index.restore([three])
+        # Restored since it was listed: it may not go.
+        assert index.doom([one.blob.key, three.blob.key]) == {one.blob.key}
+        assert [put and put.outcome for put in index.restore([one, two])] == [None, Put.STORED]
+        # A purge that was cut off goes on.
+        assert [each.instance.blob.key for each in index.discarded(FAR)] == [one.blob.key]
+        assert index.doom([one.blob.key]) == {one.blob.key}
+
+    def test_superseded_versions_may_go(self, index: Index) -> None:
+        first, second = record(), record(version="other")
+        index.put([first])
+        index.put([second], replace=True)
+        assert index.doom([first.blob.key, second.blob.key]) == {first.blob.key}
+
+    def test_deletions_are_listed_latest_first_in_pages(self, index: Index) -> None:
+        index.put([record(), record(sop="1.1.2"), record("2", "2.1", "2.1.1"), record("3", "3.1", "3.1.1")])
+        index.delete(Target("2"), NOW, note=b'{"a": 1}')
+        index.delete(Target("3"), NOW)
+        index.delete(Target("1"), NOW + timedelta(microseconds=1))
+        found = index.deletions(None, 10)
+        assert [(each.study_uid, each.instances, each.size_bytes) for each in found] == [
+            *(("1", 2, 200), ("3", 1, 100), ("2", 1, 100)),
+        ]
+        assert [each.at for each in found] == [NOW + timedelta(microseconds=1), NOW, NOW]
+        assert [each.note and orjson.loads(each.note) for each in found] == [None, None, {"a": 1}]
+        paged, before = [], None
+        while page := index.deletions(before, 1):
+            paged += page
+            before = deletion_key(page[0].at, page[0].study_uid)
+        assert paged == found
+
+    @pytest.mark.parametrize("way", ["restored", "forgotten"])
+    def test_a_deletion_is_listed_until_all_of_it_is_gone(self, index: Index, way: str) -> None:
+        one, two = record(), record(sop="1.1.2")
+        index.put([one, two])
+        index.delete(Target("1"), NOW, note=b"{}")
+
+        def take(which: InstanceRecord) -> None:
+            if way == "restored":
+                index.restore([which])
+            else:
+                index.forget([which.blob.key])
+
+        take(one)
+        assert [each.instances for each in index.deletions(None, 10)] == [1]
+        assert index.work.record(DELETION, deletion_key(NOW, "1"))
+        take(two)
+        assert index.deletions(None, 10) == []
+        assert index.work.record(DELETION, deletion_key(NOW, "1")) is None
+
+    def test_restoring_is_a_change_and_its_jobs_are_written_with_it(self, index: Index) -> None:
+        one, two = record(), record(sop="1.1.2")
+        index.put([one, two])
+        index.delete(Target("1"), NOW)
+        index.put([record(sop="1.1.2", version="other")])
+        before = index.work.change_span()[1]
+        index.restore([one, two], [[NewJob("a", "one")], [NewJob("a", "two")]])
+        assert [(each.kind, each.target) for each in index.work.changes(before, 10)] == [
+            (ChangeKind.STORED, one.header.target)
+        ]
+        assert [job.key for job in index.work.jobs()] == ["one"]
 
     def test_clear_forgets_all(self, index: Index) -> None:
         index.put([record(), record("2", "2.1", "2.1.1")])

@@ -248,6 +248,22 @@ class WorkContract:
         index.put([record(sop="1.9")], announce=False)
         assert len(index.work.changes(0, 100)) == 1
 
+    def test_changes_are_counted_by_hour_and_kind(self, index: Index) -> None:
+        index.put([record(sop=f"1.2.{number}") for number in range(5)])
+        index.put([record(sop="1.2.1", version="new")], replace=True)
+        index.delete(Target("1", "1.1", "1.2.0"), NOW)
+        stored, replaced, deleted = ChangeKind.STORED, ChangeKind.REPLACED, ChangeKind.DELETED
+        first, last = index.work.change_span()
+        counted = index.work.count_changes(first, last)
+        hours = {hour for hour, _ in counted}
+        kinds = {kind: sum(n for (_, one), n in counted.items() if one is kind) for kind in ChangeKind}
+        assert kinds == {stored: 5, replaced: 1, deleted: 1}
+        assert all((hour.minute, hour.second, hour.microsecond) == (0, 0, 0) for hour in hours)
+        assert all(abs(datetime.now(UTC) - hour) < timedelta(hours=2) for hour in hours)
+        cursors = [change.cursor for change in index.work.changes(0, 100)]
+        assert sum(index.work.count_changes(cursors[1], cursors[4]).values()) == 3
+        assert index.work.count_changes(last, last) == {}
+
     def test_changes_come_in_pages_and_after_a_restart_the_same(self, index: Index, reopen: Reopen) -> None:
         index.put([record(sop=f"1.2.{number}") for number in range(7)])
         index.delete(Target(record().header.target.study_uid), NOW)

@@ -8,4 +8,9 @@ export const routes = [
   { path: "/accounts", role: "admin", nav: "nav.accounts", load: () => import("./views/accounts.js") },
   { path: "/login", bare: true, load: () => import("./views/login.js") },
   { path: "/me", role: "reader", load: () => import("./views/me.js") },
+  { path: "/jobs", role: "admin", nav: "nav.jobs", load: () => import("./views/jobs.js") },
+  { path: "/peers", role: "writer", nav: "nav.peers", load: () => import("./views/peers.js") },
+  { path: "/system", role: "admin", nav: "nav.system", load: () => import("./views/system.js") },
+  { path: "/trash", role: "writer", load: () => import("./views/trash.js") },
+  { path: "/help", role: "reader", nav: "nav.help", load: () => import("./views/help.js") },
 ];

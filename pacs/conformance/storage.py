@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pacs import errors
-from pacs.cli.statement import Section, yes
+from pacs.conformance.document import Section, yes
 
 if TYPE_CHECKING:
     from pacs.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pacs.cli.statement import Section
+from pacs.conformance.document import Section
 
 if TYPE_CHECKING:
     from pacs.settings import Settings

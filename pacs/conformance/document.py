@@ -1,4 +1,4 @@
-"""A document of sections, as Markdown and as HTML: what ``pacs conformance`` prints."""
+"""A document of sections, as Markdown and as HTML: what the conformance statement is."""
 
 from __future__ import annotations
 
