@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 import requests
+from dicomweb_client import DICOMwebClient
+from pydicom.uid import generate_uid
 
 from tests import builders
 from tests.server import Server, clean_environment, dcmtk, free_port
@@ -140,6 +144,21 @@ def test_every_operation_lets_in_whom_it_should(
     assert wrong == []
 
 
+@pytest.mark.parametrize("way", ["basic", "token"])
+def test_dicomweb_client_searches_fetches_and_stores(server: Server, way: str) -> None:
+    client = DICOMwebClient(server.dicomweb_url, session=_WAYS[way](server, "writer"))
+    data_set = pydicom.dcmread(io.BytesIO(builders.ct()))
+    data_set.SOPInstanceUID = data_set.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    client.store_instances([data_set])
+    uids = data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID
+    assert uids[0] in {row["0020000D"]["Value"][0] for row in client.search_for_studies()}
+    assert client.retrieve_instance(*uids).SOPInstanceUID == uids[2]
+    assert len(client.retrieve_instance_frames(*uids, frame_numbers=[1])) == 1
+    reader = DICOMwebClient(server.dicomweb_url, session=_WAYS[way](server, "reader"))
+    with pytest.raises(requests.HTTPError, match="403"):
+        reader.store_instances([data_set])
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_head_is_where_get_is(server: Server, method: str) -> None:
     for path in ("/studies", "/studies/", "/jobs", "/jobs/"):
@@ -151,7 +170,7 @@ def test_head_is_where_get_is(server: Server, method: str) -> None:
 
 def test_the_root_tells_its_totals_to_those_who_may_read(server: Server) -> None:
     assert requests.get(server.http_url, timeout=30).json()["counts"] == {}
-    assert requests.get(server.http_url, auth=("reader", PASSWORD), timeout=30).json()["counts"]["studies"] == 1
+    assert requests.get(server.http_url, auth=("reader", PASSWORD), timeout=30).json()["counts"]["studies"] >= 1
 
 
 @pytest.mark.parametrize(
