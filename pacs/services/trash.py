@@ -100,8 +100,8 @@ class Trash:
         """Take back what was deleted of a subtree; at: by that deletion only.
 
         Of an instance that was deleted several times the last version comes back. Raises NotFound when nothing of it
-        that the caller may see is deleted, or all of that is purged; OutOfResources when the index or the store fails, and then a call again
-        goes on with the rest.
+        that the caller may see is deleted, or all of that is purged; OutOfResources when the index or the store fails,
+        and then a call again goes on with the rest.
         """
         versions = self._last_versions(target, at)
         if not self._is_within(caller.scope, target.study_uid):
