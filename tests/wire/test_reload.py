@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests import builders
-from tests.server import Server
+from tests.server import READY_MARK, Server
 from tests.wire import clients
 from tests.wire.receivers import eventually
 
@@ -129,3 +132,23 @@ def test_a_service_manager_is_told_what_goes_on(server: Configured, tmp_path: Pa
         while (message := manager.recv(4096).decode()) == "WATCHDOG=1":
             pass
         assert message == "STOPPING=1"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_ends_with_the_terminal_that_it_was_started_from(tmp_path: Path, workers: str) -> None:
+    server = Server(tmp_path / "archive", {"SERVER_WORKERS": workers})
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(server.folder)
+        os.execve(sys.executable, [sys.executable, "-m", "pacs", "serve"], server.env)
+    said = b""
+    while READY_MARK.encode() not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    deadline = time.monotonic() + TIMEOUT_S
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            raise AssertionError("it does not end")
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(ended[1]) in (0, 1)  # it cannot say any more that it has stopped
