@@ -5,4 +5,5 @@
 
 export const routes = [
   { path: "/", redirect: "/studies" },
+  { path: "/view/:study", role: "reader", bare: true, load: () => import("./views/view.js") },
 ];
