@@ -99,6 +99,7 @@ def pictures() -> list[Picture]:
         _high_bit(),
         _made("modality-table", _whole_range, PixelData=ramp(0, 99, "<u2").tobytes(), PixelRepresentation=0, ModalityLUTSequence=[_table(0, 100, 16, lambda at: at * at)]),
         _voi_table(),
+        _overlay(),
         _bits(),
         _dose(),
         *_colours(),
@@ -129,6 +130,28 @@ def _voi_table() -> Picture:
         return (4095 - np.clip(frame.astype(float) - 100, 0, 255) * 16) / 4095 * 255
 
     return _made("voi-table", show, PixelData=ramp(50, 400, "<u2").tobytes(), PixelRepresentation=0, VOILUTSequence=[curve])
+
+
+def _overlay() -> Picture:
+    """An L in a plane that begins above and left of the third row and fifth column."""
+    plane = np.zeros((40, 30), np.uint8)
+    plane[5:35, 5:10] = plane[30:35, 5:25] = 1
+    attributes = {
+        "60000010": {"vr": "US", "Value": [40]},
+        "60000011": {"vr": "US", "Value": [30]},
+        "60000040": {"vr": "CS", "Value": ["G"]},
+        "60000050": {"vr": "SS", "Value": [3, 5]},
+        "60000100": {"vr": "US", "Value": [1]},
+        "60000102": {"vr": "US", "Value": [0]},
+        "60003000": builders.json_of({"PixelData": np.packbits(plane.reshape(-1), bitorder="little").tobytes()})["7FE00010"],
+    }
+
+    def show(data_set: Any, frame: Pixels) -> Shown:
+        shown = _grey()(data_set, frame)
+        shown[2:42, 4:34][data_set.overlay_array(0x6000) == 1] = 255
+        return shown
+
+    return _made("overlay", show, PixelData=ramp(600, 1500, "<i2").tobytes(), **_HU, **attributes)
 
 
 def _bits() -> Picture:

@@ -21,7 +21,7 @@ _BUTTONS = {"left": 1, "right": 2, "middle": 4}
 class Viewer:
     """A study in a tab of its own; every address goes on in the same one."""
 
-    def __init__(self, browser: Browser, root_url: str, *, language: str = "en", theme: str = "light", width: int = 1400, height: int = 900, touch: bool = False) -> None:
+    def __init__(self, browser: Browser, root_url: str, *, language: str = "en", theme: str = "light", width: int = 1000, height: int = 640, touch: bool = False) -> None:
         stored = f"localStorage.setItem('pacs.language', '{language}'); localStorage.setItem('pacs.theme', '{theme}')"
         self.root_url = root_url
         self.page: Page = browser.open("about:blank", before=f"if (location.protocol === 'http:') {{ {stored} }}", width=width, height=height)

@@ -2,6 +2,7 @@
 
 import { request } from "../core/api.js";
 import { tablesOf } from "./luts.js";
+import { planesOf } from "./planes.js";
 import { isNative, samplesOf, samplesOfPicture } from "./pixels.js";
 
 const MOST_BYTES = 256 * 2 ** 20;
@@ -113,7 +114,7 @@ export class Loader {
 
   tablesOf(image) {
     if (!this.tables.has(image.sopUid)) {
-      const found = tablesOf(image, this.signal);
+      const found = Promise.all([tablesOf(image, this.signal), planesOf(image, this.signal)]).then(([tables, planes]) => ({ ...tables, planes }));
       found.catch(() => this.tables.delete(image.sopUid));
       this.tables.set(image.sopUid, found);
     }

@@ -32,15 +32,27 @@ export function samplesOf(image, buffer, tables) {
   return samples;
 }
 
+// Of the server's picture, which has the overlay planes in it.
 export function samplesOfPicture(rgba) {
-  return { kind: "colour", data: new Uint32Array(rgba.buffer), bytes: rgba.byteLength };
+  return { kind: "colour", data: new Uint32Array(rgba.buffer), bytes: rgba.byteLength, hasPlanes: true };
 }
 
 // The stored value of a code: the bits outside are cleared, the sign is taken from the highest stored bit.
 export function storedValue(image, code) {
   if (image.allocated === 1) return code;
-  const value = (code >> (image.high + 1 - image.stored)) & (2 ** image.stored - 1);
-  return image.isSigned && value >= 2 ** (image.stored - 1) ? value - 2 ** image.stored : value;
+  const unused = 32 - image.stored;
+  const atTop = (code >> (image.high + 1 - image.stored)) << unused;
+  return image.isSigned ? atTop >> unused : atTop >>> unused;
+}
+
+// The modality value of every code; the same for all frames of an instance that are rescaled alike, so kept.
+function modalityValues(image, tables) {
+  const kept = tables.values;
+  if (kept && kept.slope === image.slope && kept.intercept === image.intercept) return kept.of;
+  const of = new Float64Array(image.allocated === 1 ? 2 : 2 ** image.allocated);
+  for (let code = 0; code < of.length; code += 1) of[code] = modalityValue(image, tables, storedValue(image, code));
+  tables.values = { slope: image.slope, intercept: image.intercept, of };
+  return of;
 }
 
 export function modalityValue(image, tables, stored) {
@@ -53,7 +65,7 @@ export function probe(image, samples, tables, x, y) {
   const raw = samples.data[y * image.columns + x];
   if (samples.kind === "colour") return { rgb: [raw & 255, (raw >> 8) & 255, (raw >> 16) & 255] };
   if (tables.palette) return { rgb: paletteColour(tables.palette, storedValue(image, raw)) };
-  return { value: modalityValue(image, tables, samples.kind === "codes" ? storedValue(image, raw) : Number(raw)) };
+  return { value: modalityValue(image, tables, samples.kind === "codes" ? storedValue(image, raw) : raw) };
 }
 
 // The window that a frame is shown with: the chosen one, else the file's own first table or window, else its whole
@@ -98,8 +110,8 @@ export function paint(image, samples, tables, window, isInverted, out) {
     for (let at = 0; at < count; at += 1) out[at] = table[data[at]];
     return;
   }
-  const grey = greyOf(image, tables, window);
-  for (let at = 0; at < count; at += 1) out[at] = packed(grey(Number(data[at])), inverse);
+  const grey = greyOf(tables, window);
+  for (let at = 0; at < count; at += 1) out[at] = packed(grey(modalityValue(image, tables, data[at])), inverse);
 }
 
 function codeTable(image, tables, window, inverse) {
@@ -112,16 +124,17 @@ function codeTable(image, tables, window, inverse) {
     }
     return table;
   }
-  const grey = greyOf(image, tables, window);
-  for (let code = 0; code < table.length; code += 1) table[code] = packed(grey(storedValue(image, code)), inverse);
+  const values = modalityValues(image, tables);
+  const grey = greyOf(tables, window);
+  for (let code = 0; code < table.length; code += 1) table[code] = packed(grey(values[code]), inverse);
   return table;
 }
 
-function greyOf(image, tables, window) {
+// From modality value to 0…1.
+function greyOf(tables, window) {
   const voi = window.table === undefined ? null : tables.voi[window.table];
   const top = voi && 2 ** voi.bits - 1;
-  const shade = voi ? (value) => Math.min(entryOf(voi, value) / top, 1) : windowed(window);
-  return (stored) => shade(modalityValue(image, tables, stored));
+  return voi ? (value) => Math.min(entryOf(voi, value) / top, 1) : windowed(window);
 }
 
 function packed(share, inverse) {
@@ -158,24 +171,23 @@ function colours(image, buffer, count) {
 
 // Which codes occur is marked first, so that only those are mapped.
 function rangeOfCodes(image, data, tables) {
-  const present = new Uint8Array(image.allocated === 1 ? 2 : 2 ** image.allocated);
+  const values = modalityValues(image, tables);
+  const present = new Uint8Array(values.length);
   for (let at = 0; at < data.length; at += 1) present[data[at]] = 1;
-  const stored = [];
-  for (let code = 0; code < present.length; code += 1) if (present[code]) stored.push(storedValue(image, code));
-  return rangeOf(image, stored, tables);
+  const range = (padding) => {
+    let [min, max] = [Infinity, -Infinity];
+    for (let code = 0; code < present.length; code += 1) {
+      if (!present[code] || (padding && isPadding(padding, storedValue(image, code)))) continue;
+      if (values[code] < min) min = values[code];
+      if (values[code] > max) max = values[code];
+    }
+    return { min, max };
+  };
+  const found = range(image.padding);
+  return found.min <= found.max ? found : range(null); // nothing but padding
 }
 
-function rangeOf(image, stored, tables) {
-  const { padding } = image;
-  const kept = padding ? stored.filter((value) => value < padding[0] || value > padding[1]) : stored;
-  let [min, max] = [Infinity, -Infinity];
-  for (const each of kept.length ? kept : stored) {
-    const value = modalityValue(image, tables, each);
-    if (value < min) min = value;
-    if (value > max) max = value;
-  }
-  return min <= max ? { min, max } : { min: 0, max: 0 };
-}
+const isPadding = ([low, high], stored) => stored >= low && stored <= high;
 
 function wide(image, buffer, count, tables) {
   const [Floats, Signed, Unsigned] = image.allocated === 64 ? [Float64Array, BigInt64Array, BigUint64Array] : [Float32Array, Int32Array, Uint32Array];
@@ -184,7 +196,7 @@ function wide(image, buffer, count, tables) {
   let [min, max] = [Infinity, -Infinity];
   for (let at = 0; at < count; at += 1) {
     const value = data[at];
-    if (!Number.isFinite(value) || (image.padding && value >= image.padding[0] && value <= image.padding[1])) continue;
+    if (!Number.isFinite(value) || (image.padding && isPadding(image.padding, value))) continue;
     if (value < min) min = value;
     if (value > max) max = value;
   }

@@ -5,6 +5,7 @@ import { icons } from "../core/icons.js";
 import { t } from "../core/i18n.js";
 import { dot, flippedOver, flippedSideways, matrixOf, turned } from "./geometry.js";
 import { Overlay } from "./overlay.js";
+import { drawPlanes } from "./planes.js";
 import { asWindow, paint, windowOf } from "./pixels.js";
 import { drawMessage, drawOther } from "./other.js";
 
@@ -290,10 +291,13 @@ export class Viewport {
     const { picture } = this;
     if (picture.width !== image.columns || picture.height !== image.rows || !this.pictureData) {
       Object.assign(picture, { width: image.columns, height: image.rows });
-      this.pictureContext = picture.getContext("2d", { alpha: false });
+      // In main memory: it is only ever written by the processor.
+      this.pictureContext = picture.getContext("2d", { alpha: false, willReadFrequently: true });
       this.pictureData = this.pictureContext.createImageData(image.columns, image.rows);
     }
-    paint(image, samples, tables, this.currentWindow, this.isInverted, new Uint32Array(this.pictureData.data.buffer));
+    const out = new Uint32Array(this.pictureData.data.buffer);
+    paint(image, samples, tables, this.currentWindow, this.isInverted, out);
+    if (!samples.hasPlanes) drawPlanes(tables.planes, image, out);
     this.pictureContext.putImageData(this.pictureData, 0, 0);
   }
 
