@@ -54,7 +54,7 @@ class Viewer:
         self.page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def text(self, selector: str) -> str:
-        return str(self.page.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+        return str(self.page.run(f"(e => e?.innerText ?? e?.textContent ?? '')(document.querySelector({json.dumps(selector)}))"))
 
     def wait_for_text(self, selector: str, wanted: str) -> None:
         self.page.wait_for(f"document.querySelector({json.dumps(selector)})?.innerText.includes({json.dumps(wanted)})", 15)
@@ -119,11 +119,8 @@ class Viewer:
         return self.page.screenshot(path)[y : y + height, x : x + width]
 
     def picture(self, rows: int, columns: int) -> NDArray[np.int64]:
-        """The picture at one screen pixel a pixel, texts hidden, in the middle of the pane: (rows, columns, 3)."""
-        if self.page.run("!document.querySelector('.panes.plain')"):
-            self.key("t")
+        """The picture at one screen pixel a pixel, texts hidden, in the middle of the pane, (rows, columns, 3)."""
         self.key("o")
-        # Letters and scale lie outside of the pictures that are compared, or are put away.
         self.page.run("document.querySelectorAll('.overlay').forEach(each => each.hidden = true)")
         self.settle()
         shown = self.stage()

@@ -10,7 +10,7 @@ const WANTED = "text/html, application/pdf;q=0.9, video/mp4;q=0.9, image/png;q=0
 const instancePath = (studyUid, seriesUid, sopUid) => `studies/${studyUid}/series/${seriesUid}/instances/${sopUid}`;
 
 export function fileLink(studyUid, seriesUid, sopUid) {
-  return h("a.button", { href: address(instancePath(studyUid, seriesUid, sopUid), { accept: "application/dicom" }), download: `${sopUid}.dcm` }, icon(icons.download, 18), t("view.download"));
+  return h("a.button", { href: address(instancePath(studyUid, seriesUid, sopUid), { accept: "application/dicom; transfer-syntax=*" }), download: `${sopUid}.dcm` }, icon(icons.download, 18), t("view.download"));
 }
 
 // The message that stands where a frame should be.

@@ -7,8 +7,12 @@ import { entryOf, fractionWindow, windowed } from "./luts.js";
 
 const OPAQUE = 0xff000000;
 
-// How a frame is fetched: as native samples, or as the server's picture where colours have to be understood first.
+const SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4";
+
+// How a frame is fetched: as native samples, or as the server's picture where colours have to be understood first, or
+// are those of a segment.
 export function isNative(image) {
+  if (image.attributes["00080016"]?.Value?.[0] === SEGMENTATION_STORAGE) return false;
   if (image.samples === 1) return [1, 8, 16, 32, 64].includes(image.allocated);
   return image.samples === 3 && image.photometric === "RGB" && [8, 16].includes(image.allocated) && /^1\.2\.840\.10008\.1\.2(\.1|\.2|\.1\.99)?$/.test(image.syntax);
 }

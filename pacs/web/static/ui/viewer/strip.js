@@ -37,8 +37,14 @@ export class Strip {
     });
   }
 
+  // Only the strip itself is scrolled, never the page around it.
   reveal() {
-    this.element.querySelector('[aria-current="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    const { element } = this;
+    const button = element.querySelector('[aria-current="true"]');
+    if (!button) return;
+    const [outer, inner] = [element.getBoundingClientRect(), button.getBoundingClientRect()];
+    if (inner.top < outer.top || inner.bottom > outer.bottom) element.scrollTop += inner.top - outer.top - 6;
+    if (inner.left < outer.left || inner.right > outer.right) element.scrollLeft += inner.left - outer.left - 6;
   }
 
   button({ series, stack }) {

@@ -33,6 +33,13 @@ export class Toolbar {
     this.play = act(t("view.play"), "␣", icons.play, () => port().cine.toggle());
     this.rate = h("select.rate", { "aria-label": t("view.rate"), title: t("view.rate"), onchange: (event) => { port().cine.rate = Number(event.target.value); } });
     this.clear = act(t("view.clear"), "Del", viewerIcons.clear, () => port().clearMeasures());
+    // Who chose by mouse goes on with the picture: its keys would only turn over the choices.
+    for (const select of [this.presets, this.layout, this.rate]) {
+      let isByPointer = false;
+      select.addEventListener("pointerdown", () => { isByPointer = true; });
+      select.addEventListener("keydown", () => { isByPointer = false; });
+      select.addEventListener("change", () => isByPointer && port().stage.focus({ preventScroll: true }));
+    }
     const bar = h("div.bar", { role: "toolbar", "aria-label": t("view.tools") },
       h("span.group", {}, this.tools, this.clear),
       h("span.group", {}, this.presets, this.invert),

@@ -90,8 +90,7 @@ class Desk {
           if (at >= 0 || each.key === sopUid) [stack, index] = [each, Math.max(0, at)];
         }
       }
-      stack ??= stacks[0];
-      if (!sopUid && stack.kind === "image" && stack.key === "" && stack.images.length > 1) index = 0;
+      stack ??= stacks.find((each) => each.kind === "image") ?? stacks[0];
       port.open(series, stack, index);
       this.strip.draw();
       this.strip.reveal();
