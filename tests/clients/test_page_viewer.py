@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -331,6 +332,33 @@ def test_what_is_no_image_is_shown_as_the_server_renders_it(desk: Desk) -> None:
     viewer.key("[")
     viewer.key("[")
     viewer.wait_for_text(".where", "/12")
+
+
+def test_a_film_that_the_browser_cannot_play_is_offered_as_a_file(desk: Desk) -> None:
+    stream = b"\0\0\0\x18ftypmp42" + bytes(40)
+    film = builders.encapsulated([stream], transfer_syntax="1.2.840.10008.1.2.4.102", rows=32, columns=32, NumberOfFrames=10, SamplesPerPixel=3, PhotometricInterpretation="YBR_PARTIAL_420", BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0, Modality="ES")  # fmt: skip
+    answer = stow(desk.server, [film])
+    assert answer.status_code == 200, answer.text
+    desk.viewer.go(str(pydicom.dcmread(BytesIO(film)).StudyInstanceUID))
+    desk.viewer.wait_for_text(".other", "cannot play the film")
+    assert "application%2Fdicom" in desk.viewer.page.run("document.querySelector('.other a').href")
+
+
+def test_frames_at_hand_stay_within_their_bound(desk: Desk) -> None:
+    viewer = desk.open_ct()
+    script = """(async () => {
+        const { Loader } = await import(`${location.origin}/ui/viewer/loader.js`)
+        const { stacksOf } = await import(`${location.origin}/ui/viewer/stack.js`)
+        const { json } = await import(`${location.origin}/ui/core/api.js`)
+        const [study, series] = STUDY_AND_SERIES
+        const { images } = stacksOf(await json(`studies/${study}/series/${series}/metadata`), new Map())[0]
+        const bytes = 2 * images[0].rows * images[0].columns
+        const loader = new Loader(study, new AbortController().signal, 3 * bytes)
+        for (const image of images) await loader.load(image)
+        return [images.length, loader.atHand.size, loader.heldBytes / bytes, [...loader.atHand.keys()].at(-1) === images.at(-1).key]
+    })()"""
+    uids = json.dumps([CT.StudyInstanceUID, CT.SeriesInstanceUID])
+    assert viewer.page.run(script.replace("STUDY_AND_SERIES", uids)) == [12, 3, 3, True]
 
 
 def test_panes_scroll_together_by_place(desk: Desk) -> None:

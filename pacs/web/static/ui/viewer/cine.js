@@ -21,7 +21,7 @@ export class Cine {
   toggle() {
     if (this.isPlaying) return this.stop();
     if (!(this.port.stack?.images.length > 1)) return;
-    this.port.isPlaying = true;
+    Object.assign(this.port, { isPlaying: true, direction: 1 });
     this.due = performance.now() + 1000 / this.currentRate;
     this.timer = requestAnimationFrame((now) => this.tick(now));
     this.onChange();
@@ -42,6 +42,5 @@ export class Cine {
     // On the beat, unless a frame was waited for.
     this.due = Math.max(this.due + 1000 / this.currentRate, now);
     port.go((port.index + 1) % port.stack.images.length);
-    port.direction = 1;
   }
 }

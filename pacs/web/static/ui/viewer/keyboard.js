@@ -8,7 +8,7 @@ export function bindKeys(desk, signal) {
   const port = () => desk.active;
   const last = () => (port().stack?.images.length ?? 1) - 1;
   // A button that has the focus keeps its own keys.
-  const unlessOnButton = (run) => (event) => (event.target.closest("button, a, summary") ? false : run());
+  const unlessOnButton = (run) => (event) => (event.target.closest?.("button, a, summary") ? false : run());
   const tool = (name) => [`view.tool.${name}`, () => desk.toolbar.choose(name)];
   bind({
     ArrowDown: ["view.key.next", () => desk.scroll(1)],

@@ -1,7 +1,6 @@
 // One pane: a stack, which of its frames is shown, and how. Draws into a canvas; text, marks and lines lie over it.
 
-import { h, icon, replace } from "../core/dom.js";
-import { icons } from "../core/icons.js";
+import { h, replace } from "../core/dom.js";
 import { t } from "../core/i18n.js";
 import { dot, flippedOver, flippedSideways, matrixOf, turned } from "./geometry.js";
 import { Overlay } from "./overlay.js";
@@ -15,8 +14,8 @@ const AHEAD = 40;
 const BEHIND = 12;
 
 export class Viewport {
-  // onChange: called when what is shown, or how, is another. signal: of the view.
-  constructor(loader, { onChange, signal }) {
+  // name: of the pane, for those who do not see it. onChange: called when what is shown, or how, is another. signal: of the view.
+  constructor(loader, { name, onChange, signal }) {
     this.loader = loader;
     this.onChange = onChange;
     this.signal = signal;
@@ -28,9 +27,10 @@ export class Viewport {
     this.message = h("div.message", { hidden: true });
     this.other = h("div.other", { hidden: true });
     this.stage.append(this.overlay.element);
-    this.element = h("section.port", { "aria-label": t("view.pane") }, this.stage, this.slider, this.message, this.other);
+    this.element = h("section.port", { "aria-label": name }, this.stage, this.slider, this.message, this.other);
     this.picture = document.createElement("canvas");
     this.stack = null;
+    this.isPlaying = false; // by a Cine
     this.index = 0;
     this.shown = null; // {image, samples, tables} that the canvas has
     this.measures = new Map(); // image key → [{from, to}]
@@ -76,7 +76,7 @@ export class Viewport {
     const last = this.stack.images.length - 1;
     const to = Math.min(Math.max(index, 0), last);
     if (to === this.index && !isForced) return;
-    if (to !== this.index) this.direction = to > this.index ? 1 : -1;
+    if (to !== this.index && !this.isPlaying) this.direction = to > this.index ? 1 : -1;
     this.index = to;
     this.slider.value = String(to);
     this.slider.setAttribute("aria-valuetext", t("view.sliceOf", { at: to + 1, n: last + 1 }));
@@ -318,5 +318,3 @@ export class Viewport {
     this.onChange(this);
   }
 }
-
-export const playIcon = (isPlaying) => icon(isPlaying ? icons.pause : icons.play);

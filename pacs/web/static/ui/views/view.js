@@ -17,7 +17,6 @@ import { Viewport } from "../viewer/viewport.js";
 
 const NO_PICTURES = ["SR", "PR", "KO", "DOC", "SEG", "RTSTRUCT", "RTPLAN", "RTRECORD", "REG", "FID", "OT", "AU", "ECG", "HD"];
 const NOTED_AFTER_MS = 300;
-const MOST_PANES = 4;
 
 class Desk {
   constructor(root, { params, query, signal }) {
@@ -121,14 +120,13 @@ class Desk {
   };
 
   addPort() {
-    const port = new Viewport(this.loader, { signal: this.signal, onChange: (changed) => this.changed(changed) });
+    const port = new Viewport(this.loader, { name: t("view.pane", { n: this.ports.length + 1 }), signal: this.signal, onChange: (changed) => this.changed(changed) });
     port.cine = new Cine(port, { signal: this.signal, onChange: () => this.toolbar.draw() });
     bindTools(port, { tool: () => this.tool, onActive: () => this.activate(port), onScroll: (step) => this.scroll(step, port) });
     port.element.addEventListener("focusin", () => this.activate(port));
     port.slider.addEventListener("input", () => this.follow(port));
     this.ports.push(port);
     this.panes.append(port.element);
-    if (this.ports.length > MOST_PANES) throw new Error("too many panes");
   }
 
   activate(port) {
