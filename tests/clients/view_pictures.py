@@ -1,4 +1,4 @@
-"""Images of every kind that the viewer of the web page shows, each with what pydicom and the formulas of PS3.3 make of it."""
+"""Images of every kind that the viewer of the web page shows, each with what pydicom and the formulas make of it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,13 @@ def ramp(low: int, high: int, dtype: str) -> Pixels:
 
 def _made(name: str, show: Callable[[Any, Pixels], Any], frames: int = 1, **attributes: Any) -> Picture:
     """show: of the data set as pydicom reads it, and one frame of its pixel array."""
-    own = {"SeriesDescription": name, "StudyDescription": name, "PatientName": f"Picture^{name}", "RescaleIntercept": ..., "RescaleSlope": ...}
+    own = {
+        "SeriesDescription": name,
+        "StudyDescription": name,
+        "PatientName": f"Picture^{name}",
+        "RescaleIntercept": ...,
+        "RescaleSlope": ...,
+    }
     file = builders.ct(rows=ROWS, columns=COLUMNS, frames=frames, **{**own, **attributes})
     data_set = pydicom.dcmread(BytesIO(file))
     array = data_set.pixel_array if frames > 1 else data_set.pixel_array[np.newaxis]
@@ -92,12 +98,39 @@ def pictures() -> list[Picture]:
         _made("linear-exact", _grey(linear_exact), PixelData=hu.tobytes(), **_HU, VOILUTFunction="LINEAR_EXACT"),
         _made("sigmoid", _grey(sigmoid), PixelData=hu.tobytes(), **_HU, VOILUTFunction="SIGMOID"),
         _made("monochrome1", _inverse, PixelData=hu.tobytes(), **_HU, PhotometricInterpretation="MONOCHROME1"),
-        _made("signed", _grey(), PixelData=ramp(-900, 900, "<i2").tobytes(), **{**_HU, "RescaleIntercept": 0}, BitsStored=16, HighBit=15),
-        _made("slope", _grey(), PixelData=ramp(0, 4095, "<i2").tobytes(), **{**_HU, "RescaleSlope": 0.25, "RescaleIntercept": -400.5}, PixelRepresentation=0),
+        _made(
+            "signed",
+            _grey(),
+            PixelData=ramp(-900, 900, "<i2").tobytes(),
+            **{**_HU, "RescaleIntercept": 0},
+            BitsStored=16,
+            HighBit=15,
+        ),
+        _made(
+            "slope",
+            _grey(),
+            PixelData=ramp(0, 4095, "<i2").tobytes(),
+            **{**_HU, "RescaleSlope": 0.25, "RescaleIntercept": -400.5},
+            PixelRepresentation=0,
+        ),
         _made("no-window", _whole_range, PixelData=ramp(17, 3000, "<u2").tobytes(), PixelRepresentation=0),
-        _made("eight-bits", _whole_range, PixelData=ramp(3, 250, "u1").tobytes(), BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0),
+        _made(
+            "eight-bits",
+            _whole_range,
+            PixelData=ramp(3, 250, "u1").tobytes(),
+            BitsAllocated=8,
+            BitsStored=8,
+            HighBit=7,
+            PixelRepresentation=0,
+        ),
         _high_bit(),
-        _made("modality-table", _whole_range, PixelData=ramp(0, 99, "<u2").tobytes(), PixelRepresentation=0, ModalityLUTSequence=[_table(0, 100, 16, lambda at: at * at)]),
+        _made(
+            "modality-table",
+            _whole_range,
+            PixelData=ramp(0, 99, "<u2").tobytes(),
+            PixelRepresentation=0,
+            ModalityLUTSequence=[_table(0, 100, 16, lambda at: at * at)],
+        ),
         _voi_table(),
         _overlay(),
         _bits(),
@@ -111,14 +144,27 @@ def pictures() -> list[Picture]:
 
 def _table(first: int, count: int, bits: int, entry: Callable[[Pixels], Pixels]) -> dict[str, Any]:
     entries = np.asarray(entry(np.arange(count)), "<u2")
-    return {"LUTDescriptor": [count, first, bits], "LUTExplanation": "Curve", "ModalityLUTType": "US", "LUTData": entries.tobytes()}
+    return {
+        "LUTDescriptor": [count, first, bits],
+        "LUTExplanation": "Curve",
+        "ModalityLUTType": "US",
+        "LUTData": entries.tobytes(),
+    }
 
 
 def _high_bit() -> Picture:
     """12 bits stored below bit 13; the others are rubbish. pydicom leaves such bits to the caller."""
     values = ramp(-2048, 2047, "<i4")
     words = (((values & 0xFFF) << 2) | 0xC001).astype("<u2")
-    file = _made("high-bit", lambda _, frame: frame, PixelData=words.tobytes(), BitsStored=12, HighBit=13, WindowCenter=0, WindowWidth=2000)
+    file = _made(
+        "high-bit",
+        lambda _, frame: frame,
+        PixelData=words.tobytes(),
+        BitsStored=12,
+        HighBit=13,
+        WindowCenter=0,
+        WindowWidth=2000,
+    )
     return Picture(file.name, file.file, [linear(values.astype(float), 0, 2000)])
 
 
@@ -129,7 +175,9 @@ def _voi_table() -> Picture:
     def show(_: Any, frame: Pixels) -> Shown:
         return (4095 - np.clip(frame.astype(float) - 100, 0, 255) * 16) / 4095 * 255
 
-    return _made("voi-table", show, PixelData=ramp(50, 400, "<u2").tobytes(), PixelRepresentation=0, VOILUTSequence=[curve])
+    return _made(
+        "voi-table", show, PixelData=ramp(50, 400, "<u2").tobytes(), PixelRepresentation=0, VOILUTSequence=[curve]
+    )
 
 
 def _overlay() -> Picture:
@@ -143,7 +191,9 @@ def _overlay() -> Picture:
         "60000050": {"vr": "SS", "Value": [3, 5]},
         "60000100": {"vr": "US", "Value": [1]},
         "60000102": {"vr": "US", "Value": [0]},
-        "60003000": builders.json_of({"PixelData": np.packbits(plane.reshape(-1), bitorder="little").tobytes()})["7FE00010"],
+        "60003000": builders.json_of({"PixelData": np.packbits(plane.reshape(-1), bitorder="little").tobytes()})[
+            "7FE00010"
+        ],
     }
 
     def show(data_set: Any, frame: Pixels) -> Shown:
@@ -157,21 +207,54 @@ def _overlay() -> Picture:
 def _bits() -> Picture:
     bits = (ramp(0, 9, "u1") > 4).astype(np.uint8)
     packed = np.packbits(bits.reshape(-1), bitorder="little").tobytes()
-    return _made("bits", lambda _, frame: frame * 255.0, PixelData=packed, BitsAllocated=1, BitsStored=1, HighBit=0, PixelRepresentation=0, Modality="OT")
+    return _made(
+        "bits",
+        lambda _, frame: frame * 255.0,
+        PixelData=packed,
+        BitsAllocated=1,
+        BitsStored=1,
+        HighBit=0,
+        PixelRepresentation=0,
+        Modality="OT",
+    )
 
 
 def _dose() -> Picture:
-    return _made("dose", _whole_range, PixelData=ramp(0, 9_000_000, "<u4").tobytes(), BitsAllocated=32, BitsStored=32, HighBit=31, PixelRepresentation=0, Modality="RTDOSE", DoseGridScaling=1e-6)
+    return _made(
+        "dose",
+        _whole_range,
+        PixelData=ramp(0, 9_000_000, "<u4").tobytes(),
+        BitsAllocated=32,
+        BitsStored=32,
+        HighBit=31,
+        PixelRepresentation=0,
+        Modality="RTDOSE",
+        DoseGridScaling=1e-6,
+    )
 
 
 def _colours() -> list[Picture]:
     rgb = np.stack([ramp(0, 255, "u1"), ramp(255, 0, "u1"), ramp(30, 180, "u1")], axis=2)
-    common = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "Modality": "US"}
+    common = {
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "RGB",
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "Modality": "US",
+    }
     by_plane = np.moveaxis(rgb, 2, 0).tobytes()
     return [
         _made("rgb", lambda _, frame: frame, PixelData=rgb.tobytes(), **common, PlanarConfiguration=0),
         _made("rgb-by-plane", lambda _, frame: frame, PixelData=by_plane, **common, PlanarConfiguration=1),
-        _made("ybr", _from_ybr, PixelData=rgb.tobytes(), **{**common, "PhotometricInterpretation": "YBR_FULL"}, PlanarConfiguration=0),
+        _made(
+            "ybr",
+            _from_ybr,
+            PixelData=rgb.tobytes(),
+            **{**common, "PhotometricInterpretation": "YBR_FULL"},
+            PlanarConfiguration=0,
+        ),
     ]
 
 
@@ -187,13 +270,35 @@ def _palette() -> Picture:
     for colour, entries in tables.items():
         attributes[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
         attributes[f"{colour}PaletteColorLookupTableData"] = entries.astype("<u2").tobytes()
-    common = {"PhotometricInterpretation": "PALETTE COLOR", "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "Modality": "US"}
-    return _made("palette", lambda data_set, frame: apply_color_lut(frame, data_set) // 256, PixelData=ramp(0, 255, "u1").tobytes(), **common, **attributes)
+    common = {
+        "PhotometricInterpretation": "PALETTE COLOR",
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "Modality": "US",
+    }
+    return _made(
+        "palette",
+        lambda data_set, frame: apply_color_lut(frame, data_set) // 256,
+        PixelData=ramp(0, 255, "u1").tobytes(),
+        **common,
+        **attributes,
+    )
 
 
 def _film() -> Picture:
     frames = [ramp(low, low + 60, "u1") for low in range(0, 180, 15)]
-    common = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "Modality": "XA", "FrameTime": 50, "WindowCenter": 128, "WindowWidth": 256}
+    common = {
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "Modality": "XA",
+        "FrameTime": 50,
+        "WindowCenter": 128,
+        "WindowWidth": 256,
+    }
     return _made("film", _grey(), len(frames), PixelData=b"".join(frame.tobytes() for frame in frames), **common)
 
 
@@ -204,7 +309,9 @@ def _enhanced() -> Picture:
     groups = [
         {
             "PlanePositionSequence": [{"ImagePositionPatient": [0, 0, place]}],
-            "PixelValueTransformationSequence": [{"RescaleIntercept": -100 * at, "RescaleSlope": 2, "RescaleType": "US"}],
+            "PixelValueTransformationSequence": [
+                {"RescaleIntercept": -100 * at, "RescaleSlope": 2, "RescaleType": "US"}
+            ],
             "FrameVOILUTSequence": [{"WindowCenter": centers[at], "WindowWidth": 600}],
         }
         for at, place in enumerate(places)
@@ -215,8 +322,14 @@ def _enhanced() -> Picture:
     }
     frames = [ramp(0, 300 + 100 * at, "<u2") for at in range(len(places))]
     made = _made(
-        "enhanced", lambda _, frame: frame, len(frames), SOPClassUID=builders.ENHANCED_CT_IMAGE_STORAGE, PixelRepresentation=0,
-        PixelData=b"".join(frame.tobytes() for frame in frames), SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=groups,
+        "enhanced",
+        lambda _, frame: frame,
+        len(frames),
+        SOPClassUID=builders.ENHANCED_CT_IMAGE_STORAGE,
+        PixelRepresentation=0,
+        PixelData=b"".join(frame.tobytes() for frame in frames),
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=groups,
     )
     shown = [linear(frame.astype(float) * 2 - 100 * at, centers[at], 600) for at, frame in enumerate(frames)]
     # As the viewer sorts them: feet first.

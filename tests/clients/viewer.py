@@ -13,18 +13,40 @@ from numpy.typing import NDArray
 
 from tests.clients.browser import Browser, Page
 
-PROJECT_STAGE = "document.querySelector('.port.active .stage')"
-_CODES = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "PageDown": 34, "PageUp": 33, "Home": 36, "End": 35, "Delete": 46, "Escape": 27}
+_CODES = {
+    "ArrowDown": 40,
+    "ArrowUp": 38,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "PageDown": 34,
+    "PageUp": 33,
+    "Home": 36,
+    "End": 35,
+    "Delete": 46,
+    "Escape": 27,
+}
 _BUTTONS = {"left": 1, "right": 2, "middle": 4}
 
 
 class Viewer:
     """A study in a tab of its own; every address goes on in the same one."""
 
-    def __init__(self, browser: Browser, root_url: str, *, language: str = "en", theme: str = "light", width: int = 1000, height: int = 640, touch: bool = False) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        root_url: str,
+        *,
+        language: str = "en",
+        theme: str = "light",
+        width: int = 1000,
+        height: int = 640,
+        touch: bool = False,
+    ) -> None:
         stored = f"localStorage.setItem('pacs.language', '{language}'); localStorage.setItem('pacs.theme', '{theme}')"
         self.root_url = root_url
-        self.page: Page = browser.open("about:blank", before=f"if (location.protocol === 'http:') {{ {stored} }}", width=width, height=height)
+        self.page: Page = browser.open(
+            "about:blank", before=f"if (location.protocol === 'http:') {{ {stored} }}", width=width, height=height
+        )
         if touch:
             self.page.call("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
@@ -46,7 +68,8 @@ class Viewer:
         self._place = place
 
     def wait_until_shown(self) -> None:
-        self.page.wait_for("!!document.querySelector('.port .stage') && !document.querySelector('.port[aria-busy]') && !!document.querySelector('.where')?.innerText")
+        ready = "!!document.querySelector('.port .stage') && !document.querySelector('.port[aria-busy]')"
+        self.page.wait_for(f"{ready} && !!document.querySelector('.where')?.innerText")
         self.settle()
 
     def settle(self) -> None:
@@ -54,14 +77,21 @@ class Viewer:
         self.page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def text(self, selector: str) -> str:
-        return str(self.page.run(f"(e => e?.innerText ?? e?.textContent ?? '')(document.querySelector({json.dumps(selector)}))"))
+        return str(
+            self.page.run(
+                f"(e => e?.innerText ?? e?.textContent ?? '')(document.querySelector({json.dumps(selector)}))"
+            )
+        )
 
     def wait_for_text(self, selector: str, wanted: str) -> None:
-        self.page.wait_for(f"document.querySelector({json.dumps(selector)})?.innerText.includes({json.dumps(wanted)})", 15)
+        self.page.wait_for(
+            f"document.querySelector({json.dumps(selector)})?.innerText.includes({json.dumps(wanted)})", 15
+        )
 
     def box(self, selector: str = ".port.active .stage") -> tuple[float, float, float, float]:
         """x, y, width, height."""
-        found = self.page.run(f"(b => [b.x, b.y, b.width, b.height])(document.querySelector({json.dumps(selector)}).getBoundingClientRect())")
+        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        found = self.page.run(f"(b => [b.x, b.y, b.width, b.height])({box})")
         return tuple(found)
 
     @property
@@ -77,9 +107,11 @@ class Viewer:
         self.page.call("Input.dispatchKeyEvent", {"type": "keyUp", "key": name})
         self.settle()
 
-    def press(self, label: str) -> None:
-        """Click the button of this name."""
-        self.page.run(f"document.querySelector('[aria-label={json.dumps(label)}]').click()")
+    def choose(self, label: str, text: str) -> None:
+        """Take the option of this text in the list of this name."""
+        option = f"[...s.options].find(each => each.text === {json.dumps(text)}).value"
+        change = f"(s => {{ s.value = {option}; s.dispatchEvent(new Event('change')) }})"
+        self.page.run(f"{change}(document.querySelector('[aria-label={json.dumps(label)}]'))")
         self.settle()
 
     def drag(self, dx: float, dy: float, *, start: tuple[float, float] | None = None, button: str = "left") -> None:
@@ -103,13 +135,18 @@ class Viewer:
 
     def _mouse(self, kind: str, x: float, y: float, button: str) -> None:
         held = _BUTTONS.get(button, 0) if kind != "mouseReleased" else 0
-        self.page.call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": button, "buttons": held, "clickCount": 1})
+        self.page.call(
+            "Input.dispatchMouseEvent",
+            {"type": kind, "x": x, "y": y, "button": button, "buttons": held, "clickCount": 1},
+        )
 
     def touch(self, *ways: list[tuple[float, float]]) -> None:
         """Fingers put down, each moved along its way of points, and lifted together."""
         for at in range(len(ways[0])):
             points = [{"x": way[at][0], "y": way[at][1], "id": finger} for finger, way in enumerate(ways)]
-            self.page.call("Input.dispatchTouchEvent", {"type": "touchMove" if at else "touchStart", "touchPoints": points})
+            self.page.call(
+                "Input.dispatchTouchEvent", {"type": "touchMove" if at else "touchStart", "touchPoints": points}
+            )
         self.page.call("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         self.settle()
 
@@ -138,7 +175,9 @@ class Viewer:
     def wait_until(self, measure: Callable[[], float], most: float) -> None:
         deadline = time.monotonic() + 10
         while (difference := measure()) > most:
-            assert time.monotonic() < deadline, f"the picture differs by {difference}\n" + "\n".join(self.page.seen.console[-20:])
+            assert time.monotonic() < deadline, f"the picture differs by {difference}\n" + "\n".join(
+                self.page.seen.console[-20:]
+            )
             time.sleep(0.1)
 
     def complaints(self) -> list[str]:

@@ -85,7 +85,8 @@ function sharedOf(attributes, syntax) {
 function imageOf(shared, attributes, index) {
   const modality = group(attributes, index, "00289145") ?? attributes;
   const scaling = modality["00281053"] ? undefined : number(attributes, "3004000E");
-  return Object.assign(Object.create(shared), {
+  return {
+    ...shared,
     key: `${shared.sopUid}/${index + 1}`,
     frame: index + 1,
     plane: planeOf(attributes, index),
@@ -96,7 +97,7 @@ function imageOf(shared, attributes, index) {
     unit: unitOf(attributes, modality),
     windows: windowsOf(attributes, index),
     thickness: number(group(attributes, index, "00289110") ?? attributes, "00180050"),
-  });
+  };
 }
 
 function unitOf(attributes, modality) {
