@@ -13,4 +13,5 @@ export const routes = [
   { path: "/system", role: "admin", nav: "nav.system", load: () => import("./views/system.js") },
   { path: "/trash", role: "writer", load: () => import("./views/trash.js") },
   { path: "/help", role: "reader", nav: "nav.help", load: () => import("./views/help.js") },
+  { path: "/view/:study", role: "reader", bare: true, load: () => import("./views/view.js") },
 ];

@@ -18,14 +18,19 @@ export function bindShortcuts() {
   bind({ "?": ["core.keys.help", showHelp] });
   window.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (event.target.closest?.("input, textarea, select, [contenteditable]") && event.key !== "Escape") return;
+    if (event.target.closest?.("input:not([type=range]), textarea, select, [contenteditable]") && event.key !== "Escape") return;
     const found = bound.get(event.key);
     if (!found) return;
     if (found.handler(event) !== false) event.preventDefault();
   });
 }
 
+const NAMES = { " ": "Space", ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Delete: "Del" };
+
+// Keys that do the same stand in one row.
 function showHelp() {
-  const rows = [...bound].map(([key, { text }]) => h("tr", {}, h("td", {}, h("kbd", {}, key === " " ? "Space" : key)), h("td", {}, t(text))));
-  openDialog({ title: t("core.keys.title"), body: h("table.plain", {}, h("tbody", {}, rows)) });
+  const rows = new Map();
+  for (const [key, { text }] of bound) rows.set(text, [...(rows.get(text) ?? []), h("kbd", {}, NAMES[key] ?? key), " "]);
+  const drawn = [...rows].map(([text, keys]) => h("tr", {}, h("td", {}, keys), h("td", {}, t(text))));
+  openDialog({ title: t("core.keys.title"), body: h("table.plain", {}, h("tbody", {}, drawn)) });
 }
