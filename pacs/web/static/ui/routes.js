@@ -5,4 +5,9 @@
 
 export const routes = [
   { path: "/", redirect: "/studies" },
+  { path: "/studies", role: "reader", nav: "nav.studies", load: () => import("./views/studies.js") },
+  { path: "/studies/:study", role: "reader", load: () => import("./views/study.js") },
+  { path: "/studies/:study/series/:series", role: "reader", load: () => import("./views/series.js") },
+  { path: "/studies/:study/series/:series/instances/:instance", role: "reader", load: () => import("./views/instance.js") },
+  { path: "/patients/:patient", role: "reader", load: () => import("./views/patient.js") },
 ];
