@@ -51,7 +51,7 @@ export async function remove(targets) {
   failures.forEach(toastError);
   if (!done.length) return false;
   announce(done);
-  const text = done.length === 1 ? t("study.deleted.one", { title: done[0].title }) : t("study.deleted.many", { n: done.length });
+  const text = done.length === 1 ? t("study.deleted.it", { title: done[0].title }) : t("study.deleted.many", { n: done.length });
   toast(text, { kind: "success", action: { text: t("study.undo"), run: () => restore(done) } });
   return true;
 }
