@@ -19,7 +19,8 @@ skip.addEventListener("click", (event) => {
   event.preventDefault(); // the address is the router's
   document.getElementById("main").focus();
 });
-await Promise.all([loadConfig(), refreshSession()]);
+await loadConfig(); // first: it says where the API is
+await refreshSession();
 drawTop(routes);
 bindShortcuts();
 startRouter(routes, document.getElementById("main"));

@@ -30,7 +30,7 @@ export function drawRow(row, index, { labels = [], isActive, isSelected, onSelec
     cell("modalities", all(row, TAGS.modalities).map((modality) => h("span.modality", {}, modality))),
     cell("what", h("span.text", { title: description || null }, description), labels.length ? h("span.labels", {}, labels.map(chip)) : null),
     cell("accession", h("span", { title: first(row, TAGS.accession) || null }, first(row, TAGS.accession) || "")),
-    cell("count", h("span", {}, t("studies.series", { n: series })), h("span.sub", {}, t("studies.images", { n: instances }))),
+    cell("count", h("span", {}, t("studies.images", { n: instances })), h("span.sub", {}, t("studies.series", { n: series }))),
     cell("open", h("a.button.icon", { href: full || quickViewer({ study }), tabindex: "-1", title: t("studies.view"), "aria-label": t("studies.view.of", { name }) }, icon(icons.eye, 18))));
 }
 
