@@ -58,7 +58,13 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By one attribute of the query's level or above, those without a value last."""
+    """By one attribute of the query's level or above, those without a value last.
+
+    tag: of a study StudyDate (then StudyTime), PatientName, PatientID, AccessionNumber, StudyDescription,
+    ModalitiesInStudy, NumberOfStudyRelatedInstances; of a series SeriesNumber; "" is the order of first storage, at any
+    level. Normal forms are compared, the first of several values. Equal ones come in the order of first storage; all
+    that has a value is the other way round when descending, equal ones too.
+    """
 
     tag: str
     is_descending: bool = False
@@ -73,9 +79,10 @@ class Query:
     ``attributes.BY_TAG`` matches against the metadata of instances. within: a subtree (QIDO's path). limit: None for
     all. offset: rows left out first. after: ``Page.next`` of the page before. count: fill ``Page.total``.
 
-    scope: what the caller may see: a study or patient of which nothing is visible is not found. text: words of which
-    each has to begin a word of patient's name, Patient ID, accession number, study description, study date, modality
-    or study label; Level.STUDY only.
+    scope: what the caller may see: keys are met by what is visible alone, and a study or patient of which nothing is
+    visible is not found. labels: studies that bear one of these; none: any. text: words of which each has to begin a
+    word of patient's name, Patient ID, accession number, study description, study date (20240131, 2024-01), modality or
+    study label (``pacs.index.listing``); Level.STUDY only.
 
     Rows come in order of first storage, oldest first, so that pages stay put while instances arrive; with ``order``,
     in that order.
@@ -90,6 +97,7 @@ class Query:
     after: str | None = None
     count: bool = False
     scope: Scope = EVERYTHING
+    labels: frozenset[str] = frozenset()
     text: str = ""
     order: Order | None = None
 
@@ -188,22 +196,32 @@ class Index(Protocol):
         """
 
     def search(self, query: Query) -> Page:
-        """Rows that match. Raises Invalid for a key that this level cannot be searched by, or a bad cursor."""
+        """Rows that match. Raises Invalid for what this level cannot be searched or ordered by, or a bad cursor."""
 
-    def select(self, keys: Mapping[TagPath, Matcher], within: Target | None = None) -> list[StoredInstance]:
+    # scope, below: what is not visible is as if it were not there. EVERYTHING costs nothing.
+
+    def select(
+        self, keys: Mapping[TagPath, Matcher], within: Target | None = None, *, scope: Scope = EVERYTHING
+    ) -> list[StoredInstance]:
         """Instances that match, in order of study, series, Instance Number, SOP Instance UID."""
 
-    def locate(self, target: Target) -> list[StoredInstance]:
+    def locate(self, target: Target, *, scope: Scope = EVERYTHING) -> list[StoredInstance]:
         """All instances of a subtree, in the same order; empty when there are none."""
 
     def last_arrival(self, study_uid: str) -> datetime | None:
         """When the latest of a study's instances was received, aware; None when there are none."""
 
-    def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
+    def metadata(self, target: Target, *, scope: Scope = EVERYTHING) -> Iterator[InstanceMetadata]:
         """Metadata of all instances of a subtree, in the same order. Reads in pages; holds no lock between them."""
 
-    def held(self, target: Target) -> Held | None:
+    def held(self, target: Target, *, scope: Scope = EVERYTHING) -> Held | None:
         """One instance, or None."""
+
+    def labels_of(self, study_uids: Sequence[str], *, scope: Scope = EVERYTHING) -> dict[str, list[str]]:
+        """Labels of each of some studies that are there, in alphabetical order; [] for one that bears none."""
+
+    def label_counts(self, *, scope: Scope = EVERYTHING) -> dict[str, int]:
+        """Each label that studies bear, in alphabetical order, and how many they are."""
 
     def layout(self, target: Target) -> Layout:
         """Layout of one instance. Raises NotFound."""

@@ -14,9 +14,17 @@ import orjson
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, BlobRef, InstanceRecord, Scope, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
-from pacs.index import sqlite_added, sqlite_deleted, sqlite_parts, sqlite_search, sqlite_work, sqlite_write
+from pacs.index import (
+    sqlite_added,
+    sqlite_deleted,
+    sqlite_listing,
+    sqlite_parts,
+    sqlite_search,
+    sqlite_work,
+    sqlite_write,
+)
 from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
 from pacs.index.rows import LevelRows, prepare
 from pacs.index.sqlite_append import Appending
@@ -24,6 +32,7 @@ from pacs.index.sqlite_conditions import Slots, install
 from pacs.index.sqlite_packing import pack, reclaim
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, earlier_version, loaded_time, stored_instance
 from pacs.index.sqlite_schema import migrate
+from pacs.index.sqlite_scope import on_one
 from pacs.index.sqlite_turn import Turn
 from pacs.index.sqlite_work import SqliteWork
 from pacs.index.sqlite_writer import Writer, translated
@@ -68,10 +77,10 @@ class SqliteIndex:
             with closing(Turn(path)) as turn, turn, closing(self._connect()) as connection:
                 # Some builds overwrite what is deleted: tables that go as a whole would be written once more.
                 connection.execute("PRAGMA secure_delete = FAST")
-                steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create}
+                steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create, 8: sqlite_listing.create}
                 if migrate(connection, more=steps, backfill=sqlite_write.backfill):
                     reclaim(connection)
-            self._writer = Writer(self._connect, write_timeout_s, Turn(path))
+            self._writer = Writer(self._connect, write_timeout_s, Turn(path), sqlite_listing.settle)
         self.work = SqliteWork(self._writer, self._connection)
 
     def check(self) -> None:
@@ -98,12 +107,22 @@ class SqliteIndex:
         with self._reading() as reader:
             return sqlite_search.search(reader.connection, reader.slots, query)
 
-    def select(self, keys: Mapping[TagPath, Matcher], within: Target | None = None) -> list[StoredInstance]:
+    def select(
+        self, keys: Mapping[TagPath, Matcher], within: Target | None = None, *, scope: Scope = EVERYTHING
+    ) -> list[StoredInstance]:
         with self._reading() as reader:
-            return sqlite_search.select(reader.connection, reader.slots, keys, within)
+            return sqlite_search.select(reader.connection, reader.slots, keys, within, scope)
 
-    def locate(self, target: Target) -> list[StoredInstance]:
-        return self.select({}, target)
+    def locate(self, target: Target, *, scope: Scope = EVERYTHING) -> list[StoredInstance]:
+        return self.select({}, target, scope=scope)
+
+    def labels_of(self, study_uids: Sequence[str], *, scope: Scope = EVERYTHING) -> dict[str, list[str]]:
+        with self._reading() as reader:
+            return sqlite_search.labels_of(reader.connection, study_uids, scope)
+
+    def label_counts(self, *, scope: Scope = EVERYTHING) -> dict[str, int]:
+        with self._reading() as reader:
+            return sqlite_search.label_counts(reader.connection, scope)
 
     def last_arrival(self, study_uid: str) -> datetime | None:
         with self._reading() as reader:
@@ -113,9 +132,9 @@ class SqliteIndex:
             ).fetchone()
         return None if found is None else loaded_time(found)
 
-    def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
+    def metadata(self, target: Target, *, scope: Scope = EVERYTHING) -> Iterator[InstanceMetadata]:
         with self._reading() as reader:
-            ids = sqlite_search.instance_ids(reader.connection, reader.slots, target)
+            ids = sqlite_search.instance_ids(reader.connection, reader.slots, target, scope)
         for begin in range(0, len(ids), _METADATA_PAGE):
             page = ids[begin : begin + _METADATA_PAGE]
             with self._reading() as reader:
@@ -131,9 +150,11 @@ class SqliteIndex:
             for metadata, row in zip(contents, found, strict=True):
                 yield InstanceMetadata(Target(*row[1:4]), metadata)
 
-    def held(self, target: Target) -> Held | None:
+    def held(self, target: Target, *, scope: Scope = EVERYTHING) -> Held | None:
+        uids = (target.study_uid, target.series_uid, target.sop_uid)
+        condition, values = on_one(scope)
         with self._reading() as reader:
-            found = reader.connection.execute(_HELD, (target.study_uid, target.series_uid, target.sop_uid)).fetchone()
+            found = reader.connection.execute(f"{_HELD} AND {condition}", (*uids, *values)).fetchone()
             if found is None:
                 return None
             metadata, layout = map(reader.slots.contents.read, found[:2])

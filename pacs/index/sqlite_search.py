@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,14 +16,18 @@ import orjson
 
 from pacs.dicom.attributes import BY_TAG, Attribute
 from pacs.dicom.matching import Matcher, TagPath, UidList, is_universal
-from pacs.dicom.model import Level, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, Level, Scope, StoredInstance, Target
 from pacs.errors import Invalid
 from pacs.index import sqlite_added
 from pacs.index.base import Page, Query
+from pacs.index.listing import check_order
 from pacs.index.sqlite_conditions import Condition, Slots, is_led, on_columns, on_metadata
 from pacs.index.sqlite_json import RowReader
+from pacs.index.sqlite_listed import Listed
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, stored_instance
 from pacs.index.sqlite_schema import ALIASES, COMMON, TABLES
+from pacs.index.sqlite_scope import conditions as visible
+from pacs.index.sqlite_scope import study_ids
 
 # Rows that are found and sorted sooner than a page of them by going through the table in order.
 _FEW = 5000
@@ -33,11 +37,18 @@ _ORDER = "i.study_id, i.series_id, i.number IS NULL, i.number, i.c00080018"
 
 
 def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
-    """One page. Raises Invalid for a bad cursor."""
+    """One page. Raises Invalid for a bad cursor, or an order that the level does not have."""
     level, alias = query.level, ALIASES[query.level]
+    check_order(level, query.order)
     after = _cursor(query.after)
-    where = _Where(slots, query.keys, query.within)
+    if level is Level.STUDY and (query.text or query.labels or query.order or not query.scope.is_everything):
+        return _listed(connection, slots, query, after)
+    if query.text:
+        raise Invalid("a text finds studies alone", "search")
+    where = _Where(slots, query.keys, query.within, query.scope, query.labels)
     condition, values = where.at(level)
+    if query.order is not None:
+        return _ordered(connection, slots, query, after, condition, values)
     source = f"{TABLES[level]} {alias}"
     total: int | None = None
     if where.is_led_at(level):
@@ -79,19 +90,117 @@ def search(connection: sqlite3.Connection, slots: Slots, query: Query) -> Page:
     )
 
 
+def _listed(connection: sqlite3.Connection, slots: Slots, query: Query, after: int | None) -> Page:
+    """Studies by what they are listed by."""
+    has_below = any(BY_TAG[path[0]].level > Level.STUDY for path in query.keys if path[0] in BY_TAG) or any(
+        len(path) > 1 or path[0] not in BY_TAG for path in query.keys
+    )
+    # Keys of series and images are met by what is visible.
+    below = replace(query.scope, labels=None, studies=None) if has_below else EVERYTHING
+    where = _Where(slots, query.keys, query.within, below)
+    sets = list(study_ids(query.scope, query.labels, query.text, with_modalities=not has_below))
+    if where.by_level:
+        condition, values = where.at(Level.STUDY)
+        sets.append((f"SELECT s.id FROM studies s WHERE {condition}", values))
+    listed = Listed(connection, sets)
+    order, limit = query.order, -1 if query.limit is None else query.limit + 1
+    # Where others than ids are compared, a cursor is how many came before.
+    first = max(query.offset, 0) + (0 if order is None else after or 0)
+    ids = listed.page(order, (after or 0) if order is None else 0, first, limit)
+    has_more = query.limit is not None and len(ids) > query.limit
+    ids = ids[: query.limit] if has_more else ids
+    total = None
+    if query.count:
+        total = len(ids) if not (has_more or query.offset or after is not None) else listed.count()
+    following = str(ids[-1] if order is None else first + len(ids)) if has_more and ids else None
+    return _page(connection, slots, query, ids, following, total)
+
+
+def _ordered(
+    connection: sqlite3.Connection, slots: Slots, query: Query, after: int | None, condition: str, values: list[Any]
+) -> Page:
+    """Rows of another level in an order of their own; after: how many came before."""
+    alias, order = ALIASES[query.level], query.order
+    way = "DESC" if order and order.is_descending else "ASC"
+    by = f"{alias}.id {way}"
+    if order and order.tag:
+        # The first of several values.
+        key = f"e.c{order.tag}"
+        key = f"CASE typeof({key}) WHEN 'blob' THEN json_extract(CAST({key} AS TEXT), '$[0]') ELSE {key} END"
+        by = f"({key}) IS NULL, CASE WHEN ({key}) IS NULL THEN e.id END, ({key}) {way}, {by}"
+    listed = connection.execute(
+        f"SELECT {alias}.id FROM {TABLES[query.level]} {alias} WHERE {condition} ORDER BY {by}", values
+    )
+    ids = [row[0] for row in listed]
+    first = max(query.offset, 0) + (after or 0)
+    page = ids[first:] if query.limit is None else ids[first : first + query.limit]
+    following = str(first + len(page)) if page and first + len(page) < len(ids) else None
+    return _page(connection, slots, query, page, following, len(ids) if query.count else None)
+
+
+def _page(
+    connection: sqlite3.Connection, slots: Slots, query: Query, ids: list[int], following: str | None, total: int | None
+) -> Page:
+    """Rows of these ids, as they come."""
+    alias = ALIASES[query.level]
+    reader = RowReader(connection, slots.contents, query.fields, query.level)
+    inconsistent = "s.inconsistent" if query.level is Level.STUDY else "0"
+    found = connection.execute(
+        f"SELECT {inconsistent}, {reader.columns} FROM json_each(?) j CROSS JOIN {TABLES[query.level]} {alias}"
+        f" ON {alias}.id = j.value ORDER BY j.key",
+        (orjson.dumps(ids).decode(),),
+    ).fetchall()
+    return Page(
+        rows=[reader.json(row[1:]) for row in found],
+        next=following,
+        total=total,
+        inconsistent=frozenset(position for position, row in enumerate(found) if row[0]),
+    )
+
+
+def labels_of(connection: sqlite3.Connection, study_uids: Sequence[str], scope: Scope) -> dict[str, list[str]]:
+    condition, values = _visible_study(scope)
+    found = connection.execute(
+        "SELECT s.c0020000D, (SELECT json_group_array(label) FROM study_labels WHERE study_uid = s.c0020000D)"
+        f" FROM studies s WHERE s.c0020000D IN (SELECT value FROM json_each(?)) AND {condition}",
+        [orjson.dumps(list(study_uids)).decode(), *values],
+    )
+    return {uid: sorted(orjson.loads(labels)) for uid, labels in found}
+
+
+def label_counts(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
+    condition, values = _visible_study(scope)
+    found = connection.execute(
+        "SELECT b.label, COUNT(*) FROM study_labels b JOIN studies s ON s.c0020000D = b.study_uid"
+        f" WHERE {condition} GROUP BY b.label ORDER BY b.label",
+        values,
+    )
+    return dict(found.fetchall())
+
+
+def _visible_study(scope: Scope) -> Condition:
+    sets = list(study_ids(scope, (), "", with_modalities=True))
+    sql = " AND ".join(f"+s.id IN ({one})" for one, _ in sets) or "1"
+    return sql, [value for _, values in sets for value in values]
+
+
 def select(
-    connection: sqlite3.Connection, slots: Slots, keys: Mapping[TagPath, Matcher], within: Target | None
+    connection: sqlite3.Connection,
+    slots: Slots,
+    keys: Mapping[TagPath, Matcher],
+    within: Target | None,
+    scope: Scope = EVERYTHING,
 ) -> list[StoredInstance]:
     """Instances that match, in the contract's order."""
-    condition, values = _Where(slots, keys, within).at(Level.IMAGE)
+    condition, values = _Where(slots, keys, within, scope).at(Level.IMAGE)
     joins = _joins(Level.IMAGE, {Level.STUDY, Level.SERIES})
     sql = f"SELECT {INSTANCE_COLUMNS} FROM instances i{joins} WHERE {condition} ORDER BY {_ORDER}"
     return [stored_instance(row) for row in connection.execute(sql, values)]
 
 
-def instance_ids(connection: sqlite3.Connection, slots: Slots, target: Target) -> list[int]:
+def instance_ids(connection: sqlite3.Connection, slots: Slots, target: Target, scope: Scope = EVERYTHING) -> list[int]:
     """Ids of a subtree's instances, in the contract's order."""
-    condition, values = _Where(slots, {}, target).at(Level.IMAGE)
+    condition, values = _Where(slots, {}, target, scope).at(Level.IMAGE)
     sql = f"SELECT i.id FROM instances i WHERE {condition} ORDER BY {_ORDER}"
     return [row[0] for row in connection.execute(sql, values)]
 
@@ -103,6 +212,8 @@ class _Where:
     slots: Slots
     keys: Mapping[TagPath, Matcher]
     within: Target | None
+    scope: Scope = EVERYTHING
+    labels: frozenset[str] = frozenset()
     by_level: dict[Level, list[Condition]] = field(default_factory=dict)
     has_uids: bool = False
     led: set[Level] = field(default_factory=set)  # levels where an index leads to the rows
@@ -140,6 +251,13 @@ class _Where:
                     self.by_level.setdefault(level, []).append((f"{name} = ?", [uid]))
                     self.has_uids = True
                     self.led.add(level)
+        if self.labels or not self.scope.is_everything:
+            is_within = self.within is not None
+            for level, condition in visible(self.scope, self.labels, within=is_within):
+                self.by_level.setdefault(level, []).append(condition)
+                self.listed.add(level)
+                # Studies that are named, or bear a label, are found first.
+                self.has_uids |= level is Level.STUDY and not is_within
         if outside:
             narrowing = list(sqlite_added.conditions(self.slots.connection, outside))
             self.by_level.setdefault(Level.IMAGE, []).extend([*narrowing, on_metadata(self.slots, outside)])

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from pacs.dicom.model import BlobRef, Level, StoredInstance, Target
-from pacs.index import sqlite_added, sqlite_changes, sqlite_work
+from pacs.index import sqlite_added, sqlite_changes, sqlite_listing, sqlite_work
 from pacs.index.base import Put, PutResult
 from pacs.index.rows import COLUMNS, Prepared, Rows
 from pacs.index.sqlite_append import (
@@ -106,6 +106,7 @@ def clear(connection: sqlite3.Connection) -> None:
     own = ("name_parts", *TABLES.values(), "contents", "templates", "study_classes", "added_values")
     for table in (*own, "superseded", "deleted"):
         connection.execute(f"DELETE FROM {table}")
+    sqlite_listing.clear(connection)
     # Ids go on counting: a cursor handed out before never points past what comes next.
     connection.execute("UPDATE archive SET size_bytes = 0")
 

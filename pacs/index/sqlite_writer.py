@@ -26,11 +26,18 @@ class Writer:
     """Runs functions in transactions, each in a savepoint of its own; callers are answered after COMMIT.
 
     connect: opens a connection. timeout_s: how long a caller waits for the thread before it gives its work up. turn: to
-    wait for while other processes write.
+    wait for while other processes write. settle: run once before each COMMIT, when all functions have run.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], timeout_s: float, turn: Turn) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        timeout_s: float,
+        turn: Turn,
+        settle: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> None:
         self._connect = connect
+        self._settle = settle
         self._turn = turn
         self._timeout_s = timeout_s
         self._connection: sqlite3.Connection | None = connect()
@@ -141,6 +148,8 @@ class Writer:
             connection = self._begin()
             is_alone = len(jobs) == 1
             is_undone = [self._run(connection, job, is_alone=is_alone) for job in jobs]
+            if not (is_alone and is_undone[0]):
+                self._settle(connection)
             for job in jobs:
                 if job.may_commit is not None:
                     job.may_commit.wait()

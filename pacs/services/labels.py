@@ -8,9 +8,9 @@ from collections.abc import Callable
 import orjson
 
 from pacs.errors import Invalid, OutOfResources
+from pacs.index.listing import LABELS as _KIND
 from pacs.index.work import RecordWrite, Work
 
-_KIND = "labels"
 _LABEL = re.compile(r"[\w.:-]{1,64}")
 _TRIES = 20
 

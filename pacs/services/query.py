@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from pacs.dicom.model import Caller
 from pacs.index.base import Index, Page, Query
@@ -36,3 +37,11 @@ class QueryService:
             (time.perf_counter() - began) * 1000,
         )
         return page
+
+    def labels_of(self, study_uids: Sequence[str], caller: Caller) -> dict[str, list[str]]:
+        """Labels of those of some studies that the caller sees."""
+        return self._index.labels_of(study_uids, scope=caller.scope)
+
+    def label_counts(self, caller: Caller) -> dict[str, int]:
+        """All labels of studies that the caller sees, and how many studies bear each."""
+        return self._index.label_counts(scope=caller.scope)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 _EXPOSED = (
     "Accept-Ranges, Content-Encoding, Content-Length, Content-Location, Content-Range, ETag, Link, Location, "
-    "Retry-After, Warning"
+    "Retry-After, Warning, X-Total-Count"
 )
 # Not DELETE: a page that may read must not be able to empty the archive.
 _METHODS = "GET, HEAD, POST, OPTIONS"

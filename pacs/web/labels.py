@@ -14,6 +14,7 @@ from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
+from pacs.web.searching import listed
 from pacs.web.target import target_of
 
 _LABEL = Parameter(
@@ -24,9 +25,18 @@ _LABEL = Parameter(
     "research",
     required=True,
 )
+_STUDIES = Parameter(
+    "studies", "query", "Study Instance UIDs, a list: labels of each of them instead", {"type": "string"}, None
+)
 _PATH = "/studies/{study}/labels"
 _DONE: dict[int, tuple[str, ...]] = {204: (), 404: (PROBLEM,)}
 OPERATIONS = (
+    Operation(
+        *("GET", "/labels", "getAllLabels", "Labels", "All labels, with the number of studies that bear each", ""),
+        {200: (JSON,)},
+        ("studies",),
+        own=(_STUDIES,),
+    ),
     Operation("GET", _PATH, "getLabels", "Labels", "Labels of a study", "", {200: (JSON,), 404: (PROBLEM,)}),
     Operation("PUT", f"{_PATH}/{{label}}", "addLabel", "Labels", "Add a label", "", _DONE, own=(_LABEL,)),
     Operation("DELETE", f"{_PATH}/{{label}}", "removeLabel", "Labels", "Remove a label", "", _DONE, own=(_LABEL,)),
@@ -47,10 +57,21 @@ class LabelResources:
     def routes(self) -> list[web.RouteDef]:
         """Paths below the API root."""
         return [
+            web.get("/labels", self.all),
             web.get("/studies/{study}/labels", self.get),
             web.put("/studies/{study}/labels/{label}", self.put),
             web.delete("/studies/{study}/labels/{label}", self.delete),
         ]
+
+    async def all(self, request: web.Request) -> web.Response:
+        """A JSON object: numbers of studies by label; with ``studies`` labels by UID, of those that are there."""
+        caller = self._links.caller(request)
+        found: dict[str, int] | dict[str, list[str]]
+        if "studies" in request.query:
+            found = await self._bridge.run(self._query.labels_of, listed(request.query, "studies"), caller)
+        else:
+            found = await self._bridge.run(self._query.label_counts, caller)
+        return web.Response(body=orjson.dumps(found), content_type="application/json")
 
     async def get(self, request: web.Request) -> web.Response:
         """A JSON array of words. 404 when there is no such study."""

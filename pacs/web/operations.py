@@ -111,6 +111,28 @@ PARAMETERS = _named(
         "fuzzymatching", "Match person names by word and sound", {"type": "string", "enum": ["true", "false"]}, "false"
     ),
     _query("includefield", "Attributes to return too; all for all", {"type": "string"}, "StudyDescription"),
+    _query(
+        "search",
+        "Extension: words, each of which begins a word of patient's name or ID, accession number, study date"
+        " (2024, 2024-01), modality, study description or label",
+        {"type": "string", "maxLength": 1000},
+        "example",
+    ),
+    _query(
+        "orderby",
+        "Extension: an attribute to order by, by keyword, tag, or received for when it first came; - before it for"
+        " descending. Studies: StudyDate, PatientName, PatientID, AccessionNumber, StudyDescription, ModalitiesInStudy,"
+        " NumberOfStudyRelatedInstances; series: SeriesNumber",
+        {"type": "string", "pattern": "^-?[A-Za-z0-9]+$"},
+        "-received",
+    ),
+    _query(
+        "count",
+        "Extension: how many match in all, in the header X-Total-Count",
+        {"type": "string", "enum": ["true", "false"]},
+        "true",
+    ),
+    _query("labels", "Extension: studies that bear one of these labels, a list", {"type": "string"}, None),
     _query("quality", "Of a JPEG", {"type": "integer", "minimum": 1, "maximum": 100}, 80),
     _query(
         "window",
@@ -149,6 +171,7 @@ _PICTURE = ("accept", "window", "viewport", "quality", "annotation", "iccprofile
 # What an instance that is no image can be shown as.
 _SHOWN = (*MEDIA_TYPES, *TEXT_TYPES, *DOCUMENT_TYPES, *FILM_TYPES)
 _SEARCH = ("limit", "offset", "fuzzymatching", "includefield", "accept")
+_EXTENSION = ("orderby", "count", "labels")
 _WADO_URI = (
     *("requestType", "studyUID", "seriesUID", "objectUID", "contentType", "charset", "anonymize", "annotation", "rows"),
     *("columns", "region", "windowCenter", "windowWidth", "frameNumber", "imageQuality", "presentationUID"),
@@ -186,7 +209,14 @@ def _searches() -> list[Operation]:
     }
     return [
         Operation(
-            "GET", path, f"searchFor{name}", "QIDO-RS", f"Search: {path[1:]}", "10.6", answers, (*_SEARCH, "attributes")
+            "GET",
+            path,
+            f"searchFor{name}",
+            "QIDO-RS",
+            f"Search: {path[1:]}",
+            "10.6",
+            answers,
+            (*_SEARCH, "attributes", *_EXTENSION, *(("search",) if path.endswith("/studies") else ())),
         )
         for path, name in paths.items()
     ]

@@ -13,13 +13,14 @@ from pacs.dicom.matchers import Matcher, Single, TagPath, UidList
 from pacs.dicom.matching import is_universal
 from pacs.dicom.model import Caller, Level, Target
 from pacs.errors import Invalid
-from pacs.index.base import Fields, Page, Query
+from pacs.index.base import Fields, Order, Page, Query
+from pacs.index.listing import RECEIVED
 from pacs.services.query import QueryService
 from pacs.web import single
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links, url_of
 from pacs.web.negotiate import accepted, choose
-from pacs.web.searching import OFFERS, asked_keys, body_of, listed, next_url, number
+from pacs.web.searching import CONTROLS, OFFERS, asked_keys, body_of, flag, listed, next_url, number
 from pacs.web.target import uid_of
 from pacs.web.warning import warnings
 
@@ -33,6 +34,8 @@ _UNIQUE = {
     Level.IMAGE: frozenset({_STUDY_UID, _SERIES_UID, _SOP_UID}),
 }
 _LARGEST_OFFSET = 1 << 62
+# Parameters that the standard does not have.
+_CONTROLS = CONTROLS | {"orderby", "search", "count", "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,9 @@ class Qido:
         if search.ignored:
             texts.append(f"These parameters are not supported and were ignored: {', '.join(search.ignored)}")
         headers: CIMultiDict[str] = CIMultiDict()
-        if total is not None:
+        if search.query.count:
+            headers["X-Total-Count"] = str(total or 0)
+        if total is not None and page.next is not None:
             remaining = max(total - search.offset - len(page.rows), 1)
             texts.append(f"There are {remaining} additional results that can be requested")
             headers.add(
@@ -145,7 +150,7 @@ class Qido:
             except Invalid:
                 ignored.append(name)
         found: dict[TagPath, Matcher] = {}
-        for tag, path, matcher in asked_keys(parameters, ignored):
+        for tag, path, matcher in asked_keys(parameters, ignored, _CONTROLS):
             # What is searched by comes back too (PS3.18 10.6.3.3).
             fields = replace(fields, tags=fields.tags | {tag})
             if not is_universal(matcher):
@@ -165,14 +170,25 @@ class Qido:
             keys[(_SERIES_UID,)] = UidList((series_uid,))
         if "patient" in request.match_info:
             keys[(_PATIENT_ID,)] = Single(request.match_info["patient"])
-        query = Query(level, keys, within, fields, limit=limit, offset=offset)
+        query = Query(
+            level,
+            keys,
+            within,
+            fields,
+            limit=limit,
+            offset=offset,
+            count=flag(parameters, "count"),
+            labels=frozenset(listed(parameters, "labels")),
+            text=" ".join(parameters.getall("search", [])),
+            order=_order(parameters.getall("orderby", [])),
+        )
         return Search(query, tuple(ignored), limit, offset)
 
     def _find(self, search: Search, caller: Caller, base: str) -> tuple[Page, int | None, list[bytes]]:
-        """(page, total when there is more, its rows as they are sent); runs in a thread."""
+        """(page, total when asked or when there is more, its rows as they are sent); runs in a thread."""
         page = self._query.search(search.query, caller)
-        total = None
-        if page.next is not None:
+        total = page.total
+        if page.next is not None and total is None:
             # Counting all is only worth its time when there is more than what is sent.
             total = self._query.search(replace(search.query, limit=1, offset=0, count=True), caller).total or 0
         return page, total, [self._decorated(row, search.query, base) for row in page.rows]
@@ -196,6 +212,18 @@ class Qido:
         attributes[_AVAILABILITY] = {"vr": "CS", "Value": ["ONLINE"]}
         attributes[_RETRIEVE_URL] = {"vr": "UR", "Value": [url_of(base, Target(study_uid, series_uid, sop_uid))]}
         return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)
+
+
+def _order(asked: list[str]) -> Order | None:
+    """Raises Invalid."""
+    if not asked:
+        return None
+    name = asked[0].strip()
+    plain = name.removeprefix("-")
+    path = () if plain.lower() == "received" else query_keys.resolve(plain)
+    if len(asked) > 1 or len(path) > 1:
+        raise Invalid("rows can be ordered by one attribute", "orderby")
+    return Order(path[0] if path else RECEIVED, name != plain)
 
 
 def _value(attributes: dict[str, dict[str, list[str]]], tag: str) -> str | None:

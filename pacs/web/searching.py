@@ -76,14 +76,17 @@ def parse_search(
     )
 
 
-def asked_keys(parameters: MultiMapping[str], ignored: list[str]) -> Iterator[tuple[str, TagPath, Matcher]]:
+def asked_keys(
+    parameters: MultiMapping[str], ignored: list[str], controls: frozenset[str] = CONTROLS
+) -> Iterator[tuple[str, TagPath, Matcher]]:
     """Each key among the parameters: the top-level tag that it leads through, its path, and what it asks.
 
-    ignored: names that mean nothing here are added to it. Raises Invalid naming a key whose value cannot be meant.
+    ignored: names that mean nothing here are added to it. controls: names that are no keys. Raises Invalid naming a
+    key whose value cannot be meant.
     """
     is_fuzzy = flag(parameters, "fuzzymatching")
     for name in dict.fromkeys(parameters):
-        if name.lower() in CONTROLS:
+        if name.lower() in controls:
             continue
         try:
             tag = query_keys.resolve(name)[0]

@@ -99,7 +99,8 @@ def test_document_and_router_agree_in_both_directions(web: RunningArchive, docum
 def test_without_deletion_the_document_has_none(tmp_path_factory: pytest.TempPathFactory) -> None:
     with RunningArchive(tmp_path_factory.mktemp("without"), delete=None) as web:
         document = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30).json()
-        assert not [path for method, path, _ in operations(document) if method == "delete" and "/studies" in path]
+        deletes = [path for method, path, _ in operations(document) if method == "delete" and "/studies" in path]
+        assert [path for path in deletes if "/labels" not in path] == []
 
 
 def test_every_operation_has_a_name_of_its_own(document: dict[str, Any]) -> None:
@@ -148,7 +149,7 @@ def test_storing_and_deleting_as_the_document_says(web: RunningArchive, document
             headers = {"Content-Type": STOW_TYPE if "multipart" in body else body}
             url = web.root_url + path.replace("{study}", study)
             assert requests.post(url, data=data, headers=headers, timeout=60).status_code == 200
-    deletes = [path for method, path, _ in changes if method == "delete"]
+    deletes = [path for method, path, _ in changes if method == "delete" and "/labels" not in path]
     assert len(deletes) == 3
     for path in sorted(deletes, key=len, reverse=True):
         stow(web, [file])  # type: ignore[arg-type]

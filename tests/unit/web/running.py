@@ -17,13 +17,14 @@ from pacs.services.delete import Delete
 from pacs.services.fhir_archive import FhirArchive
 from pacs.services.fhir_values import Namespaces
 from pacs.services.file_key import FileKeyPattern
+from pacs.services.labels import Labels
 from pacs.services.procedures import Procedures
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 from pacs.services.ups import ProcedureSteps
 from pacs.services.ups_subscriptions import Subscriptions
-from pacs.web import fhir, fhir_convert, performed, ups, worklist
+from pacs.web import fhir, fhir_convert, labels, performed, ups, worklist
 from pacs.web.server import WebServer
 
 KEY_PATTERN = "{0020000D,hash}/{0020000E,hash}/{00080018}"
@@ -58,6 +59,7 @@ class RunningArchive:
                     fhir.addition(self.fhir),
                     fhir_convert.addition(self.fhir, self.store, max_body_bytes=None),
                     ups.addition(self.steps, 100, 5000),
+                    labels.addition(Labels(self.index.work), self.query),
                 ],
                 **options,
             },

@@ -1,0 +1,130 @@
+"""Version 8 of the schema: words of studies, keys that studies are ordered by, and labels that can be searched by.
+
+Triggers note the studies that something of it has changed for, a process of an older version's changes too; what is
+noted is made anew before the transaction ends (``settle``), so that a study that changes often in it is written once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from pacs.dicom.attributes import BY_TAG
+from pacs.dicom.model import Level
+from pacs.index.listing import KEYS, LABELS, PATIENT_NAME, SOURCES, listing
+from pacs.index.rows import columns
+
+_NAMES = tuple(KEYS.values())
+# Those that large archives are gone through by, a page at a time.
+_INDEXED = ("date", "name", "patient")
+_STUDY = tuple(f"c{tag}" for tag in SOURCES if BY_TAG[tag].level is Level.STUDY)
+_PATIENT = tuple(name for tag in SOURCES if BY_TAG[tag].level is Level.PATIENT for name in columns(BY_TAG[tag]))
+_WORDS = (
+    # Whole words, and what one to three letters find, which would be most of all words.
+    "CREATE VIRTUAL TABLE study_words USING fts5(words, detail = none, columnsize = 0, prefix = '1 2 3',"
+    " tokenize = 'ascii')"
+)
+_LISTED = (
+    f"SELECT s.id, {', '.join([*(f's.{name}' for name in _STUDY), *(f'p.{name}' for name in _PATIENT)])},"
+    " (SELECT json_group_array(label) FROM study_labels WHERE study_uid = s.c0020000D)"
+    " FROM studies s JOIN patients p ON p.id = s.patient_id WHERE s.id = ?"
+)
+_WRITE = f"INSERT OR REPLACE INTO listed (study_id, {', '.join(_NAMES)}) VALUES (?{', ?' * len(_NAMES)})"
+
+
+def create(connection: sqlite3.Connection) -> None:
+    for statement in (
+        f"CREATE TABLE listed (study_id INTEGER PRIMARY KEY, {', '.join(f'{name} TEXT' for name in _NAMES)})",
+        *(f"CREATE INDEX listed_{name} ON listed ({name}) WHERE {name} IS NOT NULL" for name in _INDEXED),
+        "CREATE TABLE unlisted (study_id INTEGER PRIMARY KEY)",
+        "CREATE TABLE study_labels (study_uid TEXT NOT NULL, label TEXT NOT NULL, PRIMARY KEY (study_uid, label))"
+        " WITHOUT ROWID",
+        "CREATE INDEX label_studies ON study_labels (label, study_uid)",
+        # What is visible to who may see some modalities.
+        "CREATE INDEX series_modality ON series (modality, study_id)",
+        _WORDS,
+        *_triggers(),
+        _labelled("records", "records.", f" WHERE kind = '{LABELS}'"),
+        "INSERT INTO unlisted SELECT id FROM studies",
+    ):
+        connection.execute(statement)
+    settle(connection)
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """List anew what has changed; within the transaction of the change."""
+    changed = [row[0] for row in connection.execute("SELECT study_id FROM unlisted ORDER BY study_id")]
+    for study_id in changed:
+        row = connection.execute(_LISTED, (study_id,)).fetchone()
+        connection.execute("DELETE FROM study_words WHERE rowid = ?", (study_id,))
+        if row is None:
+            connection.execute("DELETE FROM listed WHERE study_id = ?", (study_id,))
+            continue
+        found = listing(dict(_values(row[1:-1])), orjson.loads(row[-1]))
+        connection.execute(_WRITE, (study_id, *(found.keys[name] for name in _NAMES)))
+        connection.execute("INSERT INTO study_words (rowid, words) VALUES (?, ?)", (study_id, " ".join(found.words)))
+    if changed:
+        connection.execute("DELETE FROM unlisted")
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    """Forget all studies; labels stay, as the records do that they are from."""
+    for table in ("listed", "unlisted"):
+        connection.execute(f"DELETE FROM {table}")
+    # Its rows would be taken out one by one.
+    connection.execute("DROP TABLE study_words")
+    connection.execute(_WORDS)
+
+
+def matching(begins: list[str]) -> str:
+    """What study_words is asked for so that each is the beginning of some word; they are letters and digits."""
+    return " ".join(f'"{begin}"*' for begin in begins)
+
+
+def _values(row: tuple[Any, ...]) -> Iterator[tuple[str, list[Any]]]:
+    values = dict(zip((*_STUDY, *_PATIENT), row, strict=True))
+    for tag in SOURCES:
+        own = [values[name] for name in columns(BY_TAG[tag])]
+        if isinstance(own[0], bytes):
+            several = orjson.loads(own[0])
+            own = [part for name in several for part in name] if tag == PATIENT_NAME else several
+        yield tag, [one for one in own if one is not None and one != ""]
+
+
+def _triggers() -> Iterator[str]:
+    def changed(names: tuple[str, ...]) -> str:
+        return " OR ".join(f"OLD.{name} IS NOT NEW.{name}" for name in names)
+
+    own = (*_STUDY, "patient_id")
+    for name, event, when, body in (
+        ("study_insert", "INSERT ON studies", "", "VALUES (NEW.id)"),
+        ("study_delete", "DELETE ON studies", "", "VALUES (OLD.id)"),
+        ("study_update", f"UPDATE OF {', '.join(own)} ON studies", changed(own), "VALUES (NEW.id)"),
+        (
+            "patient_update",
+            f"UPDATE OF {', '.join(_PATIENT)} ON patients",
+            changed(_PATIENT),
+            "SELECT id FROM studies WHERE patient_id = NEW.id",
+        ),
+    ):
+        condition = f" WHEN {when}" if when else ""
+        yield f"CREATE TRIGGER listed_{name} AFTER {event}{condition} BEGIN INSERT OR IGNORE INTO unlisted {body}; END"
+    for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+        # A row that is replaced is inserted, without having been deleted.
+        label = "" if event == "DELETE" else f" {_labelled('', 'NEW.', '')};"
+        yield (
+            f"CREATE TRIGGER labels_{event.lower()} AFTER {event} ON records WHEN {row}.kind = '{LABELS}' BEGIN"
+            f" DELETE FROM study_labels WHERE study_uid = {row}.key;{label}"
+            f" INSERT OR IGNORE INTO unlisted SELECT id FROM studies WHERE c0020000D = {row}.key; END"
+        )
+
+
+def _labelled(source: str, row: str, where: str) -> str:
+    tables = f"{source}, " if source else ""
+    return (
+        f"INSERT OR IGNORE INTO study_labels SELECT {row}key, j.value FROM"
+        f" {tables}json_each(CAST({row}content AS TEXT)) j{where}"
+    )

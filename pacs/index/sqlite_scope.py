@@ -1,0 +1,66 @@
+"""What a caller may see, labels and words of a text, as conditions of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import orjson
+
+from pacs.dicom.model import Level, Scope
+from pacs.index.listing import begins
+from pacs.index.sqlite_conditions import NEVER, Condition
+from pacs.index.sqlite_listing import matching
+
+_ANY_OF = "(SELECT value FROM json_each(?))"
+
+
+def conditions(scope: Scope, labels: Collection[str], *, within: bool) -> Iterator[tuple[Level, Condition]]:
+    """On rows of studies and series. within: a few studies are asked about, not all that bear a label found first."""
+    for asked in (scope.labels, labels or None):
+        if asked is None:
+            continue
+        if within:
+            bears = f"SELECT 1 FROM study_labels b WHERE b.study_uid = s.c0020000D AND b.label IN {_ANY_OF}"
+            yield Level.STUDY, (f"EXISTS ({bears})", [_listed(asked)])
+        else:
+            sql, values = _labelled(asked)
+            yield Level.STUDY, (f"s.id IN ({sql})", values)
+    if scope.studies is not None:
+        yield Level.STUDY, (f"s.c0020000D IN {_ANY_OF}", [_listed(scope.studies)])
+    if scope.modalities is not None:
+        yield Level.SERIES, (f"e.modality IN {_ANY_OF}", [_listed(scope.modalities)])
+
+
+def study_ids(scope: Scope, labels: Collection[str], text: str, *, with_modalities: bool) -> Iterator[Condition]:
+    """The same as SELECTs of ids of studies, all of which a study has to be in; that of words first."""
+    asked = begins(text)
+    if asked:
+        yield words(asked)
+    for one in (scope.labels, labels or None):
+        if one is not None:
+            yield _labelled(one)
+    if scope.studies is not None:
+        yield f"SELECT id FROM studies WHERE c0020000D IN {_ANY_OF}", [_listed(scope.studies)]
+    if with_modalities and scope.modalities is not None:
+        yield f"SELECT study_id FROM series WHERE modality IN {_ANY_OF}", [_listed(scope.modalities)]
+
+
+def words(asked: list[str]) -> Condition:
+    return "SELECT rowid FROM study_words WHERE study_words MATCH ?", [matching(asked)]
+
+
+def on_one(scope: Scope) -> Condition:
+    """What a study s and its series e meet that are visible."""
+    if scope.is_everything:
+        return "1", []
+    found = [one for _, one in conditions(scope, (), within=True)] or [NEVER]
+    return " AND ".join(sql for sql, _ in found), [value for _, values in found for value in values]
+
+
+def _labelled(labels: Collection[str]) -> Condition:
+    sql = "SELECT z.id FROM study_labels b JOIN studies z ON z.c0020000D = b.study_uid WHERE b.label IN "
+    return sql + _ANY_OF, [_listed(labels)]
+
+
+def _listed(values: Collection[str]) -> str:
+    return orjson.dumps(sorted(values)).decode()
