@@ -1,7 +1,8 @@
 // What is asked of the list: as it stands in the address, and as QIDO-RS is asked.
 
 export const SORT = "-StudyDate";
-export const SORTS = ["PatientName", "PatientID", "StudyDate", "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "NumberOfStudyRelatedInstances"];
+// Columns of the table, and the order in which studies came in.
+export const SORTS = ["PatientName", "PatientID", "StudyDate", "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "NumberOfStudyRelatedInstances", "received"];
 export const FILTERS = ["name", "id", "accession", "description", "from", "to", "modality", "label"];
 export const MODALITIES = ["CT", "MR", "US", "CR", "DX", "MG", "XA", "NM", "PT", "SR", "OT"];
 

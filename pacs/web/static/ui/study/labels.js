@@ -88,7 +88,7 @@ async function askLabel(title) {
 export async function offerKnown(datalist, signal) {
   try {
     const found = await json("labels", { signal });
-    replace(datalist, (Array.isArray(found) ? found.map((each) => each.label ?? each) : Object.keys(found)).map((label) => h("option", { value: label })));
+    replace(datalist, Object.keys(found).sort().map((label) => h("option", { value: label })));
   } catch {
     // typing it works as well
   }
