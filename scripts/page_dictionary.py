@@ -16,21 +16,38 @@ from pydicom._private_dict import private_dictionaries
 from pydicom.uid import UID_dictionary
 
 FOLDER = Path(__file__).resolve().parent.parent / "pacs" / "web" / "static" / "ui"
-_UID_KINDS = ("SOP Class", "Transfer Syntax", "Meta SOP Class", "Well-known SOP Instance")
+_UID_KINDS = (
+    "SOP Class",
+    "Transfer Syntax",
+    "Meta SOP Class",
+    "Well-known SOP Instance",
+)
 
 
 def public() -> dict[str, dict[str, Any]]:
     """attributes: tag → [VR, name, keyword]; repeating: the same by tags such as 60xx0010; uids: UID → name."""
-    attributes = {f"{tag:08X}": _entry(entry) for tag, entry in sorted(DicomDictionary.items())}
-    repeating = {tag: _entry(entry) for tag, entry in sorted(RepeatersDictionary.items())}
-    uids = {uid: entry[0] for uid, entry in sorted(UID_dictionary.items()) if entry[1] in _UID_KINDS}
+    attributes = {
+        f"{tag:08X}": _entry(entry) for tag, entry in sorted(DicomDictionary.items())
+    }
+    repeating = {
+        tag: _entry(entry) for tag, entry in sorted(RepeatersDictionary.items())
+    }
+    uids = {
+        uid: entry[0]
+        for uid, entry in sorted(UID_dictionary.items())
+        if entry[1] in _UID_KINDS
+    }
     return {"attributes": attributes, "repeating": repeating, "uids": uids}
 
 
 def private() -> dict[str, dict[str, list[str]]]:
     """Private creator → tag such as 0019XX0A → [VR, name]."""
     found = {
-        creator: {tag.upper(): [entry[0], entry[2]] for tag, entry in sorted(entries.items()) if entry[2] != "Unknown"}
+        creator: {
+            tag.upper(): [entry[0], entry[2]]
+            for tag, entry in sorted(entries.items())
+            if entry[2] != "Unknown"
+        }
         for creator, entries in sorted(private_dictionaries.items())
     }
     return {creator: entries for creator, entries in found.items() if entries}

@@ -44,11 +44,20 @@ OPERATIONS = (
                 "since",
                 "query",
                 "Cursor to go on after; `now`: the newest there is",
-                {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "enum": ["now"]}]},
+                {
+                    "oneOf": [
+                        {"type": "integer", "minimum": 0},
+                        {"type": "string", "enum": ["now"]},
+                    ]
+                },
                 0,
             ),
             Parameter(
-                "limit", "query", "Changes at most", {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT}, 10
+                "limit",
+                "query",
+                "Changes at most",
+                {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT},
+                10,
             ),
         ),
     ),
@@ -61,7 +70,11 @@ def addition(work: Work) -> Addition:
     async def close() -> None:
         stopping.set()
 
-    return Addition(OPERATIONS, lambda bridge, links: Changes(work, bridge, stopping).routes(), close)
+    return Addition(
+        OPERATIONS,
+        lambda bridge, links: Changes(work, bridge, stopping).routes(),
+        close,
+    )
 
 
 class Changes:
@@ -95,7 +108,11 @@ class Changes:
             "last": page[-1].cursor if page else after,
             "more": len(found) > limit,
         }
-        return web.Response(body=orjson.dumps(body), content_type=_JSON, headers={"Cache-Control": "no-store"})
+        return web.Response(
+            body=orjson.dumps(body),
+            content_type=_JSON,
+            headers={"Cache-Control": "no-store"},
+        )
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         since = _since(request)
@@ -103,13 +120,19 @@ class Changes:
         if re.fullmatch("[0-9]{1,18}", header):
             since = int(header)
         after = await self._bridge.run(self._start, since)
-        response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        response = web.StreamResponse(
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
         response.content_type = _STREAM
         await response.prepare(request)
         await response.write(b": changes from here\n\n")
         loop = asyncio.get_running_loop()
         spoken = loop.time()
-        while request.transport is not None and not request.transport.is_closing() and not self._stopping.is_set():
+        while (
+            request.transport is not None
+            and not request.transport.is_closing()
+            and not self._stopping.is_set()
+        ):
             try:
                 page = await self._bridge.run(self._work.changes, after, _STREAM_PAGE)
             except PacsError:
@@ -138,23 +161,39 @@ class Changes:
                 f"the newest cursor, {newest}"
             )
         if since > newest:
-            raise Invalid(f"there has been no change with this cursor; the newest is {newest}", "since")
+            raise Invalid(
+                f"there has been no change with this cursor; the newest is {newest}",
+                "since",
+            )
         return since
 
 
 def _event(change: Change) -> bytes:
     kind = change.kind.name.lower()
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (change.cursor, kind.encode(), orjson.dumps(change.as_json()))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        change.cursor,
+        kind.encode(),
+        orjson.dumps(change.as_json()),
+    )
 
 
 def _since(request: web.Request) -> int | str | None:
-    return _NOW if request.query.getall("since", []) == [_NOW] else _number(request, "since")
+    return (
+        _NOW
+        if request.query.getall("since", []) == [_NOW]
+        else _number(request, "since")
+    )
 
 
 def _number(request: web.Request, name: str) -> int | None:
     values: Sequence[str] = request.query.getall(name, [])
     if not values:
         return None
-    if len(values) > 1 or not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 18:
+    if (
+        len(values) > 1
+        or not values[0].isascii()
+        or not values[0].isdigit()
+        or len(values[0]) > 18
+    ):
         raise Invalid(f"{name} is one whole number", name)
     return int(values[0])
