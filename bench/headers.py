@@ -141,6 +141,10 @@ class Population:
         """A study's instances, a list a series."""
         yield from _Study(self, self.plan(number)).series(received_at)
 
+    def first(self, number: int, received_at: datetime) -> InstanceRecord:
+        """One instance of a study, for an index of studies alone."""
+        return _Study(self, self.plan(number)).one(received_at)
+
 
 def _modality(draw: float) -> tuple[str, float, float]:
     """Modality, mean and spread of the number of instances; draw: from 0 to 1."""
@@ -191,6 +195,9 @@ class _Study:
             count = left if rest == 0 else min(left - rest, max(1, round(left * random.betavariate(1.2, rest + 0.7))))
             left -= count
             yield list(self._records(number, count, received_at))
+
+    def one(self, received_at: datetime) -> InstanceRecord:
+        return next(self._records(1, 1, received_at))
 
     def _records(self, number: int, count: int, received_at: datetime) -> Iterator[InstanceRecord]:
         plan, random = self._plan, self._random

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from pacs.dicom.layout import Layout
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import BlobRef, InstanceRecord, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, BlobRef, InstanceRecord, Scope, StoredInstance, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index import mongo_added, mongo_contents, mongo_search, mongo_write
 from pacs.index.base import AddedIndex, Counts, Discarded, Held, InstanceMetadata, Page, PutResult, Query, nothing
@@ -23,6 +23,7 @@ from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_backfill import backfill, fill_parts
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import STORED, Document, instance_id, stored_instance, subtree, within_uids
+from pacs.index.mongo_listing import fill_listing
 from pacs.index.mongo_nodes import occupy
 from pacs.index.mongo_outage import HEARTBEAT_MS, Outage
 from pacs.index.mongo_tables import Tables
@@ -59,7 +60,7 @@ class MongoIndex:
         )
         try:
             self._tables = Tables(self._client, database, sharded=sharded)
-            self._tables.open(backfill, {3: fill_parts})
+            self._tables.open(backfill, {3: fill_parts, 4: fill_listing})
         except PyMongoError as error:
             self._client.close()
             raise OutOfResources(f"MongoDB cannot be used: {_reason(error)}") from error
@@ -91,11 +92,19 @@ class MongoIndex:
     def search(self, query: Query) -> Page:
         return self._read(lambda tables: mongo_search.search(tables, query))
 
-    def select(self, keys: Mapping[TagPath, Matcher], within: Target | None = None) -> list[StoredInstance]:
-        return self._read(lambda tables: mongo_search.select(tables, keys, within))
+    def select(
+        self, keys: Mapping[TagPath, Matcher], within: Target | None = None, *, scope: Scope = EVERYTHING
+    ) -> list[StoredInstance]:
+        return self._read(lambda tables: mongo_search.select(tables, keys, within, scope))
 
-    def locate(self, target: Target) -> list[StoredInstance]:
-        return self.select({}, target)
+    def locate(self, target: Target, *, scope: Scope = EVERYTHING) -> list[StoredInstance]:
+        return self.select({}, target, scope=scope)
+
+    def labels_of(self, study_uids: Sequence[str], *, scope: Scope = EVERYTHING) -> dict[str, list[str]]:
+        return self._read(lambda tables: mongo_search.labels_of(tables, study_uids, scope))
+
+    def label_counts(self, *, scope: Scope = EVERYTHING) -> dict[str, int]:
+        return self._read(lambda tables: mongo_search.label_counts(tables, scope))
 
     def last_arrival(self, study_uid: str) -> datetime | None:
         def newest(tables: Tables) -> str | None:
@@ -105,15 +114,17 @@ class MongoIndex:
         at = self._read(newest)
         return None if at is None else datetime.fromisoformat(at)
 
-    def metadata(self, target: Target) -> Iterator[InstanceMetadata]:
-        ids = self._read(lambda tables: mongo_search.instance_ids(tables, target))
+    def metadata(self, target: Target, *, scope: Scope = EVERYTHING) -> Iterator[InstanceMetadata]:
+        ids = self._read(lambda tables: mongo_search.instance_ids(tables, target, scope))
         for begin in range(0, len(ids), _METADATA_PAGE):
             page = ids[begin : begin + _METADATA_PAGE]
             found = self._read(lambda tables, page=page: contents(tables, page, "m"))  # type: ignore[misc]
             # What was removed since the ids were read is left out.
             yield from (InstanceMetadata(Target(*one.split("\\")), found[one]) for one in page if one in found)
 
-    def held(self, target: Target) -> Held | None:
+    def held(self, target: Target, *, scope: Scope = EVERYTHING) -> Held | None:
+        if not scope.is_everything and not self.locate(target, scope=scope):
+            return None
         return self._read(lambda tables: mongo_contents.held(tables, target))
 
     def layout(self, target: Target) -> Layout:

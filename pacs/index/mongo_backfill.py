@@ -23,6 +23,7 @@ from pacs.index.mongo_documents import (
     study_of,
     with_lists,
 )
+from pacs.index.mongo_listing import fields_of
 from pacs.index.mongo_tables import Tables
 from pacs.index.parts import PARTED
 from pacs.index.rows import Rows, rows_of
@@ -124,6 +125,7 @@ def _fields(level: Level, document: Document, rows: Rows, patients: dict[str, Do
         fields["k"] = study["k"]
         fields["study_digest"] = rows.study_digest
         fields["p"] = {name: patient[name] for name in ("f", "r", "d", "k")}
+        fields.update(fields_of({**document, **fields}))
     return fields
 
 

@@ -7,7 +7,7 @@ other levels asked about each batch, so that neither memory nor a filter grows w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,10 +15,11 @@ import orjson
 
 from pacs.dicom.attributes import BY_TAG
 from pacs.dicom.matching import Matcher, TagPath, is_universal, matches_all
-from pacs.dicom.model import Level, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, Level, Scope, StoredInstance, Target
 from pacs.errors import Invalid
 from pacs.index import mongo_added
-from pacs.index.base import Page, Query
+from pacs.index.base import Order, Page, Query
+from pacs.index.listing import INSTANCES, KEYS, SERIES_NUMBER, check_order
 from pacs.index.mongo_conditions import Filter, on_values
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
@@ -32,6 +33,7 @@ from pacs.index.mongo_documents import (
     study_of,
     subtree,
 )
+from pacs.index.mongo_listing import on_words
 from pacs.index.mongo_tables import Tables
 
 _FEW = 2000  # ids that a filter may list
@@ -50,12 +52,17 @@ _WITHOUT_CONTENTS = {"m": 0, "l": 0, "x": 0, **_WITHOUT_KEYS}
 
 
 def search(tables: Tables, query: Query) -> Page:
-    """One page. Raises Invalid for a bad cursor."""
-    level, after = query.level, _cursor(query.after)
-    rows = _Rows(tables, level, query.keys, query.within)
+    """One page. Raises Invalid for a bad cursor, or an order that the level does not have."""
+    level, after, order = query.level, _cursor(query.after), query.order
+    check_order(level, order)
+    if query.text and level is not Level.STUDY:
+        raise Invalid("a text finds studies alone", "search")
+    rows = _Rows(tables, level, query.keys, query.within, query.scope, query.labels, query.text)
     maker = RowMaker(query.fields, level)
     limit = None if query.limit is None else query.limit + 1
-    documents = rows.page(after, max(query.offset, 0), limit)
+    # With an order a cursor is how many came before.
+    first = max(query.offset, 0) + (after or 0 if order else 0)
+    documents = rows.ordered(order, first, limit) if order else rows.page(after, first, limit)
     has_more = query.limit is not None and len(documents) > query.limit
     documents = documents[: query.limit]
     total = None
@@ -74,24 +81,37 @@ def search(tables: Tables, query: Query) -> Page:
                 found.append((document, maker.json(chain, metadata.get(_instance_of(level, document)))))
     return Page(
         rows=[row for _, row in found],
-        next=str(documents[-1]["o"]) if has_more and documents else None,
+        next=str(first + len(documents) if order else documents[-1]["o"]) if has_more and documents else None,
         total=total,
         inconsistent=frozenset(at for at, (one, _) in enumerate(found) if one.get("inconsistent")),
     )
 
 
-def select(tables: Tables, keys: Mapping[TagPath, Matcher], within: Target | None) -> list[StoredInstance]:
+def select(
+    tables: Tables, keys: Mapping[TagPath, Matcher], within: Target | None, scope: Scope = EVERYTHING
+) -> list[StoredInstance]:
     """Instances that match, in the contract's order."""
-    return [stored_instance(one) for one in _selected(tables, keys, within)]
+    return [stored_instance(one) for one in _selected(tables, keys, within, scope)]
 
 
-def instance_ids(tables: Tables, target: Target) -> list[str]:
+def instance_ids(tables: Tables, target: Target, scope: Scope = EVERYTHING) -> list[str]:
     """Ids of a subtree's instances, in the contract's order."""
-    return [one["_id"] for one in _selected(tables, {}, target)]
+    return [one["_id"] for one in _selected(tables, {}, target, scope)]
 
 
-def _selected(tables: Tables, keys: Mapping[TagPath, Matcher], within: Target | None) -> list[Document]:
-    found = list(_Rows(tables, Level.IMAGE, keys, within).all(STORED))
+def labels_of(tables: Tables, study_uids: Sequence[str], scope: Scope) -> dict[str, list[str]]:
+    where = {"$and": [{"_id": {"$in": list(study_uids)}}, *on_studies(scope, ()).get(Level.STUDY, ())]}
+    return {one["_id"]: sorted(one.get("labels", ())) for one in tables["studies"].find(where, {"labels": 1})}
+
+
+def label_counts(tables: Tables, scope: Scope) -> dict[str, int]:
+    where = {"$and": [{"labels": {"$gt": ""}}, *on_studies(scope, ()).get(Level.STUDY, ())]}
+    stages = [{"$match": where}, {"$unwind": "$labels"}, {"$group": {"_id": "$labels", "number": {"$sum": 1}}}]
+    return {one["_id"]: one["number"] for one in tables["studies"].aggregate([*stages, {"$sort": {"_id": 1}}])}
+
+
+def _selected(tables: Tables, keys: Mapping[TagPath, Matcher], within: Target | None, scope: Scope) -> list[Document]:
+    found = list(_Rows(tables, Level.IMAGE, keys, within, scope).all(STORED))
     if len(found) < 2:
         return found
     orders: dict[str, int] = {}
@@ -119,7 +139,14 @@ class _Rows:
     """
 
     def __init__(
-        self, tables: Tables, level: Level, keys: Mapping[TagPath, Matcher], within: Target | None = None
+        self,
+        tables: Tables,
+        level: Level,
+        keys: Mapping[TagPath, Matcher],
+        within: Target | None = None,
+        scope: Scope = EVERYTHING,
+        labels: Collection[str] = (),
+        text: str = "",
     ) -> None:
         self._tables = tables
         self._level = level
@@ -131,6 +158,10 @@ class _Rows:
         for path, matcher in keys.items():
             if not is_universal(matcher):
                 self._add(path, matcher)
+        if text:
+            self._filters.setdefault(Level.STUDY, []).extend(on_words(text))
+        if labels or not scope.is_everything:
+            self._add_scope(scope, labels, within)
         if self._outside:
             narrowing = mongo_added.conditions(tables, self._outside)
             self._filters.setdefault(Level.IMAGE, []).extend(narrowing)
@@ -151,6 +182,62 @@ class _Rows:
         cursor = self._collection(self._level).find(where, _WITHOUT_CONTENTS).sort("o", 1).batch_size(_BATCH)
         return list(islice(self._checked(cursor), skip, None if limit is None else skip + limit))
 
+    def ordered(self, order: Order, skip: int, limit: int | None) -> list[Document]:
+        """Documents in an order of their own."""
+        if limit is not None and limit <= 0:
+            return []
+        if order.tag == SERIES_NUMBER:
+            return self._by_series_number(order, skip, limit)
+        way = -1 if order.is_descending else 1
+        field = f"n.{INSTANCES}" if order.tag == INSTANCES else f"s.{KEYS[order.tag]}" if order.tag in KEYS else ""
+        parts: list[tuple[Filter, list[tuple[str, int]]]] = [
+            ({}, [(field, way), ("o", way)] if field else [("o", way)])
+        ]
+        if order.tag in KEYS:
+            # Then those that have none.
+            parts = [({field: {"$gte": ""}}, parts[0][1]), ({field: None}, [("o", 1)])]
+        places: list[int] = []
+        for number, (own, by) in enumerate(parts):
+            where = {"$and": [one for one in (own, self._filter(self._level)) if one] or [{}]}
+            if number and skip and not places:
+                skip = max(skip - self._count(parts[0][0]), 0)
+            elif number:
+                skip = 0
+            more = None if limit is None else limit - len(places)
+            if more != 0:
+                places += self._places(where, by, skip, more)
+        found: dict[int, Document] = {}
+        for begin in range(0, len(places), _FEW):
+            part = {"o": {"$in": places[begin : begin + _FEW]}}
+            found.update((one["o"], one) for one in self._collection(self._level).find(part, _WITHOUT_CONTENTS))
+        # What was removed meanwhile is left out.
+        return [found[place] for place in places if place in found]
+
+    def _places(self, where: Filter, by: list[tuple[str, int]], skip: int, limit: int | None) -> list[int]:
+        """Places in the order of storage, of rows that come in another: an index may know these by itself."""
+        collection = self._collection(self._level)
+        if self._is_exact():
+            found = collection.find(where, {"_id": 0, "o": 1}).sort(by).allow_disk_use(True).skip(skip)
+            return [one["o"] for one in (found if limit is None else found.limit(limit))]
+        fields = _LINKS | (_TEXTS if self._inexact.get(self._level) else {})
+        cursor = self._checked(collection.find(where, fields).sort(by).allow_disk_use(True).batch_size(_BATCH))
+        return [one["o"] for one in islice(cursor, skip, None if limit is None else skip + limit)]
+
+    def _by_series_number(self, order: Order, skip: int, limit: int | None) -> list[Document]:
+        field = f"k.{SERIES_NUMBER}"
+        keyed = []
+        for one in self.all({**_LINKS, field: 1}):
+            values = one.get("k", {}).get(SERIES_NUMBER)
+            keyed.append((values[0] if values else None, one["o"], one["_id"]))
+        numbered = sorted((one for one in keyed if one[0] is not None), key=_by_number, reverse=order.is_descending)
+        others = sorted((one for one in keyed if one[0] is None), key=lambda one: one[1])
+        ids = [one[2] for one in [*numbered, *others]][skip : None if limit is None else skip + limit]
+        found = {}
+        for begin in range(0, len(ids), _FEW):
+            where = _by_ids(self._level, ids[begin : begin + _FEW])
+            found.update((one["_id"], one) for one in self._collection(self._level).find(where, _WITHOUT_CONTENTS))
+        return [found[one] for one in ids if one in found]
+
     def all(self, fields: Document) -> Iterator[Document]:
         """Documents in any order."""
         where = self._filter(self._level)
@@ -159,7 +246,11 @@ class _Rows:
         return self._checked(self._collection(self._level).find(where, {**_LINKS, **_TEXTS, **fields}))
 
     def count(self) -> int:
-        where = self._filter(self._level)
+        return self._count({})
+
+    def _count(self, more: Filter) -> int:
+        own = self._filter(self._level)
+        where = {"$and": [own, more]} if own and more else own or more
         if self._is_exact():
             return int(self._collection(self._level).count_documents(where))
         fields = _LINKS | (_TEXTS if self._inexact.get(self._level) else {})
@@ -179,6 +270,16 @@ class _Rows:
         below = {Level.STUDY: {"_id": within.study_uid}, Level.IMAGE: subtree(within)}
         below[Level.SERIES] = {"study_uid": within.study_uid, "series_uid": within.series_uid or ""}
         self._filters.setdefault(at, []).append(below[at])
+
+    def _add_scope(self, scope: Scope, labels: Collection[str], within: Target | None) -> None:
+        """What is not visible is nothing that keys are met by."""
+        has_below = bool(self._outside) or any(self._filters.get(at) for at in (Level.SERIES, Level.IMAGE))
+        is_below = self._level > Level.STUDY or (self._level is Level.STUDY and has_below)
+        for level, filters in on_studies(scope, labels, by_series=is_below or self._level is Level.PATIENT).items():
+            if within is not None and level < self._level:
+                # Not all that bear a label: the one that is asked about.
+                filters.append({"_id" if level is Level.STUDY else "study_uid": within.study_uid})
+            self._filters.setdefault(level, []).extend(filters)
 
     def _add(self, path: TagPath, matcher: Matcher) -> None:
         attribute = BY_TAG.get(path[0]) if len(path) == 1 else None
@@ -333,6 +434,24 @@ class _Rows:
 
     def _collection(self, level: Level) -> Any:
         return self._tables[COLLECTIONS[level]]
+
+
+def _by_number(keyed: tuple[Any, int, str]) -> tuple[Any, int]:
+    return keyed[0], keyed[1]
+
+
+def on_studies(scope: Scope, labels: Collection[str], *, by_series: bool = False) -> dict[Level, list[Filter]]:
+    """Filters of what is visible, and bears one of some labels. by_series: modalities are asked of series."""
+    found: dict[Level, list[Filter]] = {}
+    for asked in (scope.labels, labels or None):
+        if asked is not None:
+            found.setdefault(Level.STUDY, []).append({"labels": {"$in": sorted(asked)}})
+    if scope.studies is not None:
+        found.setdefault(Level.STUDY, []).append({"_id": {"$in": sorted(scope.studies)}})
+    if scope.modalities is not None:
+        level, field = (Level.SERIES, "modality") if by_series else (Level.STUDY, "m")
+        found.setdefault(level, []).append({field: {"$in": sorted(scope.modalities)}})
+    return found
 
 
 def _renamed(where: Filter) -> Filter:

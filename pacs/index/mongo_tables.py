@@ -27,7 +27,7 @@ from pacs.index.parts import PARTED
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 3
+SCHEMA = 4
 GROUPS = 32  # documents that the archive's totals are spread over
 _ARCHIVE = "archive"
 # Every instance of a series would go to another place of these indexes, and nobody asks for them without a series, a
@@ -207,8 +207,8 @@ def indexes_of(name: str, *, sharded: bool) -> list[IndexModel]:
 
 
 _PLAIN: dict[str, Sequence[Sequence[str]]] = {
-    "studies": (["patient"],),
-    "series": (["study_uid"],),
+    "studies": (["patient"], ["w", "o"], ["s.date", "o"], ["s.name", "o"], ["s.patient", "o"], ["labels"], ["m"]),
+    "series": (["study_uid"], ["modality"]),
     "instances": (["series_id"], ["study_uid", "o"], ["blob_key"], ["x.p", "x.k", "x.v"]),
     "contents": (["study_uid"],),
     "superseded": (["study_uid", "series_uid", "sop_uid"], ["blob_key"]),
@@ -220,7 +220,9 @@ _PLAIN: dict[str, Sequence[Sequence[str]]] = {
 
 def _index(*fields: str) -> IndexModel:
     # Most instances have no value under an added index.
-    return IndexModel([(field, ASCENDING) for field in fields], sparse=fields[0].startswith("x."))
+    return IndexModel(
+        [(field, ASCENDING) for field in fields], sparse=fields[0].startswith("x.") or fields == ("labels",)
+    )
 
 
 def _attributes() -> str:

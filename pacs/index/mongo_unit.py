@@ -14,6 +14,7 @@ from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 
 from pacs.dicom.matching import TagPath
 from pacs.index.mongo_documents import STORED, Document, study_of
+from pacs.index.mongo_listing import keep_listed
 from pacs.index.mongo_recent import REVISED, Added, Key, Recent, Stale
 from pacs.index.mongo_tables import GROUPS, Tables
 
@@ -185,6 +186,8 @@ class Unit:
         """Write what has changed so far, so that ``find`` sees it."""
         writes: dict[str, list[Any]] = {}
         for key, document in self._known.items():
+            if key[0] == "studies" and document is not None:
+                keep_listed(self._before[key], document)
             write = _write(key, self._before[key], document)
             if write is not None:
                 writes.setdefault(key[0], []).append(write)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
+import orjson
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
 from pacs.dicom.model import Target
 from pacs.index import mongo_changes
 from pacs.index.base import Put, PutResult
+from pacs.index.listing import LABELS
 from pacs.index.mongo_documents import Document
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit
@@ -259,8 +261,20 @@ def _write_records(unit: Unit, writes: Sequence[RecordWrite], jobs: Sequence[New
             versions[own] = version + 1
     if changes:
         records.bulk_write(changes, session=unit.session)
+    _label(unit, [write for write in writes if write.kind == LABELS])
     add_jobs(unit, jobs)
     return True
+
+
+def _label(unit: Unit, writes: Sequence[RecordWrite]) -> None:
+    """Studies bear the labels of their records."""
+    unit.load({"studies": [write.key for write in writes]})
+    for write in writes:
+        study = unit.get("studies", write.key)
+        if study is not None:
+            study.pop("labels", None)
+            if write.content is not None:
+                study["labels"] = orjson.loads(write.content)
 
 
 def _record_id(kind: str, key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from pacs.index.mongo_documents import (
     with_lists,
     within_uids,
 )
+from pacs.index.mongo_listing import labels_of
 from pacs.index.mongo_recent import Stale
 from pacs.index.mongo_tables import Tables
 from pacs.index.mongo_unit import Unit
@@ -65,7 +66,10 @@ def put_all(
     )
     added = unit.definitions()
     unit.reserve(len(items))
-    results = [_put(unit, item, options.replace, added) for item in items]
+    new = {target.study_uid for target in targets if unit.get("studies", target.study_uid) is None}
+    # Those of a study that comes again, or that is read in anew.
+    labels = labels_of(unit.tables, new, unit.session) if new else {}
+    results = [_put(unit, item, options.replace, added, labels) for item in items]
     mongo_work.follow(unit, targets, results, jobs, announce=options.announce)
     return results
 
@@ -105,7 +109,13 @@ def deleted_document(version: Discarded) -> Document:
     return {**version_fields(version.instance), "at": version.at.isoformat()}
 
 
-def _put(unit: Unit, item: Prepared, replace: bool, added: Sequence[mongo_added.Definition]) -> PutResult:
+def _put(
+    unit: Unit,
+    item: Prepared,
+    replace: bool,
+    added: Sequence[mongo_added.Definition],
+    labels: Mapping[str, list[str]],
+) -> PutResult:
     header, blob, rows = item.record.header, item.record.blob, item.rows
     target, own_id = header.target, instance_id(header.target)
     old = unit.get("instances", own_id)
@@ -142,6 +152,8 @@ def _put(unit: Unit, item: Prepared, replace: bool, added: Sequence[mongo_added.
     if existing is not None and study["inconsistent"]:
         _note_consistency(unit, study)
     if is_new_study:
+        if target.study_uid in labels:
+            study["labels"] = labels[target.study_uid]
         unit.add("studies", study)
     if is_new_series:
         unit.add("series", series)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,9 +19,11 @@ import pytest
 
 from pacs.dicom.layout import Span
 from pacs.dicom.matching import Matcher, Single, TagPath, UidList, Wildcard
-from pacs.dicom.model import Level, Target
+from pacs.dicom.model import EVERYTHING, Level, Scope, Target
 from pacs.errors import Invalid, NotFound, OutOfResources
-from pacs.index.base import Counts, Fields, Index, Put, Query, nothing
+from pacs.index.base import Counts, Fields, Index, Order, Put, Query, nothing
+from pacs.index.listing import LABELS as LABEL_RECORDS
+from pacs.index.work import RecordWrite
 from tests.contracts.index_model import ModelIndex
 from tests.contracts.index_records import CT, IMPLICIT, LEVELS, NAMED_TAGS, SR, random_keys, random_record, record
 
@@ -41,6 +44,44 @@ def value(row: dict[str, Any], tag: str) -> Any:
 
 def uids(index: Index, keys: dict[TagPath, Matcher], within: Target | None = None) -> list[str | None]:
     return [one.target.sop_uid for one in index.select(keys, within)]
+
+
+LABELS = ["red", "trial:x", "Réd-2"]
+TEXTS = [
+    "doe",
+    "ja",
+    "p1",
+    "2024",
+    "2024-01",
+    "20230101",
+    "a1",
+    "thorax",
+    "ct",
+    "m",
+    "red",
+    "trial:x",
+    "100%",
+    "山",
+    "é",
+]
+ORDERS = {
+    Level.STUDY: ["", "00080020", "00100010", "00100020", "00080050", "00081030", "00080061", "00201208"],
+    Level.SERIES: ["", "00200011"],
+}
+
+
+def label(index: Index, model: ModelIndex, study: str, labels: list[str]) -> None:
+    content = orjson.dumps(sorted(labels)) if labels else None
+    assert index.work.write_records([RecordWrite(LABEL_RECORDS, study, content)])
+    model.labels[study] = set(labels)
+
+
+def random_scope(rng: random.Random) -> Scope:
+    return Scope(
+        modalities=rng.choice([None, frozenset(rng.sample(["CT", "MR", "sr", ""], rng.randrange(4)))]),
+        labels=rng.choice([None, None, frozenset(rng.sample(LABELS, 2))]),
+        studies=rng.choice([None, None, frozenset(rng.sample("1234", 3))]),
+    )
 
 
 _ADDED: tuple[TagPath, ...] = (
@@ -639,6 +680,8 @@ class IndexContract:
         model = ModelIndex()
         for _ in range(25):
             between()
+            if rng.random() < 0.3:
+                label(index, model, rng.choice("1234"), rng.sample(LABELS, rng.randrange(3)))
             if rng.random() < 0.75:
                 batch = [random_record(rng) for _ in range(rng.randrange(1, 5))]
                 replace = rng.random() < 0.5
@@ -651,6 +694,93 @@ class IndexContract:
                 assert {ref.key for ref in index.remove(targets)} == model.remove(targets)
             for _ in range(8):
                 self._compare(index, model, rng)
+            for _ in range(4):
+                self._compare_listed(index, model, rng)
+
+    def _compare_listed(self, index: Index, model: ModelIndex, rng: random.Random) -> None:
+        """Searches with a scope, labels, words and an order; and what is visible of a subtree."""
+        level = rng.choice([Level.STUDY, Level.STUDY, Level.STUDY, *LEVELS])
+        scope = rng.choice([EVERYTHING, random_scope(rng)])
+        text = " ".join(rng.sample(TEXTS, rng.randrange(3))) if level is Level.STUDY and rng.random() < 0.6 else ""
+        labels = frozenset(rng.sample(LABELS, rng.choice([0, 0, 1, 2])))
+        order = rng.choice([None, Order(rng.choice(ORDERS.get(level, [""])), rng.random() < 0.5)])
+        keys = random_keys(rng) if rng.random() < 0.4 else {}
+        within = rng.choice([None, None, Target(rng.choice("1234"))])
+        query = Query(level, keys, within, ALL_LEVELS, count=True, scope=scope, text=text, labels=labels, order=order)
+        expected, inconsistent = model.search(query)
+        page = index.search(query)
+        assert [orjson.loads(row) for row in page.rows] == expected, query
+        assert (page.total, set(page.inconsistent), page.next) == (len(expected), inconsistent, None), query
+        pages, after = [], None
+        while True:
+            part = index.search(replace(query, limit=2, after=after))
+            pages += part.rows
+            assert part.total == len(expected), query
+            if part.next is None:
+                break
+            after = part.next
+        assert pages == page.rows, query
+        offset, limit = rng.randrange(4), rng.randrange(1, 4)
+        part = index.search(replace(query, offset=offset, limit=limit))
+        assert (part.rows, part.total) == (page.rows[offset : offset + limit], len(expected)), query
+        assert index.select(keys, within, scope=scope) == model.select(keys, within, scope), query
+        target = Target(rng.choice("1234"))
+        visible = model.select({}, target, scope)
+        assert index.locate(target, scope=scope) == visible
+        assert [one.target for one in index.metadata(target, scope=scope)] == [one.target for one in visible]
+        for one in index.locate(target)[:3]:
+            held = index.held(one.target, scope=scope)
+            assert (held.instance if held else None) == (one if one in visible else None)
+        seen = {entry.key[0] for entry in model.entries.values() if model.is_visible(entry, scope)}
+        borne = {study: sorted(model.labels.get(study, ())) for study in seen}
+        assert index.labels_of(["1", "2", "3", "4"], scope=scope) == borne
+        counted = Counter(label for labels in borne.values() for label in labels)
+        assert list(index.label_counts(scope=scope).items()) == sorted(counted.items())
+
+    # Lists of studies
+
+    def test_equal_studies_come_as_they_were_stored_and_the_other_way_round_when_descending(self, index: Index) -> None:
+        index.put(
+            [record(str(n), f"{n}.1", f"{n}.1.1", StudyDate=... if n in (4, 5) else "20240131") for n in range(8)]
+        )
+        for is_descending, expected in ((False, "01236745"), (True, "76321045")):
+            found = rows(index, Level.STUDY, order=Order("00080020", is_descending))
+            assert "".join(value(row, "0020000D") for row in found) == expected
+
+    def test_a_time_orders_studies_of_one_day(self, index: Index) -> None:
+        for study, time in (("1", "12"), ("2", "0959"), ("3", ...), ("4", "235959.5")):
+            index.put([record(study, f"{study}.1", f"{study}.1.1", StudyTime=time)])
+        found = rows(index, Level.STUDY, order=Order("00080020"))
+        assert [value(row, "0020000D") for row in found] == ["3", "2", "1", "4"]
+
+    @pytest.mark.parametrize(
+        ("level", "tag"), [(Level.SERIES, "00080020"), (Level.STUDY, "00180050"), (Level.IMAGE, "00200013")]
+    )
+    def test_what_a_level_is_not_ordered_by_is_refused(self, index: Index, level: Level, tag: str) -> None:
+        with pytest.raises(Invalid):
+            index.search(Query(level, {}, order=Order(tag)))
+
+    def test_words_find_series_no_more_than_instances(self, index: Index) -> None:
+        with pytest.raises(Invalid):
+            index.search(Query(Level.SERIES, {}, text="doe"))
+
+    def test_a_renamed_patient_is_found_by_the_new_name_in_all_studies(self, index: Index) -> None:
+        index.put([record("1"), record("2", "2.1", "2.1.1")])
+        index.put([record("2", "2.1", "2.1.2", PatientName="Röntgen^Wilhelm")])
+        assert len(rows(index, Level.STUDY, text="rontgen wil")) == 2
+        assert rows(index, Level.STUDY, text="doe") == []
+
+    def test_labels_stay_when_a_study_goes_and_comes_again(self, index: Index) -> None:
+        index.put([record()])
+        label(index, ModelIndex(), "1", ["red"])
+        index.delete(Target("1"), NOW)
+        assert (index.label_counts(), index.labels_of(["1"])) == ({}, {})
+        index.put([record()])
+        assert (index.label_counts(), index.labels_of(["1"])) == ({"red": 1}, {"1": ["red"]})
+        index.clear()
+        assert rows(index, Level.STUDY, text="red") == []
+        index.put([record()])
+        assert len(rows(index, Level.STUDY, text="red", labels=frozenset({"red"}))) == 1
 
     def _compare(self, index: Index, model: ModelIndex, rng: random.Random) -> None:
         study = rng.choice("1234")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pacs.dicom import normal, person_name
 from pacs.dicom.attributes import ALL, BY_TAG, DEFAULT_SEQUENCES, KEPT_SEQUENCES, UNIQUE_KEYS
 from pacs.dicom.matching import Matcher, TagPath, element_at, matches, private_tags
-from pacs.dicom.model import InstanceRecord, Level, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, InstanceRecord, Level, Scope, StoredInstance, Target
 from pacs.index.base import Fields, Put, Query
 
 Attributes = dict[str, Any]
@@ -47,6 +49,7 @@ class ModelIndex:
         self._clock = 0
         # When each entity that is there came to be: (level, name) → number.
         self._born: dict[tuple[Level, Any], int] = {}
+        self.labels: dict[str, set[str]] = {}
 
     def put(self, records: Sequence[InstanceRecord], replace: bool = False) -> list[Put]:
         return [self._put(record, replace) for record in records]
@@ -70,22 +73,94 @@ class ModelIndex:
         for entry in self.entries.values():
             if query.within and not is_within(stored(entry).target, query.within):
                 continue
+            if not self.is_visible(entry, query.scope) or not self._is_listed(entry, query, rows):
+                continue
             if self._matches(entry, query.keys, rows):
                 name = self._name(query.level, entry)
                 found[name] = self._born[(query.level, name)]
         names = sorted(found, key=lambda name: found[name])
+        if query.order is not None:
+            names = self._ordered(names, query, rows)
         answers = [self._answer(query.level, name, query.fields, rows) for name in names]
         inconsistent = set()
         if query.level is Level.STUDY:
             inconsistent = {at for at, name in enumerate(names) if self._is_inconsistent(name)}
         return answers, inconsistent
 
-    def select(self, keys: Mapping[TagPath, Matcher], within: Target | None) -> list[StoredInstance]:
+    def is_visible(self, entry: Entry, scope: Scope) -> bool:
+        study, series, _ = entry.key
+        last = self._last(one for one in self.entries.values() if one.key[:2] == (study, series))
+        return (
+            (scope.modalities is None or _text(last.attributes, "00080060") in scope.modalities)
+            and (scope.labels is None or bool(self.labels.get(study, set()) & scope.labels))
+            and (scope.studies is None or study in scope.studies)
+        )
+
+    def _is_listed(self, entry: Entry, query: Query, rows: dict[Level, dict[Any, tuple[Attributes, Entry]]]) -> bool:
+        labels = self.labels.get(entry.key[0], set())
+        if query.labels and not query.labels & labels:
+            return False
+        if not query.text:
+            return True
+        row = {**self._row(Level.PATIENT, entry, rows), **self._row(Level.STUDY, entry, rows)}
+        there = set(labels)
+        for tag in ("00100010", "00100020", "00080050", "00081030", "00080061", "00080020"):
+            for value in row.get(tag, {}).get("Value") or []:
+                found = normal.normal_values({"Value": [value]}, normal.kind_of(row[tag]["vr"]))
+                for one in found or []:
+                    there.update(one if isinstance(one, tuple) else [str(one)])
+        gap = r"[\s^=\\]+"
+        letters = r"[^\W_]+"
+        words = set()
+        for text in there:
+            for piece in re.split(gap, person_name.fold(text)):
+                words.update(re.findall(letters, piece))
+                words.add("".join(re.findall(letters, piece)))
+        asked = ["".join(re.findall(letters, one)) for one in re.split(gap, person_name.fold(query.text))]
+        return all(any(word.startswith(one) for word in words) for one in asked if one)
+
+    def _row(self, level: Level, entry: Entry, rows: dict[Level, dict[Any, tuple[Attributes, Entry]]]) -> Attributes:
+        return rows[level][self._name(level, entry)][0]
+
+    def _ordered(
+        self, names: list[Any], query: Query, rows: dict[Level, dict[Any, tuple[Attributes, Entry]]]
+    ) -> list[Any]:
+        """names: in the order of first storage."""
+        assert query.order is not None
+        tag, is_descending = query.order.tag, query.order.is_descending
+
+        def key(name: Any) -> Any:
+            if tag == "":
+                return 0
+            row, last = rows[query.level][name]
+            found = row if tag in row else self._row(Level.PATIENT, last, rows)
+            element = found.get(tag)
+            values = normal.normal_values(element, normal.kind_of(element["vr"])) if element else None
+            if not values:
+                return None
+            if tag == "00080061":
+                return "\\".join(map(str, values))
+            if tag == "00080020":
+                time = normal.normal_values(row.get("00080030"), normal.Kind.TIME)
+                return (values[0], time[0] if time else -1)
+            first = values[0]
+            return next(one for one in first if one) if isinstance(first, tuple) else first
+
+        having = sorted((name for name in names if key(name) is not None), key=key)
+        # Equal ones too come the other way round.
+        having = having[::-1] if is_descending else having
+        return having + [name for name in names if key(name) is None]
+
+    def select(
+        self, keys: Mapping[TagPath, Matcher], within: Target | None, scope: Scope = EVERYTHING
+    ) -> list[StoredInstance]:
         rows = {level: self._rows(level) for level in Level}
         found = [
             entry
             for entry in self.entries.values()
-            if (within is None or is_within(stored(entry).target, within)) and self._matches(entry, keys, rows)
+            if (within is None or is_within(stored(entry).target, within))
+            and self.is_visible(entry, scope)
+            and self._matches(entry, keys, rows)
         ]
 
         def order(entry: Entry) -> tuple[Any, ...]:
