@@ -120,19 +120,13 @@ class Changes:
         if re.fullmatch("[0-9]{1,18}", header):
             since = int(header)
         after = await self._bridge.run(self._start, since)
-        response = web.StreamResponse(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = _STREAM
         await response.prepare(request)
         await response.write(b": changes from here\n\n")
         loop = asyncio.get_running_loop()
         spoken = loop.time()
-        while (
-            request.transport is not None
-            and not request.transport.is_closing()
-            and not self._stopping.is_set()
-        ):
+        while request.transport is not None and not request.transport.is_closing() and not self._stopping.is_set():
             try:
                 page = await self._bridge.run(self._work.changes, after, _STREAM_PAGE)
             except PacsError:
@@ -178,22 +172,13 @@ def _event(change: Change) -> bytes:
 
 
 def _since(request: web.Request) -> int | str | None:
-    return (
-        _NOW
-        if request.query.getall("since", []) == [_NOW]
-        else _number(request, "since")
-    )
+    return _NOW if request.query.getall("since", []) == [_NOW] else _number(request, "since")
 
 
 def _number(request: web.Request, name: str) -> int | None:
     values: Sequence[str] = request.query.getall(name, [])
     if not values:
         return None
-    if (
-        len(values) > 1
-        or not values[0].isascii()
-        or not values[0].isdigit()
-        or len(values[0]) > 18
-    ):
+    if len(values) > 1 or not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 18:
         raise Invalid(f"{name} is one whole number", name)
     return int(values[0])

@@ -18,8 +18,7 @@ _WORDS = ("THORAX W CONTRAST", "ABDOMEN PELVIS", "HEAD WO CONTRAST", "KNEE LEFT"
 
 
 def fill(path: Path, studies: int) -> Population:
-    """Fill a new SQLite index; the studies are those of the returned population, by number."""
-    path.parent.mkdir(parents=True)
+    """Fill a SQLite index; the studies are those of the returned population, by number."""
     population = Population(7, studies)
     index = SqliteIndex(path)
 

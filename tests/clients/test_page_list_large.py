@@ -73,6 +73,8 @@ SCROLL = """(async () => {
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Population]]:
     folder = tmp_path_factory.mktemp("large-list")
     server = Server(folder)
+    with server:
+        pass  # an index that is still empty gets to know the store, which will hold none of its files
     population = large_list.fill(server.data / "index.sqlite", STUDIES)
     with server:
         yield server, population
