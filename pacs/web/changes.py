@@ -25,6 +25,7 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 1000, 5000
 _STREAM_PAGE = 500
 _LOOK_S = 0.5
 _COMMENT_S = 15.0  # proxies cut connections that say nothing
+_NOW = "now"
 _JSON, _STREAM = "application/json", "text/event-stream"
 
 
@@ -39,9 +40,24 @@ OPERATIONS = (
         {200: (_JSON, _STREAM), 406: (PROBLEM,), 410: (PROBLEM,)},
         ("since", "limit"),
         own=(
-            Parameter("since", "query", "Cursor to go on after", {"type": "integer", "minimum": 0}, 0),
             Parameter(
-                "limit", "query", "Changes at most", {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT}, 10
+                "since",
+                "query",
+                "Cursor to go on after; `now`: the newest there is",
+                {
+                    "oneOf": [
+                        {"type": "integer", "minimum": 0},
+                        {"type": "string", "enum": ["now"]},
+                    ]
+                },
+                0,
+            ),
+            Parameter(
+                "limit",
+                "query",
+                "Changes at most",
+                {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT},
+                10,
             ),
         ),
     ),
@@ -54,7 +70,11 @@ def addition(work: Work) -> Addition:
     async def close() -> None:
         stopping.set()
 
-    return Addition(OPERATIONS, lambda bridge, links: Changes(work, bridge, stopping).routes(), close)
+    return Addition(
+        OPERATIONS,
+        lambda bridge, links: Changes(work, bridge, stopping).routes(),
+        close,
+    )
 
 
 class Changes:
@@ -75,7 +95,7 @@ class Changes:
         chosen = choose(accepted(request.headers.getall("Accept", [])), offers)
         if chosen.media_type == _STREAM:
             return await self._stream(request)
-        since = _number(request, "since")
+        since = _since(request)
         asked = _number(request, "limit")
         limit = _DEFAULT_LIMIT if asked is None else asked
         if not 1 <= limit <= _MAX_LIMIT:
@@ -88,10 +108,14 @@ class Changes:
             "last": page[-1].cursor if page else after,
             "more": len(found) > limit,
         }
-        return web.Response(body=orjson.dumps(body), content_type=_JSON, headers={"Cache-Control": "no-store"})
+        return web.Response(
+            body=orjson.dumps(body),
+            content_type=_JSON,
+            headers={"Cache-Control": "no-store"},
+        )
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        since = _number(request, "since")
+        since = _since(request)
         header = request.headers.get("Last-Event-ID", "")
         if re.fullmatch("[0-9]{1,18}", header):
             since = int(header)
@@ -118,24 +142,37 @@ class Changes:
                 await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
         return response
 
-    def _start(self, since: int | None) -> int:
+    def _start(self, since: int | str | None) -> int:
         """The cursor to go on after. Raises Gone when what followed it has been forgotten, Invalid when it is none."""
         oldest, newest = self._work.change_span()
         if since is None:
             return oldest
+        if isinstance(since, str):
+            return newest
         if since < oldest:
             raise Gone(
                 "changes after this cursor are not kept any more: look through the studies (QIDO-RS), then go on from "
                 f"the newest cursor, {newest}"
             )
         if since > newest:
-            raise Invalid(f"there has been no change with this cursor; the newest is {newest}", "since")
+            raise Invalid(
+                f"there has been no change with this cursor; the newest is {newest}",
+                "since",
+            )
         return since
 
 
 def _event(change: Change) -> bytes:
     kind = change.kind.name.lower()
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (change.cursor, kind.encode(), orjson.dumps(change.as_json()))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        change.cursor,
+        kind.encode(),
+        orjson.dumps(change.as_json()),
+    )
+
+
+def _since(request: web.Request) -> int | str | None:
+    return _NOW if request.query.getall("since", []) == [_NOW] else _number(request, "since")
 
 
 def _number(request: web.Request, name: str) -> int | None:

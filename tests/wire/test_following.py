@@ -201,6 +201,8 @@ def test_the_feed_is_read_in_pages_and_as_a_stream(pacs: Server) -> None:
     assert first == {"changes": whole["changes"][-5:-3], "last": whole["changes"][-4]["cursor"], "more": True}
     for wrong, status in (({"since": whole["last"] + 1}, 400), ({"since": "x"}, 400), ({"limit": 0}, 400)):
         assert requests.get(address, params=wrong, timeout=10).status_code == status
+    newest = requests.get(address, params={"since": "now"}, timeout=10).json()
+    assert newest == {"changes": [], "last": whole["last"], "more": False}
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(start)}
     with requests.get(address, headers=headers, stream=True, timeout=10) as stream:
         lines = stream.iter_lines(decode_unicode=True)

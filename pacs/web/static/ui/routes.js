@@ -14,4 +14,9 @@ export const routes = [
   { path: "/trash", role: "writer", load: () => import("./views/trash.js") },
   { path: "/help", role: "reader", nav: "nav.help", load: () => import("./views/help.js") },
   { path: "/view/:study", role: "reader", bare: true, load: () => import("./views/view.js") },
+  { path: "/studies", role: "reader", nav: "nav.studies", load: () => import("./views/studies.js") },
+  { path: "/studies/:study", role: "reader", load: () => import("./views/study.js") },
+  { path: "/studies/:study/series/:series", role: "reader", load: () => import("./views/series.js") },
+  { path: "/studies/:study/series/:series/instances/:instance", role: "reader", load: () => import("./views/instance.js") },
+  { path: "/patients/:patient", role: "reader", load: () => import("./views/patient.js") },
 ];
