@@ -7,6 +7,7 @@ import { applyTheme } from "./core/theme.js";
 import { start as startRouter } from "./core/router.js";
 import { drawTop } from "./core/top.js";
 import { bindShortcuts } from "./core/keys.js";
+import { acceptDrops } from "./core/drop.js";
 import { routes } from "./routes.js";
 import core from "./texts/core.js";
 
@@ -19,7 +20,9 @@ skip.addEventListener("click", (event) => {
   event.preventDefault(); // the address is the router's
   document.getElementById("main").focus();
 });
-await Promise.all([loadConfig(), refreshSession()]);
+await loadConfig();
+await refreshSession(); // at an address that the configuration says
 drawTop(routes);
 bindShortcuts();
+acceptDrops();
 startRouter(routes, document.getElementById("main"));

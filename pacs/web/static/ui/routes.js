@@ -5,4 +5,5 @@
 
 export const routes = [
   { path: "/", redirect: "/studies" },
+  { path: "/upload", load: () => import("./views/upload.js"), nav: "nav.upload", role: "writer" },
 ];
