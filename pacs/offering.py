@@ -16,9 +16,10 @@ from pacs.dimse.worklist import worklist_service
 from pacs.followers import Followers
 from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.services.labels import Labels
+from pacs.services.sends import Sends
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, sends, session, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -33,7 +34,12 @@ class Offering:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
-        self.additions = [*_additions(settings, archive, peers), *self._commitment.additions]
+        asked = Sends(work, archive.retrieve.instances, lambda peer: peers.find(peer) is not None)
+        self.additions = [
+            *_additions(settings, archive, peers),
+            sends.addition(asked, lambda: self.followers.wake()),
+            *self._commitment.additions,
+        ]
         self.services = [
             worklist_service(archive.procedures.worklist),
             *performed_services(archive.procedures.performed),
@@ -48,7 +54,7 @@ class Offering:
             AvailabilityNotifier(archive.index, peers, ae_title, timeouts).handler(),
             EventReports(work, reports_to(peers, ae_title, timeouts)).handler,
         ]
-        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
+        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask, asked)
 
     def stop(self, grace_s: float) -> None:
         """Finish what is under way. Beside the servers' own stop: what it waits for may be on their associations."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +43,7 @@ def fifty(folder: Path) -> list[Path]:
         study = STUDIES[number % 2]
         path = folder / f"image {number:02}.dcm"
         who = {"PatientName": ("Doe^Jane", "Wang^XiaoDong")[number % 2], "PatientID": f"P{number % 2}"}
-        path.write_bytes(
-            builders.ct(study, f"{study}.1", f"{study}.1.{number}", StudyDescription="CT Thorax", **who)
-        )
+        path.write_bytes(builders.ct(study, f"{study}.1", f"{study}.1.{number}", StudyDescription="CT Thorax", **who))
         paths.append(path)
     return paths
 
@@ -209,10 +205,13 @@ def test_ten_thousand_files_do_not_freeze_the_page(browser: Browser, server: Ser
         """(async () => {
           const {uploads} = await import('./ui/core/upload.js');
           window.longest = 0;
-          new PerformanceObserver((found) => { for (const task of found.getEntries()) window.longest = Math.max(window.longest, task.duration); })
-            .observe({type: 'longtask'});
-          const text = new Blob(['no image at all, but a text that is long enough to be looked at']);
-          async function* many() { for (let n = 0; n < 10000; n += 1) yield {name: `folder/${n}.txt`, size: text.size, open: async () => text}; }
+          new PerformanceObserver((found) => {
+            for (const task of found.getEntries()) window.longest = Math.max(window.longest, task.duration);
+          }).observe({type: 'longtask'});
+          const text = new Blob(['no image at all, but a text']), open = async () => text;
+          async function* many() {
+            for (let n = 0; n < 10000; n += 1) yield {name: `folder/${n}.txt`, size: text.size, open};
+          }
           uploads.add(many());
         })()"""
     )
