@@ -6,4 +6,6 @@
 export const routes = [
   { path: "/", redirect: "/studies" },
   { path: "/upload", load: () => import("./views/upload.js"), nav: "nav.upload", role: "writer" },
+  { path: "/sends", load: () => import("./views/sends.js"), role: "writer" },
+  { path: "/worklist", load: () => import("./views/worklist.js"), nav: "nav.worklist", role: "writer" },
 ];

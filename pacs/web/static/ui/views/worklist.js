@@ -1,0 +1,1 @@
+export default { name: "worklist", title: () => "", async mount() {} };
