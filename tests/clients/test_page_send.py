@@ -17,7 +17,8 @@ from tests.wire.receivers import eventually
 pytestmark = needs("chromium", "dcmtk")
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
-EXPLICIT = "1.2.840.10008.1.2.1"
+VERIFICATION = "1.2.840.10008.1.1"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 STUDY, MIXED = "1.2.60.1", "1.2.60.2"
 DIALOG = "document.querySelector('dialog .send-dialog')"
 
@@ -30,7 +31,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clients.StoreScp]:
-    with clients.StoreScp(tmp_path_factory.mktemp("far"), {CT: [EXPLICIT]}, "READING") as scp:
+    contexts = {CT: [EXPLICIT], VERIFICATION: [IMPLICIT]}
+    with clients.StoreScp(tmp_path_factory.mktemp("far"), contexts, "READING") as scp:
         yield scp
 
 

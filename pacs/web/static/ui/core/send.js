@@ -95,8 +95,9 @@ function list(field, peers, legend, chosen, signal) {
     const echo = h("span.chip", { role: "status" }, t("send.echo.asking"));
     const input = h("input", { type: "radio", name: "peer", value: each.ae_title, checked: each.ae_title === last || peers.length === 1, onchange: () => chosen(each.ae_title) });
     if (input.checked) chosen(each.ae_title);
-    ask(each.ae_title, echo, signal);
-    return h("label.peer", {}, input, h("strong", {}, each.ae_title), echo, h("small", {}, `${each.host}:${each.port}${each.tls ? ` · ${t("send.tls")}` : ""}`));
+    const about = h("small", {}, `${each.host}:${each.port}${each.tls ? ` · ${t("send.tls")}` : ""}`);
+    ask(each.ae_title, echo, about, signal);
+    return h("label.peer", {}, input, h("strong", {}, each.ae_title), echo, about);
   });
   const find = h("input", { type: "search", "aria-label": t("send.find"), placeholder: t("send.find"), oninput: () => {
     rows.forEach((row, at) => (row.hidden = !peers[at].ae_title.toLowerCase().includes(find.value.toLowerCase())));
@@ -105,12 +106,12 @@ function list(field, peers, legend, chosen, signal) {
   (field.querySelector("input:checked") || field.querySelector("input")).focus();
 }
 
-async function ask(name, place, signal) {
+async function ask(name, place, about, signal) {
   try {
     const { is_there: isThere, ms, reason } = await json(`peers/${encodeURIComponent(name)}/echo`, { method: "POST", signal });
     place.className = `chip ${isThere ? "good" : "bad"}`;
     place.textContent = isThere ? t("send.echo.there", { ms }) : t("send.echo.away");
-    if (reason) place.title = reason;
+    if (reason) about.append(h("br"), reason);
   } catch {
     place.hidden = true; // not allowed, or not now: sending will tell
   }
