@@ -222,7 +222,7 @@ export const summary = (found) => t(`send.toast.${found.state}`, found);
 function soon(iso) {
   const seconds = Math.round((new Date(iso) - Date.now()) / 1000);
   if (Math.abs(seconds) >= 3600) return moment(iso);
-  const form = new Intl.RelativeTimeFormat(language(), { numeric: "always" });
+  const form = new Intl.RelativeTimeFormat(language(), { numeric: "auto" });
   return Math.abs(seconds) < 90 ? form.format(Math.max(0, seconds), "second") : form.format(Math.round(seconds / 60), "minute");
 }
 
