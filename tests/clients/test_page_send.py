@@ -98,9 +98,7 @@ def test_a_study_is_sent_to_a_peer_that_answers(
     page.close()
 
 
-def test_what_the_peer_refuses_is_named_and_can_be_tried_again(
-    browser: Browser, pacs: Server, tmp_path: Path
-) -> None:
+def test_what_the_peer_refuses_is_named_and_can_be_tried_again(browser: Browser, pacs: Server, tmp_path: Path) -> None:
     page = opened(browser, pacs, language="zh-Hant", theme="dark")
     ask_to_send(page, MIXED)
     choose(page, "READING")

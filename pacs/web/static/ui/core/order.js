@@ -94,7 +94,9 @@ async function save(item, inputs) {
     });
   } catch (error) {
     if (error.status === 0) throw new Error(t("core.offline"));
-    const wrong = FIELDS.filter((field) => field.keyword === (error.parameter || "").split(".").pop());
+    const keyword = (error.parameter || "").split(".").pop();
+    const tag = (/\(([0-9A-F]{4}),([0-9A-F]{4})\)/.exec(error.message) || []).slice(1).join(""); // of a value that is no value
+    const wrong = FIELDS.filter((field) => field.keyword === keyword || (field.tag && field.tag === tag));
     if (!wrong.length) throw error;
     mark(inputs, wrong.slice(0, 1));
     throw new Error(t("worklist.form.wrong", { name: t(`worklist.form.${wrong[0].name}`), detail: error.message }));

@@ -41,16 +41,23 @@ async function orders(root, query, add, signal) {
     patient: query.get("patient") || "", state: query.get("state") || "",
   };
   const place = h("div", { "aria-live": "polite" });
-  let latest = 0;
-  const look = async () => {
+  let latest = 0, drawn = "";
+  // isForced: also while a state is being chosen.
+  const look = async (isForced) => {
     const mine = (latest += 1);
     const { day, ...others } = filter;
     note({ ...others, day: day === today() ? "" : day });
     try {
       const found = await asked(filter, signal);
-      if (mine === latest && !place.querySelector("select:focus")) draw(place, found, act);
+      const key = JSON.stringify([found.rows, found.more, [...found.performed]]);
+      if (mine !== latest || (key === drawn && isForced !== true) || (isForced !== true && place.querySelector("select:focus"))) return;
+      drawn = key;
+      const focus = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+      draw(place, found, act);
+      if (focus) place.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus();
     } catch (error) {
       if (error.name === "AbortError") return;
+      drawn = "";
       replace(place, h("p.failure", { role: "alert" }, error.status === 0 ? t("core.offline") : error.message));
     }
   };
@@ -60,8 +67,7 @@ async function orders(root, query, add, signal) {
     } catch (error) {
       toastError(error);
     }
-    document.activeElement?.blur?.();
-    await look();
+    await look(true);
   };
   const begin = () => act(() => orderDialog(null, { date: filter.day, time: "", modality: filter.modality, station: filter.station }), "worklist.saved");
   add.addEventListener("click", begin);
