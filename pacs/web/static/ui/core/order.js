@@ -80,6 +80,7 @@ function worded(key, otherwise) {
 }
 
 async function save(item, inputs) {
+  for (const input of Object.values(inputs)) input.removeAttribute("aria-invalid");
   const values = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value.trim()]));
   const missing = FIELDS.filter((field) => field.needed && !values[field.name] && !(field.name === "family" && values.ideographic));
   if (missing.length) {
