@@ -15,8 +15,8 @@ from tests.clients.browser import Browser, Page
 from tests.clients.needs import needs
 from tests.server import Server
 from tests.ups_builders import as_json, step
-from tests.wire.test_mpps import associated, begun
 from tests.wire.receivers import eventually
+from tests.wire.test_mpps import associated, begun
 from tests.worklists import order, step_status
 
 pytestmark = needs("chromium")

@@ -8,6 +8,7 @@ const MOST_FILES = 16, MOST_BYTES = 32 * 2 ** 20;
 const LONGEST_PAUSE_S = 30, USUAL_PAUSE_S = 5;
 const LOSSES_ALLOWED = 3; // of one request, while the server answers others
 const RATE_OVER_MS = 8000;
+const TURN = 100;
 const MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"; // SOP class of a DICOMDIR
 
 // Of a file: waiting, sending; then stored, same, replaced, refused (code, comment), skipped (reason), failed (reason),
@@ -59,6 +60,7 @@ class Uploads extends EventTarget {
         if (reason) this._settle(file, "failed", { reason });
         else this._begin();
         this._changed();
+        if (this.files.length % TURN === 0) await sleep(0); // the page has its turn
       }
     } finally {
       this.adding -= 1;

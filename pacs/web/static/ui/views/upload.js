@@ -13,6 +13,7 @@ import texts from "../texts/upload.js";
 
 const PAGE = 100;
 const MOST_STUDIES = 24;
+const LIST_MS = 700; // while it goes on, the list is drawn anew no sooner
 const ORDER = ["waiting", "sending", "stored", "same", "replaced", "refused", "failed", "skipped", "cancelled"];
 const KINDS = { stored: ".good", same: ".good", replaced: ".good", refused: ".bad", failed: ".bad", cancelled: ".warn" };
 
@@ -23,7 +24,7 @@ export default {
   styles: ["upload"],
 
   async mount(root, { signal }) {
-    const shown = { filter: "", page: 0, names: new Map() };
+    const shown = { filter: "", page: 0, names: new Map(), chosen: "", at: 0 };
     const parts = { buttons: h("div.buttons"), progress: h("div"), studies: h("section"), list: h("section") };
     replace(root, h("div.head", {}, h("h1", {}, t("upload.title")), parts.buttons), zone(), parts.progress, parts.studies, parts.list);
     const drawn = {};
@@ -39,7 +40,10 @@ export default {
       once("buttons", key, () => replace(parts.buttons, buttons(draw)));
       progress(parts.progress);
       once("studies", `${[...uploads.studies].join()} ${shown.names.size}`, () => studies(parts.studies, shown));
-      once("list", `${ORDER.map((name) => counts[name]).join()} ${shown.filter} ${shown.page}`, () => list(parts.list, shown, draw));
+      const chosen = `${shown.filter} ${shown.page} ${uploads.isActive}`;
+      if (uploads.isActive && chosen === shown.chosen && performance.now() - shown.at < LIST_MS) return;
+      Object.assign(shown, { chosen, at: performance.now() });
+      once("list", `${ORDER.map((name) => counts[name]).join()} ${chosen}`, () => list(parts.list, shown, draw));
     };
     uploads.addEventListener("change", draw, { signal });
     uploads.addEventListener("end", () => named(shown, signal).then(draw), { signal });
