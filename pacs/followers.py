@@ -17,11 +17,13 @@ from pacs.observers.fhir_login import ClientCredentials, FixedLogin, Login, basi
 from pacs.observers.http import Http
 from pacs.observers.keeping import Keeping
 from pacs.observers.sending import Commit, Sending
+from pacs.observers.sending_asked import SendingAsked
 from pacs.observers.settled import Deleting, Labelling, Settled
 from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
 from pacs.services.jobs import Handler, JobRunner, Unavailable
 from pacs.services.labels import Labels
+from pacs.services.sends import Sends
 from pacs.services.ups_cleaning import Cleaning
 from pacs.settings import Settings, fhir_endpoint
 
@@ -33,11 +35,18 @@ _MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
 class Followers:
     """The runner of a server process, and the feed that it tells.
 
-    further: handlers of services beside. commit: has a peer asked for storage commitment.
+    further: handlers of services beside. commit: has a peer asked for storage commitment. asked: what
+    people send.
     """
 
     def __init__(
-        self, settings: Settings, archive: Archive, sender: Sender, further: Sequence[Handler], commit: Commit
+        self,
+        settings: Settings,
+        archive: Archive,
+        sender: Sender,
+        further: Sequence[Handler],
+        commit: Commit,
+        asked: Sends,
     ) -> None:
         work = archive.index.work
         self._http = [Http()]
@@ -51,6 +60,7 @@ class Followers:
         handlers = [
             *self.keeping.handlers,
             Sending(archive.index, _send_with(sender), commit).handler,
+            SendingAsked(archive.index, asked, _send_with(sender)).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
             *archive.procedures.completeness.handlers(),

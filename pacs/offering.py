@@ -20,9 +20,10 @@ from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.protection import Protection
 from pacs.services.guarded_work import guarded
 from pacs.services.labels import Labels
+from pacs.services.sends import Sends
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, trash, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, sends, trash, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -45,11 +46,13 @@ class Offering:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
+        asked = Sends(work, archive.retrieve.instances, lambda peer: peers.find(peer) is not None)
         self.protection = Protection(settings, archive.index)
         self._operating = Operating(settings, archive, health)
         self.additions = [
             *self.protection.additions,
             *_additions(settings, archive, peers),
+            sends.addition(asked, lambda: self.followers.wake()),
             *self._commitment.additions,
             *self._operating.additions,
         ]
@@ -68,7 +71,7 @@ class Offering:
             *self._operating.handlers,
             EventReports(work, reports_to(peers, ae_title, timeouts)).handler,
         ]
-        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
+        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask, asked)
 
     def start(self) -> None:
         """Work on the jobs of all services."""

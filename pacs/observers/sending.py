@@ -104,13 +104,23 @@ class Sending:
         yield from (Ended(job) for job, _ in arrived)
 
     def _ended(self, job: Job, peer: str, outcome: Sent) -> Ended:
-        sop_uid, status = outcome.instance.target.sop_uid, outcome.status
-        if outcome.is_success or outcome.is_warning or status == _DUPLICATE:
-            log.info("forwarded sop=%s to=%s status=%04XH", sop_uid, peer, status)
-            return Ended(job)
-        if status is None:
-            if outcome.is_peer_away:
-                raise Unavailable(outcome.reason or f"{peer} cannot be reached")
-            # This instance alone: what stands behind it in the queue must not wait for it.
-            return Ended(job, outcome.reason, is_final=outcome.is_final)
-        return Ended(job, outcome.reason, is_final=status in _FINAL or status >> 8 in _REFUSALS)
+        reason, is_final = failure_of(outcome, peer)
+        if not reason:
+            log.info("forwarded sop=%s to=%s status=%04XH", outcome.instance.target.sop_uid, peer, outcome.status)
+        return Ended(job, reason, is_final=is_final)
+
+
+def failure_of(outcome: Sent, peer: str) -> tuple[str, bool]:
+    """Why an instance did not arrive, "" when it did, and whether that is for good.
+
+    Raises Unavailable where it was not this instance's fault.
+    """
+    status = outcome.status
+    if outcome.is_success or outcome.is_warning or status == _DUPLICATE:
+        return "", False
+    if status is None:
+        if outcome.is_peer_away:
+            raise Unavailable(outcome.reason or f"{peer} cannot be reached")
+        # This instance alone: what stands behind it in the queue must not wait for it.
+        return outcome.reason or "it was not sent", outcome.is_final
+    return outcome.reason or f"refused with {status:04X}H", status in _FINAL or status >> 8 in _REFUSALS

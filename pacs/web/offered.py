@@ -14,6 +14,7 @@ from pacs.web import (
     page,
     peers,
     performed,
+    sends,
     session,
     storage,
     system,
@@ -27,7 +28,7 @@ from pacs.web.operations import Operation, operations
 
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, session, accounts, page, about)
+    services = (worklist, performed, ups, commitment, changes, labels, sends, session, accounts, page, about)
     deleting = (trash,) if with_delete else ()
     administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
     return [

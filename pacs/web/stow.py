@@ -49,6 +49,8 @@ _WARNING_COERCION, _WARNING_DISCARDED, _WARNING_MISMATCH = 0xB000, 0xB006, 0xB00
 _METADATA_TYPES = (DICOM_JSON, DICOM_XML)
 _ACCEPT_POST = ", ".join([*(f'{MULTIPART}; type="{kind}"' for kind in (DICOM, *_METADATA_TYPES)), DICOM])
 _ANSWERS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML))
+# The standard's answer does not say which part each of its items is about, nor what was there already.
+_PARTS_HEADER, _PARTS_TOLD = "X-Pacs-Parts", 100
 
 
 class Stow:
@@ -149,7 +151,10 @@ class Stow:
             status = HTTPStatus.OK
         media_type = _answer_type(request)
         encoded = to_xml(body) if media_type == DICOM_XML else orjson.dumps(body)
-        return web.Response(status=status, body=encoded, content_type=media_type, headers={"Vary": "Accept"})
+        headers = {"Vary": "Accept"}
+        if len(parts) <= _PARTS_TOLD:
+            headers[_PARTS_HEADER] = " ".join(_word(part.result) for part in parts)
+        return web.Response(status=status, body=encoded, content_type=media_type, headers=headers)
 
 
 async def blocks(request: web.Request, idle_s: float) -> AsyncIterator[list[bytes]]:
@@ -217,6 +222,13 @@ def inflater_of(request: web.Request) -> Inflater | None:
 
 def _unsupported(detail: str) -> problem.Answered:
     return problem.Answered(problem.problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, {"Accept-Post": _ACCEPT_POST}))
+
+
+def _word(result: Stored | PacsError | None) -> str:
+    """What became of one part: stored, same, replaced, or its Failure Reason in hexadecimal."""
+    if isinstance(result, Stored):
+        return result.outcome.value
+    return f"{problem.failure_reason(result or PacsError()):04X}"
 
 
 def _stored_item(result: Stored, discarded: Sequence[str], base: str) -> dict[str, object]:

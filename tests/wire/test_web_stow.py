@@ -284,6 +284,15 @@ def test_a_body_without_its_closing_boundary_keeps_the_whole_parts(web: RunningA
     assert failures(response.json()) == [0xC000]
 
 
+def test_the_answer_says_what_became_of_each_part_in_their_order(web: RunningArchive) -> None:
+    study = new_uid()
+    first, other = small(study, "1.12.1"), small(study, "1.12.1", PatientName="Somebody^Else")
+    response = post(web, multipart([b"no image", first, first, other]))
+    assert response.headers["X-Pacs-Parts"] == "C000 stored same 0111"
+    many = post(web, multipart([b"no image"] * 101))
+    assert "X-Pacs-Parts" not in many.headers
+
+
 @pytest.fixture
 def wait() -> Callable[[Callable[[], bool]], None]:
     def waiter(condition: Callable[[], bool]) -> None:

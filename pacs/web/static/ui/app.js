@@ -7,6 +7,7 @@ import { applyTheme } from "./core/theme.js";
 import { start as startRouter } from "./core/router.js";
 import { drawTop } from "./core/top.js";
 import { bindShortcuts } from "./core/keys.js";
+import { acceptDrops } from "./core/drop.js";
 import { routes } from "./routes.js";
 import core from "./texts/core.js";
 
@@ -23,4 +24,5 @@ await loadConfig(); // first: it says where the rest is asked for
 await refreshSession();
 drawTop(routes);
 bindShortcuts();
+acceptDrops();
 startRouter(routes, document.getElementById("main"));

@@ -58,6 +58,37 @@ export async function errorOf(response) {
   return new ApiError(response.status, problem.detail || response.statusText, problem.parameter);
 }
 
+// POST a large body and hear how much of it has left: fetch does not tell. Resolves with {status, header(name), json},
+// whatever the status; json is null when the body is none. Throws ApiError(0) when no answer came.
+export function post(path, { body, headers = {}, signal, progress } = {}) {
+  return new Promise((resolve, reject) => {
+    const asked = new XMLHttpRequest();
+    const stop = () => asked.abort();
+    asked.open("POST", address(path));
+    for (const [name, value] of Object.entries({ Accept: "application/dicom+json, application/json", ...headers })) asked.setRequestHeader(name, value);
+    if (csrf) asked.setRequestHeader("X-Pacs-Csrf", csrf);
+    if (progress) asked.upload.addEventListener("progress", (event) => progress(event.loaded));
+    asked.addEventListener("load", () => {
+      if (asked.status === 401) window.dispatchEvent(new CustomEvent("unauthorized"));
+      resolve({ status: asked.status, header: (name) => asked.getResponseHeader(name), json: parsed(asked.responseText) });
+    });
+    asked.addEventListener("error", () => reject(new ApiError(0, "")));
+    asked.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
+    asked.addEventListener("loadend", () => signal?.removeEventListener("abort", stop));
+    if (signal?.aborted) return reject(new DOMException("", "AbortError"));
+    signal?.addEventListener("abort", stop);
+    asked.send(body);
+  });
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // not ours: a proxy's page
+  }
+}
+
 // Parsed JSON; null for 204.
 export async function json(path, options = {}) {
   const response = await request(path, options);

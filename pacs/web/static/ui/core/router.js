@@ -95,7 +95,7 @@ function pattern(path) {
 
 const sheets = new Map();
 
-function stylesheet(name) {
+export function stylesheet(name) {
   if (!sheets.has(name)) {
     sheets.set(name, new Promise((resolve) => {
       const link = h("link", { rel: "stylesheet", href: `ui/style/${name}.css` });
