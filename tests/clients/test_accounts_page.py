@@ -176,7 +176,7 @@ def page_words(language: str) -> dict[str, str]:
     from pacs.web import page
 
     source = (Path(page.__file__).parent / "static" / "ui" / "texts" / "accounts.js").read_text("utf-8")
-    part = source.partition("zh-Hant")[0 if language == "en" else 2]
+    part = source.partition('"zh-Hant"')[0 if language == "en" else 2]
     pairs = (line.strip().rstrip(",").split(": ", 1) for line in part.splitlines() if ": " in line)
     return {json.loads(key): json.loads(value) for key, value in pairs if key.startswith('"')}
 
