@@ -38,8 +38,8 @@ class Viewer:
         *,
         language: str = "en",
         theme: str = "light",
-        width: int = 1000,
-        height: int = 640,
+        width: int = 800,
+        height: int = 560,
         touch: bool = False,
     ) -> None:
         stored = f"localStorage.setItem('pacs.language', '{language}'); localStorage.setItem('pacs.theme', '{theme}')"

@@ -49,16 +49,6 @@ export function storedValue(image, code) {
   return image.isSigned ? atTop >> unused : atTop >>> unused;
 }
 
-// The modality value of every code; the same for all frames of an instance that are rescaled alike, so kept.
-function modalityValues(image, tables) {
-  const kept = tables.values;
-  if (kept && kept.slope === image.slope && kept.intercept === image.intercept) return kept.of;
-  const of = new Float64Array(image.allocated === 1 ? 2 : 2 ** image.allocated);
-  for (let code = 0; code < of.length; code += 1) of[code] = modalityValue(image, tables, storedValue(image, code));
-  tables.values = { slope: image.slope, intercept: image.intercept, of };
-  return of;
-}
-
 export function modalityValue(image, tables, stored) {
   return tables.modality ? entryOf(tables.modality, stored) : stored * image.slope + image.intercept;
 }
@@ -128,9 +118,8 @@ function codeTable(image, tables, window, inverse) {
     }
     return table;
   }
-  const values = modalityValues(image, tables);
   const grey = greyOf(tables, window);
-  for (let code = 0; code < table.length; code += 1) table[code] = packed(grey(values[code]), inverse);
+  for (let code = 0; code < table.length; code += 1) table[code] = packed(grey(modalityValue(image, tables, storedValue(image, code))), inverse);
   return table;
 }
 
@@ -175,15 +164,17 @@ function colours(image, buffer, count) {
 
 // Which codes occur is marked first, so that only those are mapped.
 function rangeOfCodes(image, data, tables) {
-  const values = modalityValues(image, tables);
-  const present = new Uint8Array(values.length);
+  const present = new Uint8Array(image.allocated === 1 ? 2 : 2 ** image.allocated);
   for (let at = 0; at < data.length; at += 1) present[data[at]] = 1;
   const range = (padding) => {
     let [min, max] = [Infinity, -Infinity];
     for (let code = 0; code < present.length; code += 1) {
-      if (!present[code] || (padding && isPadding(padding, storedValue(image, code)))) continue;
-      if (values[code] < min) min = values[code];
-      if (values[code] > max) max = values[code];
+      if (!present[code]) continue;
+      const stored = storedValue(image, code);
+      if (padding && isPadding(padding, stored)) continue;
+      const value = modalityValue(image, tables, stored);
+      if (value < min) min = value;
+      if (value > max) max = value;
     }
     return { min, max };
   };
