@@ -37,6 +37,7 @@ _CAN_RETURN = "blob_key IS NOT NULL AND is_doomed = 0"
 
 def create_trash(connection: sqlite3.Connection) -> None:
     """Version 9 of the schema: what it takes to undo a deletion, and to list them."""
+    present = {row[1] for row in connection.execute("PRAGMA table_info(deleted)")}
     for column in (
         "received_at INTEGER",
         "source_name TEXT",
@@ -45,8 +46,11 @@ def create_trash(connection: sqlite3.Connection) -> None:
         "is_earlier INTEGER NOT NULL DEFAULT 0",
         "is_doomed INTEGER NOT NULL DEFAULT 0",
     ):
-        connection.execute(f"ALTER TABLE deleted ADD COLUMN {column}")
-    connection.execute("CREATE INDEX deleted_when ON deleted (deleted_at, study_uid) WHERE blob_key IS NOT NULL")
+        if column.split()[0] not in present:
+            connection.execute(f"ALTER TABLE deleted ADD COLUMN {column}")
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS deleted_when ON deleted (deleted_at, study_uid) WHERE blob_key IS NOT NULL"
+    )
 
 
 def delete(
