@@ -71,6 +71,7 @@ class SqliteIndex:
                 steps = {5: pack, 6: sqlite_work.create, 7: sqlite_parts.create}
                 if migrate(connection, more=steps, backfill=sqlite_write.backfill):
                     reclaim(connection)
+                sqlite_work.add_cause(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path))
         self.work = SqliteWork(self._writer, self._connection)
 
