@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
+from pacs import logs, measures
 from pacs.archive import Archive
 from pacs.dicom import dictionary
 from pacs.dimse.peers import Peers
@@ -20,11 +21,13 @@ from pacs.dimse.server import DimseServer
 from pacs.dimse.service import Service
 from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
+from pacs.metrics import Board, Meter
 from pacs.offering import Offering
 from pacs.peering import identities, known_peers, tls_files, usual_timeouts
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
+from pacs.watching import Watch, all_of
 from pacs.web.additions import Addition
 from pacs.web.page import About
 from pacs.web.server import Limits, WebServer
@@ -32,22 +35,25 @@ from pacs.web.server import Limits, WebServer
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 25.0
+_SAMPLE_S = 1.0
 _GC_OBJECTS = 10_000
 _M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
 
 
-def serve(settings: Settings, on_ready: Callable[[Archive], None], role: Role | None = None) -> None:
-    """Serve DIMSE and DICOMweb until SIGTERM or SIGINT, then finish what is under way.
+def serve(
+    settings: Settings, on_ready: Callable[[Archive], None], role: Role | None = None, board: Board | None = None
+) -> None:
+    """Serve DIMSE and DICOMweb until SIGTERM or SIGINT, then finish what is under way. SIGHUP: open log files again.
 
     on_ready is called, in a thread, when both ports are open. role: of a worker process, which has its ports from its
-    parent and ends with it. Raises PacsError when folder or port cannot be used.
+    parent and ends with it. board: what all workers count on. Raises PacsError when folder or port cannot be used.
     """
     _limit_arenas()
     remove_leftovers(settings.dicom_store_rootpath)
     with Archive.open(_share(settings) if role else settings, cached=True, what="pacs serve") as archive:
         run = _loop_runner()
         _settle_memory()
-        run(_serve(settings, archive, on_ready, role))
+        run(_serve(settings, archive, on_ready, board or Board(), role))
 
 
 def load_all() -> None:
@@ -57,21 +63,29 @@ def load_all() -> None:
 
 
 async def _serve(
-    settings: Settings, archive: Archive, on_ready: Callable[[Archive], None], role: Role | None = None
+    settings: Settings, archive: Archive, on_ready: Callable[[Archive], None], board: Board, role: Role | None = None
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, logs.reopen)
     if role is not None:
         # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
-    offering = Offering(settings, archive, peers, sender)
-    web = _web_server(settings, archive, offering.additions, role.http if role else None)
-    dimse = _dimse_server(settings, archive, peers, sender, offering.services, role) if settings.enable_dimse else None
+    meter = board.meter(role.number if role else 1)
+    watch = all_of([meter.watch])
+    offering = Offering(settings, archive, peers, sender, board)
+    web = _web_server(settings, archive, offering.additions, watch, role.http if role else None)
+    dimse = (
+        _dimse_server(settings, archive, peers, sender, offering.services, watch, role)
+        if settings.enable_dimse
+        else None
+    )
+    sampled = asyncio.create_task(_sample(meter, archive, web, dimse))
     try:
         await web.start()
         if dimse is not None:
@@ -83,6 +97,7 @@ async def _serve(
             loop.remove_reader(role.parent)
         log.info("stopping: finishing what is under way")
     finally:
+        sampled.cancel()
         # Both at once, so that the grace of one is not added to the other's.
         await asyncio.gather(
             web.stop(STOP_GRACE_S),
@@ -93,8 +108,27 @@ async def _serve(
         await asyncio.to_thread(sender.close)
 
 
+async def _sample(meter: Meter, archive: Archive, web: WebServer, dimse: DimseServer | None) -> None:
+    """Tell the other processes, through the board, how much there is to do in this one."""
+    sampling = measures.sampling(
+        meter,
+        archive,
+        {
+            ("pacs_open_requests", ()): lambda: web.requests_under_way,
+            ("pacs_open_associations", ()): lambda: dimse.open_associations if dimse is not None else 0,
+        },
+    )
+    while True:
+        sampling.sample()
+        await asyncio.sleep(_SAMPLE_S)
+
+
 def _web_server(
-    settings: Settings, archive: Archive, additions: Sequence[Addition], listener: socket.socket | None
+    settings: Settings,
+    archive: Archive,
+    additions: Sequence[Addition],
+    watch: Watch,
+    listener: socket.socket | None,
 ) -> WebServer:
     return WebServer(
         archive.store,
@@ -124,6 +158,7 @@ def _web_server(
             can_delete=settings.allow_delete,
         ),
         shared_listener=listener,
+        watch=watch,
     )
 
 
@@ -133,6 +168,7 @@ def _dimse_server(
     peers: Peers,
     sender: Sender,
     services: Sequence[Service],
+    watch: Watch,
     role: Role | None,
 ) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
@@ -157,6 +193,7 @@ def _dimse_server(
         services=services,
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
+        watch=watch,
     )
 
 

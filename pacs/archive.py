@@ -56,6 +56,7 @@ class Archive:
     procedures: Procedures
     fhir: FhirArchive
     steps: ProcedureSteps
+    pool: Pool
     _resources: ExitStack
 
     @classmethod
@@ -115,6 +116,7 @@ class Archive:
                 procedures,
                 _fhir(settings, query, index),
                 ProcedureSteps(index.work, Subscriptions(index.work)),
+                pool,
                 opened.pop_all(),
             )
 

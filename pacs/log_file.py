@@ -101,7 +101,7 @@ class SharedFile:
 
 
 class FileHandler(logging.Handler):
-    """Log lines into a SharedFile. A disk that is full must not stop the archive: what cannot be written is left out."""
+    """Log lines into a SharedFile. A disk that is full does not stop the archive: what finds no room is left out."""
 
     def __init__(self, file: SharedFile) -> None:
         super().__init__()

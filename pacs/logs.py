@@ -99,11 +99,8 @@ def parse(line: str) -> Line | None:
     if line.startswith("{"):
         try:
             found = orjson.loads(line)
-            return Line(
-                *(str(found[name]) for name in ("time", "level", "logger", "message")),
-                str(found.get("id", "")),
-                int(found.get("worker", 0)),
-            )
+            time, level, logger, message = (str(found[name]) for name in ("time", "level", "logger", "message"))
+            return Line(time, level, logger, message, str(found.get("id", "")), int(found.get("worker", 0)))
         except (ValueError, KeyError, TypeError):
             return None
     match = _LINE.fullmatch(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pacs.archive import Archive
 from pacs.commitment import StorageCommitment
 from pacs.dicom.model import Role
@@ -14,11 +16,13 @@ from pacs.dimse.sender import Sender
 from pacs.dimse.ups import reports_to, ups_service
 from pacs.dimse.worklist import worklist_service
 from pacs.followers import Followers
+from pacs.measures import measures
+from pacs.metrics import Board
 from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.services.labels import Labels
 from pacs.services.ups_events import EventReports
 from pacs.settings import Settings
-from pacs.web import changes, fhir, fhir_convert, jobs, labels, performed, session, ups, worklist
+from pacs.web import changes, fhir, fhir_convert, jobs, labels, metrics, performed, session, ups, worklist
 from pacs.web import peers as peer_resources
 from pacs.web.additions import Addition
 
@@ -26,14 +30,15 @@ from pacs.web.additions import Addition
 class Offering:
     """Of one server process.
 
-    additions: for the web server. services: for the DIMSE server. followers: works on the jobs of all of them.
+    board: what its processes count on. additions: for the web server. services: for the DIMSE server. followers: works
+    on the jobs of all of them.
     """
 
-    def __init__(self, settings: Settings, archive: Archive, peers: Peers, sender: Sender) -> None:
+    def __init__(self, settings: Settings, archive: Archive, peers: Peers, sender: Sender, board: Board) -> None:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
-        self.additions = [*_additions(settings, archive, peers), *self._commitment.additions]
+        self.additions = [*_additions(settings, archive, peers, board), *self._commitment.additions]
         self.services = [
             worklist_service(archive.procedures.worklist),
             *performed_services(archive.procedures.performed),
@@ -60,13 +65,18 @@ class Offering:
         self._commitment.close()
 
 
-def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addition]:
+def _additions(settings: Settings, archive: Archive, peers: Peers, board: Board) -> list[Addition]:
     work = archive.index.work
     rows = settings.qido_default_limit, settings.qido_max_limit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
         session.addition(Role.ADMIN if settings.is_admin_api else Role.WRITER),
         changes.addition(work),
+        metrics.addition(
+            partial(measures, board, archive, settings.min_free_bytes),
+            is_allowed=settings.is_admin_api or settings.metrics_public,
+            is_public=settings.metrics_public or settings.is_local,
+        ),
         jobs.addition(work if settings.is_admin_api else None),
         labels.addition(Labels(work), archive.query),
         worklist.addition(archive.procedures.worklist, *rows),

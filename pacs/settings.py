@@ -29,7 +29,9 @@ from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid
 from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
+from pacs.logs import LogFile
 from pacs.mongo_settings import MongoSettings, check_mongo
+from pacs.operation_settings import OperationSettings
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
 from pacs.setting_kinds import (
@@ -67,8 +69,11 @@ _PATHS = (
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
+    *("log_file", "audit_file", "audit_syslog_ca", "audit_syslog_certificate", "audit_syslog_key"),
 )
-_SECTIONS = ("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log")
+_SECTIONS = (
+    *("Data", "MongoDB", "Server", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR", "Log", "Audit"),
+)
 
 
 def _usual_workers() -> int:
@@ -78,7 +83,14 @@ def _usual_workers() -> int:
 
 
 class Settings(
-    MongoSettings, PixelSettings, DimseSettings, CommitmentSettings, FollowSettings, ProcedureSettings, FhirSettings
+    MongoSettings,
+    PixelSettings,
+    DimseSettings,
+    CommitmentSettings,
+    FollowSettings,
+    ProcedureSettings,
+    FhirSettings,
+    OperationSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -233,13 +245,23 @@ class Settings(
     )
 
     @property
+    def is_local(self) -> bool:
+        """Whether the web server listens on this machine alone."""
+        try:
+            return ip_address(self.server_host).is_loopback
+        except ValueError:
+            return self.server_host == "localhost"
+
+    @property
     def is_admin_api(self) -> bool:
         """Whether ADMIN_API, or the address, allows administration over HTTP."""
-        try:
-            is_local = ip_address(self.server_host).is_loopback
-        except ValueError:
-            is_local = self.server_host == "localhost"
-        return self.admin_api == "true" or (self.admin_api == "loopback" and is_local)
+        return self.admin_api == "true" or (self.admin_api == "loopback" and self.is_local)
+
+    @property
+    def logs_to(self) -> LogFile | None:
+        if self.log_file is None:
+            return None
+        return LogFile(self.log_file, self.log_file_max_bytes, self.log_file_keep)
 
 
 @dataclass(frozen=True, slots=True)

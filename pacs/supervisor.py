@@ -16,11 +16,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 
+from pacs import logs
 from pacs.errors import OutOfResources
 from pacs.listening import listen
 from pacs.services.lock import ArchiveLock, remove_leftovers
@@ -151,11 +152,11 @@ class Supervisor:
 
     @contextmanager
     def _noting_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT write into a pipe, and so wake whoever waits for it."""
+        """SIGTERM, SIGINT and SIGHUP write into a pipe, and so wake whoever waits for it."""
         self._signalled = os.pipe()
         for descriptor in self._signalled:
             os.set_blocking(descriptor, False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _STOPPING}
+        before = {number: signal.signal(number, lambda *_: None) for number in (*_STOPPING, signal.SIGHUP)}
         signal.set_wakeup_fd(self._signalled[1], warn_on_full_buffer=False)
         try:
             yield
@@ -188,7 +189,10 @@ class Supervisor:
         speaking = {worker.ready: worker for worker in self._workers if worker.ready >= 0}
         happened = set(wait([self._signalled[0], *running, *speaking], waiting))
         if self._signalled[0] in happened:
-            return False
+            # One byte a signal: its number (signal.set_wakeup_fd).
+            if any(number in _STOPPING for number in os.read(self._signalled[0], 256)):
+                return False
+            self._pass_on(signal.SIGHUP)
         for worker in [speaking[descriptor] for descriptor in speaking if descriptor in happened]:
             self._hear(worker)
         for worker in [running[sentinel] for sentinel in running if sentinel in happened]:
@@ -197,6 +201,13 @@ class Supervisor:
             if worker.due is not None and worker.due <= time.monotonic():
                 self._start(worker)
         return True
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        logs.reopen()
+        for worker in self._workers:
+            if worker.process and worker.process.pid and worker.is_ready:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, number)
 
     def _start(self, worker: _Worker) -> None:
         worker.due, worker.said, worker.is_ready = None, b"", False
@@ -223,6 +234,8 @@ class Supervisor:
         """In the new process: let go of what is the parent's, and work."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Until it serves, there is nothing that it could do about it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Above all the ends that tell the other workers that their parent lives.

@@ -51,7 +51,7 @@ def add_to(subcommands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = console.load_settings(_overrides(arguments))
+    settings = console.load_settings(_overrides(arguments), to_file=True)
     code = _serve_with_workers(settings, arguments) if settings.server_workers > 1 else _serve(settings, arguments)
     if code == console.OK:
         print("Stopped.", flush=True)
@@ -71,8 +71,10 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> int:
     # All that workers need is loaded before they are forked: once for all of them.
     from pacs.app import load_all, serve
+    from pacs.metrics import Board
 
     load_all()
+    board = Board(settings.server_workers)
 
     if arguments.demo:
         code = run_apart(lambda: _ending_with_its_code(lambda: _import_examples(settings)))
@@ -80,13 +82,13 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
             return code
 
     def work(role: Role) -> None:
-        logs.configure(settings.log_level, settings.log_format, worker=role.number)
+        logs.configure(settings.log_level, settings.log_format, worker=role.number, file=settings.logs_to)
 
         def say_ready(archive: Archive) -> None:
             with os.fdopen(role.ready, "w", encoding="ascii") as parent:
                 json.dump(_totals(archive), parent)
 
-        _ending_with_its_code(lambda: serve(settings, say_ready, role))
+        _ending_with_its_code(lambda: serve(settings, say_ready, role, board))
 
     supervise(settings, work, lambda said: _announce(settings, *json.loads(said)))
     return console.OK

@@ -78,6 +78,13 @@ class SqliteIndex:
     def check(self) -> None:
         return
 
+    def load(self) -> int:
+        return self._writer.load()
+
+    def size_bytes(self) -> int | None:
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def put(
         self,
         records: Sequence[InstanceRecord],

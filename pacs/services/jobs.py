@@ -169,7 +169,7 @@ class JobRunner:
             self._running.update((job.job_id, job) for job in jobs)
         causes = {job.cause for job in jobs}
         if len(causes) > 1:
-            log.debug("jobs together kind=%s group=%s causes=%s", handler.kind, jobs[0].group, ",".join(sorted(causes)))
+            log.info("jobs together kind=%s group=%s causes=%s", handler.kind, jobs[0].group, ",".join(sorted(causes)))
         # Lines about one job say what asked for it; those about several, done together, that they belong together.
         with correlation.caused_by(causes.pop() if len(causes) == 1 else correlation.new_id()):
             self._run_claimed(handler, jobs)

@@ -228,11 +228,10 @@ class _Sending:
                 self._on_close()
 
 
-def _submit(
-    executor: ThreadPoolExecutor, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-) -> Future[T]:
+def _submit(executor: ThreadPoolExecutor, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """What is logged in the thread is because of the same request."""
-    return executor.submit(copy_context().run, function, *args, **kwargs)
+    context = copy_context()
+    return executor.submit(lambda: context.run(function, *args, **kwargs))
 
 
 async def _flushed(request: web.Request) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from pacs import correlation
 from pacs.dicom.model import Caller, Target
 from pacs.errors import Invalid
 
@@ -81,6 +82,11 @@ class Links:
             foreign = [hop for hop in hops if not self._is_trusted(hop)]
             address = (foreign or hops or [address])[-1][:64]
         return Caller("anonymous", address, "web")
+
+    def request_id(self, request: web.BaseRequest) -> str:
+        """X-Request-ID of a trusted proxy, where it can be ours; else ""."""
+        given = request.headers.get("X-Request-ID", "")
+        return given if given and correlation.is_acceptable(given) and self._is_trusted(request.remote) else ""
 
     def _is_trusted(self, address: str | None) -> bool:
         if self._trust_all:

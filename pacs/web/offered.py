@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from pacs.web import changes, commitment, commitments, jobs, labels, page, peers, performed, session, ups, worklist
+from pacs.web import (
+    changes,
+    commitment,
+    commitments,
+    jobs,
+    labels,
+    metrics,
+    page,
+    peers,
+    performed,
+    session,
+    ups,
+    worklist,
+)
 from pacs.web.fhir_capabilities import CONVERSION, read_operations
 from pacs.web.operations import Operation, operations
 
@@ -10,7 +23,7 @@ from pacs.web.operations import Operation, operations
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
     services = (worklist, performed, ups, commitment, changes, labels, session, page)
-    administration = (jobs, peers, commitments) if with_administration else ()
+    administration = (jobs, peers, commitments, metrics) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
         *(operation for module in (*services, *administration) for operation in module.OPERATIONS),
