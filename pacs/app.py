@@ -14,6 +14,7 @@ from typing import Any
 
 from pacs import logs, measures
 from pacs.archive import Archive
+from pacs.auditing import Auditing
 from pacs.dicom import dictionary
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
@@ -50,10 +51,12 @@ def serve(
     """
     _limit_arenas()
     remove_leftovers(settings.dicom_store_rootpath)
-    with Archive.open(_share(settings) if role else settings, cached=True, what="pacs serve") as archive:
+    auditing = Auditing(settings)
+    own = _share(settings) if role else settings
+    with Archive.open(own, cached=True, what="pacs serve", hear=auditing.hear) as archive:
         run = _loop_runner()
         _settle_memory()
-        run(_serve(settings, archive, on_ready, board or Board(), role))
+        run(_serve(settings, archive, on_ready, auditing, board or Board(), role))
 
 
 def load_all() -> None:
@@ -63,7 +66,12 @@ def load_all() -> None:
 
 
 async def _serve(
-    settings: Settings, archive: Archive, on_ready: Callable[[Archive], None], board: Board, role: Role | None = None
+    settings: Settings,
+    archive: Archive,
+    on_ready: Callable[[Archive], None],
+    auditing: Auditing,
+    board: Board,
+    role: Role | None = None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -77,8 +85,8 @@ async def _serve(
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
     meter = board.meter(role.number if role else 1)
-    watch = all_of([meter.watch])
-    offering = Offering(settings, archive, peers, sender, board)
+    watch = all_of([meter.watch, *auditing.watchers])
+    offering = Offering(settings, archive, peers, sender, board, auditing)
     web = _web_server(settings, archive, offering.additions, watch, role.http if role else None)
     dimse = (
         _dimse_server(settings, archive, peers, sender, offering.services, watch, role)
@@ -87,6 +95,7 @@ async def _serve(
     )
     sampled = asyncio.create_task(_sample(meter, archive, web, dimse))
     try:
+        await asyncio.to_thread(auditing.start, archive)
         await web.start()
         if dimse is not None:
             await asyncio.to_thread(dimse.start)
@@ -106,6 +115,7 @@ async def _serve(
         )
         await asyncio.to_thread(offering.close)
         await asyncio.to_thread(sender.close)
+        await asyncio.to_thread(auditing.stop)
 
 
 async def _sample(meter: Meter, archive: Archive, web: WebServer, dimse: DimseServer | None) -> None:

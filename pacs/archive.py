@@ -19,6 +19,7 @@ from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.services import rules, store_identity
+from pacs.services.accesses import Hear, unheard
 from pacs.services.composite import Parts
 from pacs.services.delete import Delete
 from pacs.services.fhir_archive import FhirArchive
@@ -61,14 +62,20 @@ class Archive:
 
     @classmethod
     def open(
-        cls, settings: Settings, *, exclusive: bool = False, cached: bool = False, what: str = "a pacs command"
+        cls,
+        settings: Settings,
+        *,
+        exclusive: bool = False,
+        cached: bool = False,
+        what: str = "a pacs command",
+        hear: Hear = unheard,
     ) -> Archive:
         """Open, or make, the archive in DICOM_STORE_ROOTPATH.
 
         exclusive: no other process may have it open (reindex). cached: keep copies of what is read from an object store
-        (servers; not what has to see the store as it is). what: told to those who want it alone. Raises PacsError when
-        the folder cannot be used or is in use, when its index was made by a newer version, and when the store is not
-        the index's.
+        (servers; not what has to see the store as it is). what: told to those who want it alone. hear: told of who does
+        what. Raises PacsError when the folder cannot be used or is in use, when its index was made by a newer version,
+        and when the store is not the index's.
         """
         folder = settings.dicom_store_rootpath
         with ExitStack() as opened:
@@ -87,7 +94,7 @@ class Archive:
             )
             arrived = procedures.completeness.follow if is_followed else None
             following = Following(found, fhir=settings.sync_to_fhir_server, arrived=arrived, announce=settings.ian_aes)
-            query = QueryService(index)
+            query = QueryService(index, hear)
             return cls(
                 folder,
                 index,
@@ -102,6 +109,7 @@ class Archive:
                     max_inflated_bytes=settings.max_inflated_bytes,
                     on_stored=on_stored,
                     follow=following.after_store if following.is_needed else None,
+                    hear=hear,
                 ),
                 query,
                 retrieve,
@@ -111,6 +119,7 @@ class Archive:
                     blobs,
                     on_purged=partial(drop_frames_of, folder / _MADE_FRAMES),
                     follow=following.after_delete,
+                    hear=hear,
                 ),
                 following,
                 procedures,

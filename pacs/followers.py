@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 
 from pacs.archive import Archive
-from pacs.dicom.model import StoredInstance
+from pacs.dicom.model import Caller, StoredInstance
 from pacs.dimse.client import Outcome
 from pacs.dimse.sender import Sender
 from pacs.observers.feed import Feed
@@ -18,6 +18,7 @@ from pacs.observers.sending import Commit, Sending
 from pacs.observers.settled import Deleting, Labelling, Settled
 from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.jobs import Handler, JobRunner, Unavailable
 from pacs.services.labels import Labels
 from pacs.services.ups_cleaning import Cleaning
@@ -25,17 +26,24 @@ from pacs.settings import Settings, fhir_endpoint
 
 log = logging.getLogger(__name__)
 
+_RULES = Caller("forwarding", "", "job")  # whom nobody stands behind
 _MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
 
 
 class Followers:
     """The runner of a server process, and the feed that it tells.
 
-    further: handlers of services beside. commit: has a peer asked for storage commitment.
+    further: handlers of services beside. commit: has a peer asked for storage commitment. hear: told of what is sent.
     """
 
     def __init__(
-        self, settings: Settings, archive: Archive, sender: Sender, further: Sequence[Handler], commit: Commit
+        self,
+        settings: Settings,
+        archive: Archive,
+        sender: Sender,
+        further: Sequence[Handler],
+        commit: Commit,
+        hear: Hear = unheard,
     ) -> None:
         work = archive.index.work
         self._http = [Http()]
@@ -46,7 +54,7 @@ class Followers:
         )
         self._cleaning = Cleaning(work, archive.steps.subscriptions, settings.ups_keep_days)
         handlers = [
-            Sending(archive.index, _send_with(sender), commit).handler,
+            Sending(archive.index, _send_with(sender, hear), commit).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
             *archive.procedures.completeness.handlers(),
@@ -80,14 +88,30 @@ class Followers:
             http.close()
 
 
-def _send_with(sender: Sender) -> Callable[[str, Sequence[StoredInstance]], Generator[Outcome, None, None]]:
+def _send_with(sender: Sender, hear: Hear) -> Callable[[str, Sequence[StoredInstance]], Generator[Outcome, None, None]]:
     def send(name: str, instances: Sequence[StoredInstance]) -> Generator[Outcome, None, None]:
         peer = sender.find(name)
         if peer is None:
             raise Unavailable(f"there is no peer {name}: add it to the peers' file")
-        yield from sender.send(peer, instances, _MEDIUM, None)
+        for outcome in sender.send(peer, instances, _MEDIUM, None):
+            hear(_sent(outcome, name))
+            yield outcome
 
     return send
+
+
+def _sent(outcome: Outcome, to: str) -> Access:
+    instance, is_sent = outcome.instance, outcome.is_success or outcome.is_warning
+    return Access(
+        Action.SENT,
+        _RULES,
+        instance.target.study_uid,
+        sop_class_uid=instance.sop_class_uid,
+        instances=1,
+        is_failure=not is_sent,
+        peer=to,
+        detail="" if is_sent else outcome.reason,
+    )
 
 
 def _fhir_sync(settings: Settings, archive: Archive, http: Http) -> FhirSync:

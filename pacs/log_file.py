@@ -38,15 +38,18 @@ class SharedFile:
         self._looked = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = self._open()
+        self._is_torn = _is_torn(path)
 
     def write(self, data: bytes) -> None:
         """Append whole lines. Raises OSError."""
         with self._lock:
             if self._written >= _LOOK_BYTES or time.monotonic() - self._looked > _LOOK_S:
                 self._look()
-            left = memoryview(data)
+            left = memoryview(b"\n" + data if self._is_torn else data)
             while left:  # a disk that is full takes part of a line
+                self._is_torn = True
                 left = left[os.write(self._descriptor, left) :]
+            self._is_torn = False
             self._written += len(data)
 
     def sync(self) -> None:
@@ -120,6 +123,15 @@ class FileHandler(logging.Handler):
     def close(self) -> None:
         self.file.close()
         super().close()
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line has no end: a crash, or a disk that was full, cut it. What follows must not join it."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def rotated(path: Path, number: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pacs.archive import Archive
+from pacs.auditing import Auditing
 from pacs.commitment import StorageCommitment
 from pacs.dicom.model import Role
 from pacs.dimse.availability import AVAILABILITY_SERVICE, AvailabilityNotifier
@@ -30,15 +31,21 @@ from pacs.web.additions import Addition
 class Offering:
     """Of one server process.
 
-    board: what its processes count on. additions: for the web server. services: for the DIMSE server. followers: works
-    on the jobs of all of them.
+    board: what its processes count on. auditing: begun already, or not yet. additions: for the web server. services:
+    for the DIMSE server. followers: works on the jobs of all of them.
     """
 
-    def __init__(self, settings: Settings, archive: Archive, peers: Peers, sender: Sender, board: Board) -> None:
+    def __init__(
+        self, settings: Settings, archive: Archive, peers: Peers, sender: Sender, board: Board, auditing: Auditing
+    ) -> None:
         ae_title, timeouts, work = settings.dimse_ae_title, usual_timeouts(settings), archive.index.work
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
-        self.additions = [*_additions(settings, archive, peers, board), *self._commitment.additions]
+        self.additions = [
+            *_additions(settings, archive, peers, board),
+            auditing.addition(),
+            *self._commitment.additions,
+        ]
         self.services = [
             worklist_service(archive.procedures.worklist),
             *performed_services(archive.procedures.performed),
@@ -52,8 +59,9 @@ class Offering:
             *self._commitment.handlers,
             AvailabilityNotifier(archive.index, peers, ae_title, timeouts).handler(),
             EventReports(work, reports_to(peers, ae_title, timeouts)).handler,
+            *auditing.handlers(archive),
         ]
-        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask)
+        self.followers = Followers(settings, archive, sender, handlers, self._commitment.ask, auditing.hear)
 
     def stop(self, grace_s: float) -> None:
         """Finish what is under way. Beside the servers' own stop: what it waits for may be on their associations."""

@@ -11,13 +11,22 @@ from typing import NamedTuple
 from pacs.dicom.model import Caller
 
 
+class Transfer(NamedTuple):
+    """Instances of one study, on their way out."""
+
+    study_uid: str
+    sent: int
+    failed: int
+
+
 class Served(NamedTuple):
     """One request that was answered.
 
     service: such as C-STORE, QIDO-RS or WADO-RS frames. status: of the answer, as its protocol writes it (0000,
     A700; 200, 503). operation: the command; or method and route, without what identifies anybody. began: seconds since
     the epoch. received_bytes, sent_bytes: without what TCP adds. study_uid: when the request names one. parent: the
-    trace that it is part of (a W3C ``traceparent``), "" for none.
+    trace that it is part of (a W3C ``traceparent``), "" for none. transfers: what sub-operations sent. peer: to whom,
+    when it was not the caller.
     """
 
     service: str
@@ -32,6 +41,8 @@ class Served(NamedTuple):
     sent_bytes: int
     study_uid: str = ""
     parent: str = ""
+    transfers: tuple[Transfer, ...] = ()
+    peer: str = ""
 
 
 class Associated(NamedTuple):

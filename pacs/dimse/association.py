@@ -21,6 +21,7 @@ from pacs.dimse.outbox import Outbox
 from pacs.dimse.status import Status
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Wire
 from pacs.errors import TooLarge
+from pacs.watching import Transfer
 
 IDENTIFIER_LIMIT = 4 * 1024 * 1024
 _COMMAND_LIMIT = 64 * 1024
@@ -110,7 +111,7 @@ class Association:
     Other threads send requests of their own through its ``outbox``.
 
     max_pdu: the largest P-DATA-TF that we promised to take, 0 for any. received_bytes: of P-DATA-TF so far.
-    last_status: of the last response that was made, -1 for none.
+    last_status: of the last response that was made, -1 for none. last_transfers: of its sub-operations.
     """
 
     def __init__(self, wire: Wire, accepted: Accepted, max_pdu: int) -> None:
@@ -119,6 +120,7 @@ class Association:
         self.called = accepted.called
         self.received_bytes = 0
         self.last_status = -1
+        self.last_transfers: tuple[Transfer, ...] = ()
         self._wire = wire
         self._pdu_limit = max_pdu + _PDU_SLACK if max_pdu else _UNLIMITED_PDU
         peer_limit = min(accepted.max_pdu or _LARGEST_SENT_PDU, _LARGEST_SENT_PDU)

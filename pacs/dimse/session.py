@@ -165,7 +165,7 @@ class Acceptor:
         association = message.association
         service = _NAMES.get(message.command.field, "other")
         received, sent = association.received_bytes, association.sent_bytes
-        association.last_status = -1
+        association.last_status, association.last_transfers = -1, ()
         at, began = time.time(), time.perf_counter()
         try:
             serve_request(message, caller, serve)
@@ -183,6 +183,8 @@ class Acceptor:
                     time.perf_counter() - began,
                     association.received_bytes - received,
                     association.sent_bytes - sent,
+                    transfers=association.last_transfers,
+                    peer=message.command.destination or "",
                 )
             )
 

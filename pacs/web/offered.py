@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pacs.web import (
+    audit,
     changes,
     commitment,
     commitments,
@@ -23,7 +24,7 @@ from pacs.web.operations import Operation, operations
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
     services = (worklist, performed, ups, commitment, changes, labels, session, page)
-    administration = (jobs, peers, commitments, metrics) if with_administration else ()
+    administration = (jobs, peers, commitments, metrics, audit) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
         *(operation for module in (*services, *administration) for operation in module.OPERATIONS),
