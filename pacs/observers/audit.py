@@ -135,6 +135,10 @@ class Audit:
     def _flush(self) -> None:
         with self._lock:
             events, self._gathered = list(self._gathered.values()), {}
+        # The study may have been deleted by now; whoever deleted it knew.
+        known = {event.study_uid: event.patient_id for event in events if event.patient_id}
+        for event in events:
+            event.patient_id = event.patient_id or known.get(event.study_uid, "")
         messages = [self._message(event) for event in events]
         for write, unwritten in self._unwritten:
             unwritten += messages

@@ -104,6 +104,7 @@ def test_who_stored_searched_viewed_took_and_deleted_is_told(server):
     assert len(found) == 1
     assert requests.get(f"{server.dicomweb_url}/studies/{STUDY}/metadata", timeout=20).status_code == 200
     assert wado(server, f"/studies/{STUDY}").status_code == 200
+    eventually(lambda: len(audit(server, study=STUDY)) >= 4, "what came before the deletion")
     assert requests.delete(f"{server.dicomweb_url}/studies/{STUDY}", timeout=20).status_code == 204
 
     def events():

@@ -14,7 +14,7 @@ from tests.server import Server, free_port
 from tests.wire.clients import association, sop_uid_of, store_bytes, stow
 from tests.wire.receivers import eventually
 
-RULES = '[[rules]]\nname = "forward"\nsend = ["AWAY"]\n'
+RULES = '[[rule]]\nname = "forward"\nsend = ["AWAY"]\n'
 
 
 def lines(path):
