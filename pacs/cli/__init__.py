@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from pacs.cli import (
     backup,
     commitments,
+    completion,
     config,
     conformance,
     console,
@@ -20,6 +22,7 @@ from pacs.cli import (
     import_,
     index,
     jobs,
+    log,
     migrate,
     move,
     peers,
@@ -29,6 +32,8 @@ from pacs.cli import (
     rules,
     send,
     serve,
+    status,
+    top,
     user,
     verify,
     version,
@@ -41,24 +46,30 @@ A medical image archive: DIMSE and DICOMweb over one index and one file store.
   pacs serve --demo            start, with a few example images in it
   pacs import /media/cdrom     take in folders, DICOMDIRs and ZIP files
   pacs migrate --help          take over raccoon-dicom, Orthanc or a DICOMweb server
+  pacs status                  how the archive is, on one page
   pacs verify                  check that index and files agree
 """
 _EPILOG = """\
 Settings come from the environment and from .env; `pacs config` shows them all.
 Exit codes: 0 done; 1 done, but some of it failed or a problem was found; 2 wrong arguments
-or settings, or a port in use; 3 the archive cannot be opened or written.
+or settings, or a port in use; 3 the archive or server cannot be opened, reached or written;
+130 interrupted.
 """
 
 _COMMANDS = (
-    *(serve, import_, migrate, verify, reindex, backup, restore),
+    *(serve, status, top, log, import_, migrate, verify, reindex, backup, restore),
     *(peers, user, echo, find, get, move, send),
-    *(jobs, rules, commitments, fhir, index, export, purge, config, conformance, version),
+    *(jobs, rules, commitments, fhir, index, export, purge, config, completion, conformance, version),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks (`pacs completion`)
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     parsed = parser.parse_args(arguments)
     try:
         code: int = parsed.run(parsed)
