@@ -10,9 +10,9 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pacs import logs, measures
+from pacs import logs, measures, readiness
 from pacs.archive import Archive
 from pacs.auditing import Auditing
 from pacs.dicom import dictionary
@@ -24,7 +24,7 @@ from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid, PacsError
 from pacs.metrics import Board, Meter
 from pacs.offering import Offering
-from pacs.peering import identities, known_peers, tls_files, usual_timeouts
+from pacs.peering import PeerEchoes, identities, known_peers, tls_files, usual_timeouts
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
@@ -32,6 +32,9 @@ from pacs.watching import Watch, all_of
 from pacs.web.additions import Addition
 from pacs.web.page import About
 from pacs.web.server import Limits, WebServer
+
+if TYPE_CHECKING:
+    from pacs.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +88,11 @@ async def _serve(
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
     meter = board.meter(role.number if role else 1)
-    watch = all_of([meter.watch, *auditing.watchers])
+    spans = _spans(settings.otel_exporter_otlp_endpoint)
+    watch = all_of([meter.watch, *auditing.watchers, *([spans.watch] if spans is not None else [])])
     offering = Offering(settings, archive, peers, sender, board, auditing)
-    web = _web_server(settings, archive, offering.additions, watch, role.http if role else None)
+    echo = PeerEchoes(peers, settings.dimse_ae_title, usual_timeouts(settings)).problems
+    web = _web_server(settings, archive, offering.additions, watch, echo, role.http if role else None)
     dimse = (
         _dimse_server(settings, archive, peers, sender, offering.services, watch, role)
         if settings.enable_dimse
@@ -116,6 +121,20 @@ async def _serve(
         await asyncio.to_thread(offering.close)
         await asyncio.to_thread(sender.close)
         await asyncio.to_thread(auditing.stop)
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
+
+
+def _spans(endpoint: str) -> Spans | None:
+    """Raises Invalid when a collector is named and the extra is not installed."""
+    if not endpoint:
+        return None
+    try:
+        from pacs.spans import Spans
+    except ImportError as error:
+        what = "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry: pip install 'raccoon-pacs[otel]'"
+        raise Invalid(what, "OTEL_EXPORTER_OTLP_ENDPOINT") from error
+    return Spans(endpoint)
 
 
 async def _sample(meter: Meter, archive: Archive, web: WebServer, dimse: DimseServer | None) -> None:
@@ -138,6 +157,7 @@ def _web_server(
     archive: Archive,
     additions: Sequence[Addition],
     watch: Watch,
+    echo: Callable[[], dict[str, str]],
     listener: socket.socket | None,
 ) -> WebServer:
     return WebServer(
@@ -145,7 +165,8 @@ def _web_server(
         archive.query,
         archive.retrieve,
         counts=archive.index.counts,
-        health=lambda: _problems(archive, settings.min_free_bytes),
+        health=lambda: readiness.checks(archive, settings.min_free_bytes, echo if settings.health_peers else None),
+        with_health_details=settings.is_admin_api,
         host=settings.server_host,
         port=settings.server_port,
         api_root=settings.dicomweb_api,
@@ -205,16 +226,6 @@ def _dimse_server(
         shared_tls_listener=role.dimse_tls if role else None,
         watch=watch,
     )
-
-
-def _problems(archive: Archive, min_free_bytes: int) -> list[str]:
-    """What keeps the archive from serving; for the health check."""
-    try:
-        archive.index.counts()
-        free = archive.blobs.free_bytes()
-    except PacsError as error:
-        return [str(error)]
-    return ["the disk is full"] if free is not None and free < min_free_bytes else []
 
 
 def _share(settings: Settings) -> Settings:

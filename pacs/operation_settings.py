@@ -17,6 +17,12 @@ def _syslog(value: str) -> str:
     return value
 
 
+def _collector(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("expected an http or https address")
+    return value
+
+
 Syslog = Annotated[str, AfterValidator(_syslog)]
 
 
@@ -33,6 +39,14 @@ class OperationSettings(BaseModel):
         "1GiB",
     )
     log_file_keep: Positive = setting(5, "Log", "How many renamed log files are kept.", COUNT, "20")
+    health_peers: bool = setting(
+        False,
+        "Log",
+        "Whether GET /health/ready tells which peers do not answer a C-ECHO, once a minute. The archive is ready all "
+        "the same.",
+        BOOL,
+        "true",
+    )
     metrics_public: bool = setting(
         False,
         "Log",
@@ -40,6 +54,14 @@ class OperationSettings(BaseModel):
         "listens on this machine alone.",
         BOOL,
         "true",
+    )
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_collector)] = setting(
+        "",
+        "Log",
+        "OpenTelemetry collector that spans of associations, messages and requests are sent to (OTLP over HTTP). Needs "
+        "the extra `otel`; the other OTEL_* variables of its SDK hold as well, from the environment.",
+        "an http or https address",
+        "http://localhost:4318",
     )
     audit_file: Path | None = setting(
         None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import orjson
 from aiohttp import web
@@ -14,22 +15,50 @@ from pacs.web.negotiate import Offer, accepted, choose
 from pacs.web.page import Page
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. problem: one sentence, "" when all is well. is_needed: to be ready.
+
+    ms: how long it took.
+    """
+
+    name: str
+    problem: str = ""
+    ms: float = 0.0
+    is_needed: bool = True
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "isOk": not self.problem,
+            "problem": self.problem,
+            "ms": round(self.ms, 1),
+            "isNeeded": self.is_needed,
+        }
+
+
 class Health:
-    """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block."""
+    """counts: totals of the archive; health: what was looked at. Both may block.
+
+    with_details: whether those who ask are told what is wrong, not only that something is.
+    """
 
     def __init__(
         self,
         bridge: Bridge,
         links: Links,
         counts: Callable[[], Counts] | None,
-        health: Callable[[], Sequence[str]],
+        health: Callable[[], Sequence[Check]],
         page: Page,
+        *,
+        with_details: bool = True,
     ) -> None:
         self._bridge = bridge
         self._links = links
         self._counts = counts
         self._health = health
         self._page = page
+        self._with_details = with_details
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -44,9 +73,13 @@ class Health:
 
     async def ready(self, request: web.Request) -> web.Response:
         """200 when requests can be served, 503 with the reasons when not."""
-        problems = list(await self._bridge.run(self._health))
-        body = {"status": "unavailable" if problems else "ok", "problems": problems}
-        return _json(body, status=503 if problems else 200)
+        checks = await self._bridge.run(self._health)
+        is_ready = not any(check.problem and check.is_needed for check in checks)
+        body: dict[str, object] = {"status": "ok" if is_ready else "unavailable"}
+        if self._with_details:
+            body["problems"] = [check.problem for check in checks if check.problem and check.is_needed]
+            body["checks"] = [check.as_json() for check in checks]
+        return _json(body, status=200 if is_ready else 503)
 
     async def root(self, request: web.Request) -> web.Response:
         """The web page for browsers, addresses as JSON for others."""

@@ -32,7 +32,7 @@ from pacs.web.capabilities import Capabilities
 from pacs.web.cors import Cors
 from pacs.web.delete import DeleteResources
 from pacs.web.frames import Frames
-from pacs.web.health import Health
+from pacs.web.health import Check, Health
 from pacs.web.links import Links
 from pacs.web.metadata import Metadata
 from pacs.web.negotiate import check_charset
@@ -78,8 +78,8 @@ class Limits:
 class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
-    delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. additions: further resources. about: what the web page
+    delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what was looked
+    at to tell whether it is ready; with_health_details: anybody is told. additions: further resources. about: what the web page
     shows. port 0: any free one; ``port`` tells which after ``start``.
     shared_listener: take what comes there, in turn with other processes, instead of listening on host and port. watch:
     told of each request. Raises Invalid for values that mean nothing.
@@ -92,7 +92,7 @@ class WebServer:
         retrieve: Retrieve,
         *,
         counts: Callable[[], Counts] | None = None,
-        health: Callable[[], Sequence[str]] = lambda: (),
+        health: Callable[[], Sequence[Check]] = lambda: (),
         host: str = "127.0.0.1",
         port: int = 8081,
         api_root: str = "dicom-web",
@@ -107,6 +107,7 @@ class WebServer:
         about: About | None = None,
         shared_listener: socket.socket | None = None,
         watch: Watch = unwatched,
+        with_health_details: bool = True,
     ) -> None:
         self.host = host
         self.port = port
@@ -159,7 +160,10 @@ class WebServer:
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
         start_page = Page(links, about or About())
-        self._root_routes = [*Health(bridge, links, counts, health, start_page).routes(), *start_page.routes()]
+        self._root_routes = [
+            *Health(bridge, links, counts, health, start_page, with_details=with_health_details).routes(),
+            *start_page.routes(),
+        ]
         if links.api_path:
             self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
         self._root_routes += [route for addition in additions for route in addition.root_routes(bridge, links)]

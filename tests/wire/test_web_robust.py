@@ -14,6 +14,7 @@ import requests
 from pacs.errors import Invalid
 from pacs.services.retrieve import Retrieve
 from pacs.web.server import Limits, WebServer
+from pacs.web.health import Check
 from tests import builders
 from tests.unit.web.running import RunningArchive
 from tests.wire.clients import STOW_TYPE, multipart, stow
@@ -233,15 +234,16 @@ def test_options_without_origin_says_what_is_allowed(web: RunningArchive) -> Non
 
 
 def test_health_and_root(tmp_path: Path) -> None:
-    problems: list[str] = []
+    problems: list[Check] = [Check("peer AWAY", "AWAY does not answer", is_needed=False)]
     with RunningArchive(tmp_path, health=lambda: problems) as web:
         assert stow(web, [builders.ct("1.1")]).ok  # type: ignore[arg-type]
         assert requests.get(f"{web.root_url}/health/live", timeout=5).json() == {"status": "ok"}
         assert requests.get(f"{web.root_url}/health/ready", timeout=5).status_code == 200
-        problems.append("the disk is full")
+        problems.append(Check("disk", "the disk is full"))
         response = requests.get(f"{web.root_url}/health/ready", timeout=5)
         assert response.status_code == 503
         assert response.json()["problems"] == ["the disk is full"]
+        assert [check["name"] for check in response.json()["checks"]] == ["peer AWAY", "disk"]
         root = requests.get(f"{web.root_url}/", timeout=5).json()
         assert root["studies"] == f"{web.dicomweb_url}/studies"
         assert root["counts"]["instances"] == 1
