@@ -2,6 +2,7 @@
 
 import requests
 
+from pacs.blobs.base import IDENTITY_KEY
 from tests.server import Server, free_port
 from tests.wire.receivers import eventually
 
@@ -19,13 +20,12 @@ def test_index_store_and_disk_are_looked_at(tmp_path):
             "store": True,
             "disk": True,
         }
-        hidden = [path for path in server.data.iterdir() if path.is_file() and b'"store"' in path.read_bytes()[:200]]
-        assert len(hidden) == 1
-        hidden[0].rename(tmp_path / "elsewhere")  # as if the disk were not mounted
+        identity = server.data / IDENTITY_KEY
+        identity.rename(tmp_path / "elsewhere")  # as if the disk were not mounted
         answer = ready(server)
         assert answer.status_code == 503
         assert "mounted" in answer.json()["problems"][0]
-        (tmp_path / "elsewhere").rename(hidden[0])
+        (tmp_path / "elsewhere").rename(identity)
         assert ready(server).status_code == 200
 
 

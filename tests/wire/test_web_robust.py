@@ -13,8 +13,8 @@ import requests
 
 from pacs.errors import Invalid
 from pacs.services.retrieve import Retrieve
-from pacs.web.server import Limits, WebServer
 from pacs.web.health import Check
+from pacs.web.server import Limits, WebServer
 from tests import builders
 from tests.unit.web.running import RunningArchive
 from tests.wire.clients import STOW_TYPE, multipart, stow
