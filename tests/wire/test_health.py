@@ -20,7 +20,7 @@ def test_index_store_and_disk_are_looked_at(tmp_path):
             "store": True,
             "disk": True,
         }
-        identity = server.data / IDENTITY_KEY
+        identity = server.data / "files" / IDENTITY_KEY
         identity.rename(tmp_path / "elsewhere")  # as if the disk were not mounted
         answer = ready(server)
         assert answer.status_code == 503
