@@ -21,7 +21,7 @@ from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
 from pacs.dimse.service import Service
 from pacs.dimse.tls import ServerTls
-from pacs.errors import Invalid, PacsError
+from pacs.errors import Invalid
 from pacs.metrics import Board, Meter
 from pacs.offering import Offering
 from pacs.peering import PeerEchoes, identities, known_peers, tls_files, usual_timeouts

@@ -79,10 +79,10 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what was looked
-    at to tell whether it is ready; with_health_details: anybody is told. additions: further resources. about: what the web page
-    shows. port 0: any free one; ``port`` tells which after ``start``.
-    shared_listener: take what comes there, in turn with other processes, instead of listening on host and port. watch:
-    told of each request. Raises Invalid for values that mean nothing.
+    at to tell whether it is ready; with_health_details: anybody is told what was found. additions: further resources.
+    about: what the web page shows. port 0: any free one; ``port`` tells which after ``start``. shared_listener: take
+    what comes there, in turn with other processes, instead of listening on host and port. watch: told of each request.
+    Raises Invalid for values that mean nothing.
     """
 
     def __init__(
