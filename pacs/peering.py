@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +18,7 @@ from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid, NotFound, PeerFailed
 
 _ECHO_S = 10.0  # what somebody waits for who is looking at a screen
+_ECHO_EVERY_S = 60.0
 
 
 def known_peers(settings: DimseSettings) -> Peers:
@@ -91,3 +95,29 @@ class PeerDirectory:
         if peer is None:
             raise NotFound("no peer of this AE title is known that can be reached")
         return {"ae_title": peer.ae_title, **echoed(Requests(peer, self._calling, self._timeouts))}
+
+
+class PeerEchoes:
+    """Whether the peers answer, as found out within the last minute, beside those who ask: they do not wait."""
+
+    def __init__(self, peers: Peers, calling: str, timeouts: Timeouts) -> None:
+        self._peers = peers
+        self._directory = PeerDirectory(peers, calling, timeouts)
+        self._lock = threading.Lock()
+        self._found: dict[str, str] = {}
+        self._asked_at = -math.inf
+
+    def problems(self) -> dict[str, str]:
+        """Why a peer did not answer by its AE title, "" where it did. Nothing at first, and of peers that only call."""
+        with self._lock:
+            if time.monotonic() - self._asked_at > _ECHO_EVERY_S:
+                self._asked_at = time.monotonic()
+                threading.Thread(target=self._ask, name="peer-echoes", daemon=True).start()
+            return self._found
+
+    def _ask(self) -> None:
+        found = {}
+        for name, peer in sorted(self._peers.all().items()):
+            if peer.host:
+                found[name] = str(self._directory.echo(name).get("reason", ""))
+        self._found = found

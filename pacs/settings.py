@@ -31,7 +31,9 @@ from pacs.errors import Invalid
 from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
 from pacs.keeping_settings import KeepingSettings
+from pacs.logs import LogFile
 from pacs.mongo_settings import MongoSettings, check_mongo
+from pacs.operation_settings import OperationSettings
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
 from pacs.setting_kinds import (
@@ -69,10 +71,11 @@ _PATHS = (
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
+    *("log_file", "audit_file", "audit_syslog_ca", "audit_syslog_certificate", "audit_syslog_key"),
 )
 _SECTIONS = (
     *("Data", "MongoDB", "Server", "Access", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR"),
-    *("Keeping", "Log"),
+    *("Keeping", "Log", "Audit"),
 )
 
 
@@ -92,6 +95,7 @@ class Settings(
     ProcedureSettings,
     FhirSettings,
     KeepingSettings,
+    OperationSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -268,6 +272,12 @@ class Settings(
     def is_dimse_local(self) -> bool:
         """Whether DIMSE does."""
         return is_loopback(self.dimse_hostname)
+
+    @property
+    def logs_to(self) -> LogFile | None:
+        if self.log_file is None:
+            return None
+        return LogFile(self.log_file, self.log_file_max_bytes, self.log_file_keep)
 
 
 def is_loopback(host: str) -> bool:

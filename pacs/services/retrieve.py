@@ -115,6 +115,10 @@ class Retrieve:
         self._preferred_frames = preferred_frames
         self.showing = Showing(index, blobs, pool, self._held, self._source)
 
+    def made_uses(self) -> tuple[int, int]:
+        """How many codestreams were found made, and how many were not, since the process began."""
+        return (self._made.hits, self._made.misses) if self._made is not None else (0, 0)
+
     def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
         """All instances of a subtree, in order of series and Instance Number."""
         found = self._index.locate(target)

@@ -16,9 +16,11 @@ from pacs.web.operations import Operation
 class Addition:
     """operations: for the OpenAPI document. routes: of the same paths, below the API root.
 
-    close: ends connections that would last, when the server stops.
+    root_routes: of those that are outside it, from the server's root. close: ends connections that would last, when
+    the server stops.
     """
 
     operations: tuple[Operation, ...]
     routes: Callable[[Bridge, Links], list[web.RouteDef]]
     close: Callable[[], Awaitable[None]] | None = None
+    root_routes: Callable[[Bridge, Links], list[web.RouteDef]] = lambda bridge, links: []

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pacs.web import (
     about,
     accounts,
+    audit,
     changes,
     commitment,
     commitments,
     jobs,
     labels,
     log,
+    metrics,
     page,
     peers,
     performed,
@@ -30,7 +32,7 @@ def all_operations(*, with_delete: bool, with_administration: bool) -> list[Oper
     """DICOMweb's own, then those of other services."""
     services = (worklist, performed, ups, commitment, changes, labels, sends, session, accounts, page, about)
     deleting = (trash,) if with_delete else ()
-    administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
+    administration = (jobs, peers, commitments, metrics, audit, storage, system, log) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
         *(operation for module in (*services, *deleting, *administration) for operation in module.OPERATIONS),
