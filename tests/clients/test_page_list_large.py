@@ -107,7 +107,7 @@ def measured(server: Server, browser: Browser, population: Population) -> dict[s
     page.wait_for("window.firstRows > 0")
     page.run("longTasks.length = 0")
     # Through all of it in large steps, then smoothly through a few hundred rows.
-    frames = [*page.run(f"{SCROLL}(0, 1, 60)"), *page.run(f"{SCROLL}(0.5, 0.502, 120)")]
+    frames = [*page.run(f"{SCROLL}(0, 1, 30)"), *page.run(f"{SCROLL}(0.5, 0.5005, 40)")]
     check_the_end_is_reached(page)
     return {
         "studies": STUDIES,
