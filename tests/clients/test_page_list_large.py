@@ -94,7 +94,7 @@ def measured(server: Server, browser: Browser, population: Population) -> dict[s
     page = browser.open(f"{server.http_url}/#/studies", before=WATCH)
     page.wait_for("window.firstRows > 0")
     assert page.run("document.querySelector('.total').textContent") == f"{STUDIES:,} studies"
-    paint = page.run("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    paint = page.wait_for("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
     loading = page.run("Math.max(0, ...longTasks)")
     plans = [population.plan(number) for number in range(0, STUDIES, STUDIES // 6)]
     words = [plan.patient_name.split("^")[0].lower()[:7] for plan in plans]
