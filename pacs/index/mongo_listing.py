@@ -69,7 +69,7 @@ def fill_listing(tables: Tables) -> None:
     Nodes of an older version may be at work meanwhile: what has changed since it was read is read again.
     """
     done, told = 0, time.monotonic()
-    fields = {name: 1 for name in ("k", "p.k", "modalities", "rev")}
+    fields = dict.fromkeys(("k", "p.k", "modalities", "rev"), 1)
     while page := list(tables["studies"].find({"w": None}, fields).limit(_PAGE)):
         tables.renew_lease()
         labels = labels_of(tables, [one["_id"] for one in page])

@@ -232,7 +232,7 @@ class _Rows:
         numbered = sorted((one for one in keyed if one[0] is not None), key=_by_number, reverse=order.is_descending)
         others = sorted((one for one in keyed if one[0] is None), key=lambda one: one[1])
         ids = [one[2] for one in [*numbered, *others]][skip : None if limit is None else skip + limit]
-        found = {}
+        found: dict[str, Document] = {}
         for begin in range(0, len(ids), _FEW):
             where = _by_ids(self._level, ids[begin : begin + _FEW])
             found.update((one["_id"], one) for one in self._collection(self._level).find(where, _WITHOUT_CONTENTS))

@@ -20,12 +20,12 @@ _BY_WORDS = "SELECT rowid FROM study_words "
 
 
 class Listed:
-    """Studies whose ids are in all of some sets (SELECTs). words, when given, is the first of them."""
+    """Studies whose ids are in all of some sets (SELECTs). quick: how many of the first an index leads to."""
 
-    def __init__(self, connection: sqlite3.Connection, sets: Sequence[Condition]) -> None:
+    def __init__(self, connection: sqlite3.Connection, sets: Sequence[Condition], quick: int) -> None:
         self._connection = connection
         self._sets = sets
-        self._is_few = any(self._has_few(one) for one in sets)
+        self._is_few = any(self._has_few(one) for one in sets[:quick])
 
     def page(self, order: Order | None, after: int, offset: int, limit: int) -> list[int]:
         """Ids. after: of ids, in the order of first storage only. limit: -1 for all."""

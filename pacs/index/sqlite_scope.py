@@ -57,6 +57,15 @@ def on_one(scope: Scope) -> Condition:
     return " AND ".join(sql for sql, _ in found), [value for _, values in found for value in values]
 
 
+def on_study(scope: Scope) -> Condition:
+    """What a study s meets in which something is visible."""
+    found = []
+    for level, (sql, values) in conditions(scope, (), within=True):
+        in_series = f"EXISTS (SELECT 1 FROM series e INDEXED BY series_study WHERE e.study_id = s.id AND {sql})"
+        found.append((in_series if level is Level.SERIES else sql, values))
+    return " AND ".join(sql for sql, _ in found) or "1", [value for _, values in found for value in values]
+
+
 def _labelled(labels: Collection[str]) -> Condition:
     sql = "SELECT z.id FROM study_labels b JOIN studies z ON z.c0020000D = b.study_uid WHERE b.label IN "
     return sql + _ANY_OF, [_listed(labels)]

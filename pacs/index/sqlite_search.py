@@ -27,7 +27,7 @@ from pacs.index.sqlite_listed import Listed
 from pacs.index.sqlite_rows import INSTANCE_COLUMNS, stored_instance
 from pacs.index.sqlite_schema import ALIASES, COMMON, TABLES
 from pacs.index.sqlite_scope import conditions as visible
-from pacs.index.sqlite_scope import study_ids
+from pacs.index.sqlite_scope import on_study, study_ids
 
 # Rows that are found and sorted sooner than a page of them by going through the table in order.
 _FEW = 5000
@@ -99,10 +99,12 @@ def _listed(connection: sqlite3.Connection, slots: Slots, query: Query, after: i
     below = replace(query.scope, labels=None, studies=None) if has_below else EVERYTHING
     where = _Where(slots, query.keys, query.within, below)
     sets = list(study_ids(query.scope, query.labels, query.text, with_modalities=not has_below))
+    quick = len(sets)
     if where.by_level:
         condition, values = where.at(Level.STUDY)
         sets.append((f"SELECT s.id FROM studies s WHERE {condition}", values))
-    listed = Listed(connection, sets)
+        quick += where.is_led_at(Level.STUDY)
+    listed = Listed(connection, sets, quick)
     order, limit = query.order, -1 if query.limit is None else query.limit + 1
     # Where others than ids are compared, a cursor is how many came before.
     first = max(query.offset, 0) + (0 if order is None else after or 0)
@@ -159,7 +161,7 @@ def _page(
 
 
 def labels_of(connection: sqlite3.Connection, study_uids: Sequence[str], scope: Scope) -> dict[str, list[str]]:
-    condition, values = _visible_study(scope)
+    condition, values = on_study(scope)
     found = connection.execute(
         "SELECT s.c0020000D, (SELECT json_group_array(label) FROM study_labels WHERE study_uid = s.c0020000D)"
         f" FROM studies s WHERE s.c0020000D IN (SELECT value FROM json_each(?)) AND {condition}",
@@ -169,19 +171,13 @@ def labels_of(connection: sqlite3.Connection, study_uids: Sequence[str], scope: 
 
 
 def label_counts(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
-    condition, values = _visible_study(scope)
+    condition, values = on_study(scope)
     found = connection.execute(
         "SELECT b.label, COUNT(*) FROM study_labels b JOIN studies s ON s.c0020000D = b.study_uid"
         f" WHERE {condition} GROUP BY b.label ORDER BY b.label",
         values,
     )
     return dict(found.fetchall())
-
-
-def _visible_study(scope: Scope) -> Condition:
-    sets = list(study_ids(scope, (), "", with_modalities=True))
-    sql = " AND ".join(f"+s.id IN ({one})" for one, _ in sets) or "1"
-    return sql, [value for _, values in sets for value in values]
 
 
 def select(

@@ -19,14 +19,16 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from pacs.blobs.filesystem import FilesystemBlobs
 from pacs.dicom.attributes import ALL
 from pacs.dicom.matching import Matcher, Range, Single, TagPath, UidList, Wildcard
-from pacs.dicom.model import Caller, Level, Target
+from pacs.dicom.model import Caller, Level, Scope, Target
 from pacs.dicom.normal import Kind, kind_of
 from pacs.errors import Corrupt, OutOfResources, Uncertain
-from pacs.index.base import Counts, Fields, Index, Put, Query
+from pacs.index.base import Counts, Fields, Index, Order, Put, Query
+from pacs.index.listing import LABELS
 from pacs.index.mongo import MongoIndex
 from pacs.index.mongo_abandoned import APP_NAME
 from pacs.index.mongo_documents import WHOLE_BYTES
 from pacs.index.mongo_tables import Tables, shard_key
+from pacs.index.work import RecordWrite
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.store import Store
 from tests import builders
@@ -272,6 +274,20 @@ def test_keys_of_another_table_of_attributes_are_made_anew(node: Open, mongod: s
     assert {level: rows(again, level) for level in Level} == before
     assert uids(again, {("00100010",): Wildcard("a*"), ("00200013",): Single("2")}) == ["1.1.2"]
     assert uids(again, {("00080061",): Single("SR")}) == ["2.1.1"]
+
+
+def test_studies_of_an_older_version_are_listed_when_it_is_opened(node: Open, mongod: str, database: str) -> None:
+    index = node()
+    index.put([record("1", StudyDate="20250101"), record("2", "2.1", "2.1.1", PatientName="Röntgen")])
+    index.work.write_records([RecordWrite(LABELS, "2", b'["teaching"]')])
+    with pymongo.MongoClient[dict[str, Any]](mongod) as client:
+        db = client[database]
+        db["studies"].update_many({}, {"$unset": dict.fromkeys(("w", "s", "m", "labels"), "")})
+        db["meta"].update_one({"_id": "archive"}, {"$set": {"schema": 3}})
+    again = node()
+    assert [value(row, "0020000D") for row in rows(again, Level.STUDY, text="rontg teach")] == ["2"]
+    assert [value(row, "0020000D") for row in rows(again, Level.STUDY, order=Order("00080020"))] == ["2", "1"]
+    assert again.label_counts(scope=Scope(modalities=frozenset({"CT"}))) == {"teaching": 1}
 
 
 def test_an_index_of_a_newer_version_is_left_alone(node: Open, mongod: str, database: str) -> None:
