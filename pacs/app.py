@@ -166,6 +166,7 @@ def _web_server(settings: Settings, archive: Archive, offering: Offering, listen
             settings.dimse_port if settings.enable_dimse else None,
             can_delete=settings.allow_delete,
         ),
+        viewer=settings.viewer_path,
         shared_listener=listener,
     )
 

@@ -29,7 +29,7 @@ _COMMANDS = (
     *("serve", "service", "reload", "import", "migrate", "verify", "reindex", "backup", "restore"),
     *("account", "token", "peers", "user", "echo", "find", "get", "move", "send"),
     *("jobs", "rules", "commitments", "fhir", "index", "export", "trash", "undelete", "purge", "retention"),
-    *("config", "conformance", "version"),
+    *("viewer", "config", "conformance", "version"),
 )
 
 
