@@ -13,8 +13,8 @@ class ViewerSettings(BaseModel):
     viewer_folder: Path | None = setting(
         None,
         "Server",
-        "Where `pacs viewer install` puts the full viewer (OHIF), and the web server has it from. Without it: the folder "
-        "viewer in DICOM_STORE_ROOTPATH.",
+        "Where `pacs viewer install` puts the full viewer (OHIF), and the web server has it from. Without it: the "
+        "folder viewer in DICOM_STORE_ROOTPATH.",
         "a path",
         "/opt/viewer",
     )

@@ -95,7 +95,7 @@ def fetch(version: str, folder: Path) -> Path:
             text=True,
             timeout=_FETCH_S,
             check=False,
-        )  # noqa: S603
+        )
     except subprocess.TimeoutExpired:
         raise PeerFailed(f"npm did not fetch {PACKAGE}@{version} within {_FETCH_S // 60} minutes") from None
     packed = sorted(folder.glob("*.tgz"))
@@ -192,6 +192,8 @@ def _unpack(path: Path, version: str, digest: str, fresh: Path, advance: Callabl
             if name.suffix == ".js":
                 body, replaced = _ROOT.subn(_HERE, body)
                 roots += replaced if name.name.startswith("app.bundle.") else 0
+            elif name.suffix == ".css":
+                body = body.replace(b"url(/", b"url(" + b"../" * (len(name.parts) - 1))
             elif str(name) == "index.html":
                 body = _page(body)
             _write(fresh / name, body)

@@ -80,10 +80,10 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. additions: further resources. about: what the web page
-    shows. viewer: folder of the full viewer, which may be installed there. login: says who may do what; None: all may
-    do all. port 0: any free one; ``port`` tells which after ``start``. shared_listener: take what comes there, in turn with other processes, instead of listening on host and
-    port. Raises Invalid for values that mean nothing.
+    empty when ready. additions: further resources. about: what the web page shows. viewer: folder of the full viewer,
+    which may be installed there. login: says who may do what; None: all may do all. port 0: any free one; ``port``
+    tells which after ``start``. shared_listener: take what comes there, in turn with other processes, instead of
+    listening on host and port. Raises Invalid for values that mean nothing.
     """
 
     def __init__(

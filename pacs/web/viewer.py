@@ -128,14 +128,14 @@ class Viewer:
     async def file(self, request: web.Request) -> web.StreamResponse:
         """A file; the viewer's page for all routes of its own. Raises NotFound."""
         name = request.match_info["file"]
+        if name == _CONFIG:
+            return _text(request, self._config, "text/javascript")
         path, is_route = await self._bridge.run(self._found, name)
         if is_route:
             if self._may_read is not None and not await self._may_read(request):
                 return _to_login(request, name)
             text = await self._bridge.run(path.read_text, "utf-8")
             return _text(request, _below(text, name.count("/")), HTML)
-        if name == _CONFIG:
-            return _text(request, self._config, "text/javascript")
         kept = _FOR_EVER if _DIGEST.search(path.name) else "no-cache"
         headers = {
             **_HEADERS,

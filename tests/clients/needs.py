@@ -13,7 +13,6 @@ from tests.clients import npm
 _FILES = {
     "chromium": "/usr/bin/chromium",
     "dcmtk": "/usr/bin/dcm2json",
-    "nginx-light": "/usr/sbin/nginx",
     "orthanc": "/usr/sbin/Orthanc",
     "orthanc-dicomweb": "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
 }

@@ -1,28 +1,33 @@
-"""`pacs viewer install`, and OHIF as this server serves it: from the study list by one click, behind a proxy, with accounts.
+"""`pacs viewer install`, and OHIF as this server serves it: by one click, behind a proxy, with accounts.
 
 Screenshots stay in tests/artefacts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from types import TracebackType
 from urllib.parse import unquote
 
+import aiohttp
 import numpy as np
 import pydicom
 import pytest
 import requests
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
 
 from tests.clients import npm, phantoms
 from tests.clients.browser import Browser, Page
 from tests.clients.needs import needs
 from tests.clients.test_ohif import ARTEFACTS, CENTRE_OF_TEXT, NO_TOUR, VIEWPORT, instance_number, wait_until_like
-from tests.server import Server, free_port
+from tests.server import Server
 from tests.wire.clients import stow
 
 pytestmark = [needs("chromium", "npm", npm_packages=["@ohif/app"]), pytest.mark.slow]
@@ -52,32 +57,47 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield running
 
 
-@contextmanager
-def behind_a_proxy(server: Server, prefix: str, folder: Path) -> Iterator[str]:
-    """nginx, with the server below a path of its own. Gives the URL of that path."""
-    port = free_port()
-    configuration = folder / "nginx.conf"
-    configuration.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;\n"
-        f"events {{ worker_connections 64; }}\nhttp {{ access_log off; client_body_temp_path {folder}/body;\n"
-        f"proxy_temp_path {folder}/temp; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;\n"
-        f"scgi_temp_path {folder}/s; server {{ listen 127.0.0.1:{port}; location {prefix}/ {{\n"
-        f"proxy_pass {server.http_url}/; proxy_set_header Host $http_host;\n"
-        f"proxy_set_header X-Forwarded-Prefix {prefix}; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n"
-    )
-    process = subprocess.Popen(["/usr/sbin/nginx", "-p", str(folder), "-c", str(configuration)])
-    try:
-        url = f"http://127.0.0.1:{port}{prefix}"
-        for _ in range(100):
-            try:
-                requests.get(f"{url}/health/live", timeout=5).raise_for_status()
-                break
-            except requests.RequestException:
-                assert process.poll() is None, (folder / "error.log").read_text()
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
+class Proxy:
+    """A reverse proxy on a free port with the server below a path of its own, as nginx would have it."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return f"http://127.0.0.1:{port}{self._prefix}"
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _start(self) -> int:
+        self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_route("*", f"{self._prefix}/{{rest:.*}}", self._pass_on)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return int(self._runner.addresses[0][1])
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        url = URL(self._server.http_url + request.rel_url.raw_path_qs.removeprefix(self._prefix), encoded=True)
+        headers = {**request.headers, "X-Forwarded-Prefix": self._prefix, "X-Forwarded-For": "127.0.0.1"}
+        body = await request.read()
+        async with self._session.request(
+            request.method, url, headers=headers, data=body or None, allow_redirects=False
+        ) as answer:
+            kept = CIMultiDict(answer.headers)
+            for name in ("Transfer-Encoding", "Content-Length", "Connection", "Keep-Alive"):
+                kept.popall(name, None)
+            return web.Response(status=answer.status, headers=kept, body=await answer.read())
 
 
 def check_shown(page: Page, name: str) -> None:
@@ -109,12 +129,11 @@ def test_one_click_in_the_study_list_opens_the_study_in_ohif(viewer: Path, brows
         page.close()
 
 
-@needs("nginx-light")
 def test_ohif_works_below_a_path_of_a_proxy_and_asks_to_log_in(viewer: Path, browser: Browser, tmp_path: Path) -> None:
     settings = {"VIEWER_FOLDER": str(viewer), "ADMIN_PASSWORD": PASSWORD, "TRUSTED_PROXIES": "127.0.0.1"}
     series = phantoms.ct_series()
     study_uid = str(pydicom.dcmread(BytesIO(series[0])).StudyInstanceUID)
-    with Server(tmp_path, settings) as server, behind_a_proxy(server, "/x-ray/archive", tmp_path) as url:
+    with Server(tmp_path, settings) as server, Proxy(server, "/x-ray/archive") as url:
         for file in series:
             sent = requests.post(
                 f"{server.dicomweb_url}/studies",
