@@ -229,6 +229,7 @@ def _web_server(
             settings.dimse_port if settings.enable_dimse else None,
             can_delete=settings.allow_delete,
         ),
+        viewer=settings.viewer_path,
         shared_listener=listener,
         watch=watch,
     )

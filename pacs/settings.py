@@ -61,13 +61,14 @@ from pacs.setting_kinds import (
     setting,
     shown,
 )
+from pacs.viewer_settings import ViewerSettings
 
 # Also read under raccoon's misspelt name.
 OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
-    *("dicom_store_rootpath", "rules", "retention", "worklist_folder"),
+    *("dicom_store_rootpath", "rules", "retention", "worklist_folder", "viewer_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
@@ -96,6 +97,7 @@ class Settings(
     FhirSettings,
     KeepingSettings,
     OperationSettings,
+    ViewerSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -252,6 +254,11 @@ class Settings(
         f"{BYTES}; 0: none",
         "64MiB",
     )
+
+    @property
+    def viewer_path(self) -> Path:
+        """Folder of the full viewer, whether it is installed or not."""
+        return self.viewer_folder or self.dicom_store_rootpath / "viewer"
 
     @property
     def is_admin_api(self) -> bool:

@@ -33,7 +33,7 @@ _COMMANDS = (
     *("import", "migrate", "verify", "reindex", "backup", "restore"),
     *("account", "token", "peers", "user", "echo", "find", "get", "move", "send"),
     *("jobs", "rules", "commitments", "fhir", "index", "export", "trash", "undelete", "purge", "retention"),
-    *("config", "completion", "conformance", "version"),
+    *("viewer", "config", "completion", "conformance", "version"),
 )
 
 

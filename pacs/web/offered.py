@@ -22,6 +22,7 @@ from pacs.web import (
     system,
     trash,
     ups,
+    viewer,
     worklist,
 )
 from pacs.web.fhir_capabilities import CONVERSION, read_operations
@@ -30,7 +31,7 @@ from pacs.web.operations import Operation, operations
 
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, sends, session, accounts, page, about)
+    services = (worklist, performed, ups, commitment, changes, labels, sends, session, accounts, page, viewer, about)
     deleting = (trash,) if with_delete else ()
     administration = (jobs, peers, commitments, metrics, audit, storage, system, log) if with_administration else ()
     return [

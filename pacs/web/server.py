@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -25,6 +26,7 @@ from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
 from pacs.watching import Served, Watch, unwatched
 from pacs.web import fhir_outcome, page, problem
+from pacs.web import viewer as viewer_resources
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.bulkdata import BulkData
@@ -45,6 +47,7 @@ from pacs.web.qido import Qido
 from pacs.web.rendered import RenderedResources
 from pacs.web.service_names import ServiceNames
 from pacs.web.stow import Stow
+from pacs.web.viewer import Viewer
 from pacs.web.wado import Wado
 from pacs.web.wado_uri import WadoUri
 
@@ -80,7 +83,8 @@ class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
     delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what was looked
-    at to tell whether it is ready. additions: further resources. about: what the web page shows. login: says who may do
+    at to tell whether it is ready. additions: further resources. about: what the web page shows. viewer: folder of
+    the full viewer, which may be installed there. login: says who may do
     what; None: all may do all. port 0: any free one; ``port`` tells which after ``start``. shared_listener: take what
     comes there, in turn with other processes, instead of listening on host and port. watch: told of each request.
     Raises Invalid for values that mean nothing.
@@ -106,6 +110,7 @@ class WebServer:
         delete: Delete | None = None,
         additions: Sequence[Addition] = (),
         about: About | None = None,
+        viewer: Path | None = None,
         login: LoginMaker | None = None,
         shared_listener: socket.socket | None = None,
         watch: Watch = unwatched,
@@ -133,7 +138,8 @@ class WebServer:
         self._login = login(self._links, self._cors) if login is not None else None
         added = [operation for addition in additions for operation in addition.operations]
         self._watch = watch
-        self._offered = offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *added)
+        viewing = viewer_resources.OPERATIONS if viewer is not None else ()
+        self._offered = offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *viewing, *added)
         capabilities = Capabilities(
             offered,
             links,
@@ -162,10 +168,12 @@ class WebServer:
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
         may_read = self._login.may_read if self._login is not None else None
-        start_page = Page(links, about or About())
+        full_viewer = Viewer(viewer, bridge, links, may_read) if viewer is not None else None
+        start_page = Page(links, about or About(), full_viewer)
         self._root_routes = [
             *Health(bridge, links, counts, health, start_page, may_read).routes(),
             *start_page.routes(),
+            *(full_viewer.routes() if full_viewer is not None else ()),
         ]
         if links.api_path:
             self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
