@@ -32,6 +32,7 @@ from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
 from pacs.keeping_settings import KeepingSettings
 from pacs.mongo_settings import MongoSettings, check_mongo
+from pacs.oidc_settings import OidcSettings, check_oidc
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
 from pacs.setting_kinds import (
@@ -68,11 +69,11 @@ _PATHS = (
     *("dicom_store_rootpath", "rules", "retention", "worklist_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
-    *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
+    *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file", "oidc_tls_ca_file"),
 )
 _SECTIONS = (
-    *("Data", "MongoDB", "Server", "Access", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR"),
-    *("Keeping", "Log"),
+    *("Data", "MongoDB", "Server", "Access", "OpenID Connect", "DICOMweb", "DIMSE", "Worklist", "Imaging"),
+    *("Follow-up", "FHIR", "Keeping", "Log"),
 )
 
 
@@ -86,6 +87,7 @@ class Settings(
     MongoSettings,
     PixelSettings,
     AccessSettings,
+    OidcSettings,
     DimseSettings,
     CommitmentSettings,
     FollowSettings,
@@ -306,6 +308,7 @@ def load(
     settings = _validated(home, values)
     check_mongo(settings)
     check_fhir(settings)
+    check_oidc(settings)
     address, is_reachable = fhir_endpoint(settings)
     if settings.sync_to_fhir_server and not is_reachable:
         warnings.append(f"FHIR_DICOMWEB_URL is not set: readers of the FHIR server are sent to {address}")

@@ -16,9 +16,10 @@ from pacs.web.operations import Operation
 class Addition:
     """operations: for the OpenAPI document. routes: of the same paths, below the API root.
 
-    close: ends connections that would last, when the server stops.
+    close: ends connections that would last, when the server stops. start: begins what goes on beside requests.
     """
 
     operations: tuple[Operation, ...]
     routes: Callable[[Bridge, Links], list[web.RouteDef]]
     close: Callable[[], Awaitable[None]] | None = None
+    start: Callable[[], Awaitable[None]] | None = None
