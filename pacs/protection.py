@@ -24,6 +24,7 @@ from pacs.settings import Settings
 from pacs.web import accounts as account_resources
 from pacs.web.additions import Addition
 from pacs.web.cors import Cors
+from pacs.web.identity import Way
 from pacs.web.links import Links
 from pacs.web.login import Anonymous, Login
 from pacs.web.oidc import OidcResources, OidcWay
@@ -80,7 +81,7 @@ class Protection:
 
     def login(self, links: Links, cors: Cors) -> Login:
         """For the web server."""
-        ways = (
+        ways: tuple[Way, ...] = (
             SessionWay(self.sessions),
             TokenWay(self.tokens, self.rosters.note_use),
             *([OidcWay(self._provider)] if self._provider else []),

@@ -92,7 +92,10 @@ class Accounts:
         return self.find(name)
 
     def remove(self, name: str, *, even_last: bool = False) -> None:
-        """With its tokens and shares. even_last: also the only account there is. Raises NotFound; Unchangeable as ``change``."""
+        """With its tokens and shares. even_last: also the only account there is.
+
+        Raises NotFound; Unchangeable as ``change``.
+        """
 
         def decide(roster: Roster) -> list[RecordWrite]:
             before = _found(roster, name)

@@ -28,7 +28,7 @@ class Shares:
         self._rosters = rosters
 
     def of(self, by: Principal, study_uid: str | None = None) -> list[Share]:
-        """Those that hold, of one study or all: all for administrators, for others those that they made. Oldest first."""
+        """Those that hold, of one study or all: all for administrators, else those that they made. Oldest first."""
         now = datetime.now(UTC)
         found = [
             each
@@ -88,7 +88,7 @@ class Shares:
 
 
 def shown_by(roster: Roster, name: str, now: datetime) -> Principal | None:
-    """What the share behind a principal's name lets somebody see; None once it is over, or its maker may no longer share."""
+    """What the share of a name lets somebody see; None once it is over, or its maker may no longer share."""
     share = roster.shares.get(name.removeprefix(_PREFIX))
     if share is None or share.is_over(now):
         return None

@@ -51,9 +51,9 @@ class Anonymous:
 
 
 class Login:
-    """ways: in the order in which they are asked, sessions first. words: their names, for the page. sessions: of the cookie's.
+    """ways: in the order in which they are asked, sessions first. words: their names, for the page.
 
-    reaches: whether somebody may use an operation that their role would allow.
+    sessions: of the cookie's. reaches: whether somebody may use an operation that their role would allow.
     """
 
     def __init__(

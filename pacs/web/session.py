@@ -81,8 +81,11 @@ class SessionResources:
         ]
 
     async def get(self, request: web.Request) -> web.Response:
-        """name, role ("none" for who may nothing), via, modalities, labels, canDownload; csrf: for the X-Pacs-Csrf header of what
-        changes something, "" where that is not asked; ways: how one can log in."""
+        """name, role ("none" for who may nothing), via, modalities, labels, canDownload;
+
+        csrf: for the X-Pacs-Csrf header of what changes something, "" where that is not asked. ways: how one can log
+        in.
+        """
         try:
             principal = await self._known().who(request)
         except Unauthorized:
@@ -92,8 +95,8 @@ class SessionResources:
     async def log_in(self, request: web.Request) -> web.Response:
         """Of ``{"name": …, "password": …}``. 401 when they are not right, 429 after too many tries.
 
-        Or of ``{"share": …}``, the last part of a share's link: ``study`` is in the answer, 410 when it is over. Whoever
-        may see everything anyway stays who they are.
+        Or of ``{"share": …}``, the last part of a share's link: ``study`` is in the answer, 410 when it is over.
+        Whoever may see everything anyway stays who they are.
         """
         login = self._known()
         login.check_own_origin(request)
