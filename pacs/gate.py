@@ -9,7 +9,7 @@ _LETS_IN = frozenset({"reader", "writer", "true"})
 
 
 def takes_accounts(settings: Settings) -> bool:
-    """Whether the web server may be started only if there is an account."""
+    """Whether the web server may be started only if there is an account, here or at an OpenID Connect provider."""
     if settings.allow_anonymous == "false":
         return True
     return not settings.is_local and settings.allow_anonymous not in _LETS_IN
@@ -18,7 +18,7 @@ def takes_accounts(settings: Settings) -> bool:
 def check(settings: Settings, *, has_accounts: bool) -> None:
     """Raises Invalid, which says what to do, when DIMSE or the web server would be open to others by oversight."""
     problems = []
-    if takes_accounts(settings) and not has_accounts:
+    if takes_accounts(settings) and not has_accounts and not settings.oidc_issuer:
         problems.append(_web_problem(settings))
     if settings.enable_dimse and _is_dimse_open(settings):
         problems.append(_DIMSE_PROBLEM.format(host=settings.dimse_hostname))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pacs.dicom.model import Role
 from pacs.errors import PacsError
@@ -14,17 +15,25 @@ from pacs.services.accounts import Accounts
 from pacs.services.attempts import Attempts
 from pacs.services.authentication import Authentication
 from pacs.services.passwords import Passwords
+from pacs.services.query import QueryService
 from pacs.services.roster import Rosters
 from pacs.services.sessions import Sessions
+from pacs.services.shares import Shares
 from pacs.services.tokens import Tokens
 from pacs.settings import Settings
 from pacs.web import accounts as account_resources
 from pacs.web.additions import Addition
 from pacs.web.cors import Cors
+from pacs.web.identity import Way
 from pacs.web.links import Links
 from pacs.web.login import Anonymous, Login
+from pacs.web.oidc import OidcResources, OidcWay
 from pacs.web.session import SessionResources
+from pacs.web.shares import ShareResources, reaches
 from pacs.web.ways import BasicWay, Hashing, SessionWay, TokenWay
+
+if TYPE_CHECKING:
+    from pacs.web.oidc_provider import Provider
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +41,7 @@ log = logging.getLogger(__name__)
 class Protection:
     """Of one server process."""
 
-    def __init__(self, settings: Settings, index: Index) -> None:
+    def __init__(self, settings: Settings, index: Index, query: QueryService) -> None:
         passwords = Passwords()
         self.rosters = Rosters(index.work)
         self.accounts = Accounts(self.rosters, passwords)
@@ -44,9 +53,17 @@ class Protection:
         self.sessions = Sessions(self.rosters, secret, salt, longest=longest, idle=idle)
         self._anonymous = anonymous(settings)
         self._hashing = Hashing(self.authentication)
-        self._session_resources = SessionResources(self.accounts, self.sessions, self._hashing)
+        self.shares = Shares(self.rosters)
+        self._provider = _provider(settings)
+        self._oidc = OidcResources(self._provider, self.sessions) if self._provider else None
+        self._session_resources = SessionResources(
+            *(self.accounts, self.shares, self.sessions, self._hashing),
+            self._provider.logout_url if self._provider else lambda page: None,
+        )
         self.additions: list[Addition] = [
             self._session_resources.addition(),
+            *([self._oidc.addition()] if self._oidc else []),
+            ShareResources(self.shares, query).addition(),
             account_resources.addition(self.accounts, self.tokens, is_administered=settings.is_administered),
         ]
 
@@ -64,12 +81,40 @@ class Protection:
 
     def login(self, links: Links, cors: Cors) -> Login:
         """For the web server."""
-        ways = (
+        ways: tuple[Way, ...] = (
             SessionWay(self.sessions),
             TokenWay(self.tokens, self.rosters.note_use),
+            *([OidcWay(self._provider)] if self._provider else []),
             BasicWay(self._hashing, lambda request: links.caller(request).address),
         )
-        return self._session_resources.serve(Login(self.rosters, self.sessions, self._anonymous, ways, links, cors))
+        words = ("password", "oidc") if self._oidc else ("password",)
+        login = Login(self.rosters, self.sessions, self._anonymous, ways, links, cors, words, reaches)
+        if self._oidc:
+            self._oidc.serve(login)
+        return self._session_resources.serve(login)
+
+
+def _provider(settings: Settings) -> Provider | None:
+    """None when OIDC_ISSUER is not set."""
+    if not settings.oidc_issuer:
+        return None
+    from pacs.web import oidc_provider  # few archives have one: the others need not load what checks its signatures
+
+    client = oidc_provider.Client(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret.get_secret_value(),
+        settings.oidc_scopes,
+        settings.oidc_audience or settings.oidc_client_id,
+        settings.oidc_tls_ca_file,
+    )
+    values = {
+        Role.READER: settings.oidc_reader,
+        Role.WRITER: settings.oidc_writer,
+        Role.ADMIN: settings.oidc_admin,
+    }
+    naming = oidc_provider.naming(settings.oidc_account_claim, settings.oidc_role_claim, values)
+    return oidc_provider.Provider(client, naming)
 
 
 def anonymous(settings: Settings) -> Anonymous:

@@ -33,6 +33,7 @@ from pacs.follow_settings import FollowSettings
 from pacs.keeping_settings import KeepingSettings
 from pacs.logs import LogFile
 from pacs.mongo_settings import MongoSettings, check_mongo
+from pacs.oidc_settings import OidcSettings, check_oidc
 from pacs.operation_settings import OperationSettings
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
@@ -71,12 +72,12 @@ _PATHS = (
     *("dicom_store_rootpath", "rules", "retention", "worklist_folder", "viewer_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
-    *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file"),
+    *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file", "oidc_tls_ca_file"),
     *("log_file", "audit_file", "audit_syslog_ca", "audit_syslog_certificate", "audit_syslog_key"),
 )
 _SECTIONS = (
-    *("Data", "MongoDB", "Server", "Access", "DICOMweb", "DIMSE", "Worklist", "Imaging", "Follow-up", "FHIR"),
-    *("Keeping", "Log", "Audit"),
+    *("Data", "MongoDB", "Server", "Access", "OpenID Connect", "DICOMweb", "DIMSE", "Worklist", "Imaging"),
+    *("Follow-up", "FHIR", "Keeping", "Log", "Audit"),
 )
 
 
@@ -90,6 +91,7 @@ class Settings(
     MongoSettings,
     PixelSettings,
     AccessSettings,
+    OidcSettings,
     DimseSettings,
     CommitmentSettings,
     FollowSettings,
@@ -323,6 +325,7 @@ def load(
     settings = _validated(home, values)
     check_mongo(settings)
     check_fhir(settings)
+    check_oidc(settings)
     address, is_reachable = fhir_endpoint(settings)
     if settings.sync_to_fhir_server and not is_reachable:
         warnings.append(f"FHIR_DICOMWEB_URL is not set: readers of the FHIR server are sent to {address}")

@@ -177,7 +177,11 @@ def _web(settings: Settings) -> Iterator[Section]:
         ),
     )
     rows = []
-    offered = all_operations(with_delete=settings.allow_delete, with_administration=settings.is_administered)
+    offered = all_operations(
+        with_delete=settings.allow_delete,
+        with_administration=settings.is_administered,
+        with_oidc=bool(settings.oidc_issuer),
+    )
     for operation in offered:
         types = dict.fromkeys(name for status, names in operation.answers.items() if status < 300 for name in names)
         path = f"{operation.path} (server's root)" if operation.is_outside else operation.path or "/"

@@ -17,13 +17,14 @@ _MOST = 200  # modalities or labels of a scope
 class Principal:
     """name: of the account, token ("owner/token") or share; "anonymous" for nobody. via: how that was found out.
 
-    One of anonymous, password, token, session, oidc or share.
+    One of anonymous, password, token, session (of a password), oidc or share. may_download: whole files, as ZIP too.
     """
 
     name: str
     role: Role
     scope: Scope = EVERYTHING
     via: str = "anonymous"
+    may_download: bool = True
 
 
 def role_of(word: object) -> Role:

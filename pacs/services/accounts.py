@@ -13,7 +13,7 @@ from pacs.errors import Invalid, NotFound, Unchangeable
 from pacs.index.work import RecordWrite
 from pacs.services.access import role_of, scope_of
 from pacs.services.passwords import Passwords
-from pacs.services.roster import ACCOUNT, TOKEN, Account, Roster, Rosters, write_account
+from pacs.services.roster import ACCOUNT, SHARE, TOKEN, Account, Roster, Rosters, write_account
 
 FIRST = "admin"  # the account that ADMIN_PASSWORD makes
 # No colon (Basic credentials), no slash (names of tokens), no blank; in small letters.
@@ -92,7 +92,10 @@ class Accounts:
         return self.find(name)
 
     def remove(self, name: str, *, even_last: bool = False) -> None:
-        """With its tokens. even_last: also the only account there is. Raises NotFound; Unchangeable as ``change``."""
+        """With its tokens and shares. even_last: also the only account there is.
+
+        Raises NotFound; Unchangeable as ``change``.
+        """
 
         def decide(roster: Roster) -> list[RecordWrite]:
             before = _found(roster, name)
@@ -100,6 +103,8 @@ class Accounts:
                 _check_administrator(roster, before, None)
             tokens = [token for token in roster.tokens.values() if token.owner == before.name]
             gone = [RecordWrite(TOKEN, token.token_id, None) for token in tokens]
+            shares = [share for share in roster.shares.values() if share.account == before.name]
+            gone += [RecordWrite(SHARE, share.share_id, None) for share in shares]
             return [RecordWrite(ACCOUNT, before.name, None), *gone]
 
         self._rosters.change(decide)

@@ -1,4 +1,4 @@
-"""All who may log in, as every process and node sees it: accounts, API tokens, and sessions that were ended.
+"""All who may log in, as every process and node sees it: accounts, API tokens, shares, and sessions that were ended.
 
 They are records. One more record counts their changes: whoever reads that number knows whether anything is new, and
 whoever writes has it expected, so that changes happen one after the other and what holds for all accounts together
@@ -24,7 +24,7 @@ from pacs.services.access import scope_as_json, scope_of
 
 log = logging.getLogger(__name__)
 
-ACCOUNT, TOKEN, ENDED = "account", "token", "ended-session"
+ACCOUNT, TOKEN, SHARE, ENDED = "account", "token", "share", "ended-session"
 _CHANGES = "roster"
 _FRESH_S = 2.0  # how long a change may take to be seen by other processes
 _TRIES = 50
@@ -88,11 +88,45 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One study for whoever has a link. digest: SHA-256 of the link's secret, in hexadecimal. expires: aware.
+
+    by: who made it; account: the same, when that is an account here, whose end is the share's end too. scope: of its
+    maker, then.
+    """
+
+    share_id: str
+    study_uid: str
+    by: str
+    account: str
+    digest: str = field(repr=False)
+    created: datetime
+    expires: datetime
+    can_download: bool = True
+    scope: Scope = EVERYTHING
+
+    def is_over(self, now: datetime) -> bool:
+        return now >= self.expires
+
+    def as_json(self) -> dict[str, Any]:
+        """As people and scripts are told."""
+        return {
+            "id": self.share_id,
+            "study": self.study_uid,
+            "by": self.by,
+            "created": self.created.isoformat(timespec="seconds"),
+            "expires": self.expires.isoformat(timespec="seconds"),
+            "canDownload": self.can_download,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Roster:
     """As of one change. ended: ids of sessions."""
 
     accounts: Mapping[str, Account] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
     ended: frozenset[str] = frozenset()
     version: int = -1
 
@@ -171,6 +205,7 @@ class Rosters:
             roster = Roster(
                 {record.key: _account(record) for record in self._all(ACCOUNT)},
                 {record.key: _token(record) for record in self._all(TOKEN)},
+                {record.key: _share(record) for record in self._all(SHARE)},
                 frozenset(record.key for record in self._all(ENDED)),
                 version,
             )
@@ -203,6 +238,20 @@ def write_account(account: Account) -> RecordWrite:
 
 def write_token(token: Token) -> RecordWrite:
     return RecordWrite(TOKEN, token.token_id, token_content(token))
+
+
+def write_share(share: Share) -> RecordWrite:
+    content = {
+        "study": share.study_uid,
+        "by": share.by,
+        "account": share.account,
+        "digest": share.digest,
+        "created": share.created,
+        "expires": share.expires,
+        "can_download": share.can_download,
+        "scope": scope_as_json(share.scope),
+    }
+    return RecordWrite(SHARE, share.share_id, orjson.dumps(content))
 
 
 def write_ended(session_id: str, until: datetime) -> RecordWrite:
@@ -251,6 +300,21 @@ def _token(record: Record) -> Token:
         _moment(found["expires"]),
         date.fromisoformat(found["used"]) if found["used"] else None,
         record.version,
+    )
+
+
+def _share(record: Record) -> Share:
+    found = orjson.loads(record.content)
+    return Share(
+        record.key,
+        found["study"],
+        found["by"],
+        found["account"],
+        found["digest"],
+        datetime.fromisoformat(found["created"]),
+        datetime.fromisoformat(found["expires"]),
+        found["can_download"],
+        scope_of(found["scope"]),
     )
 
 

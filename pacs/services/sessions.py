@@ -21,14 +21,16 @@ from pacs.dicom.model import EVERYTHING, Role, Scope
 from pacs.index.work import RecordWrite
 from pacs.services.access import Principal, scope_as_json, scope_of
 from pacs.services.roster import Account, Rosters, write_ended
+from pacs.services.shares import shown_by
 
 SETTING = "session-secret"  # of the index, so of all processes and nodes
-_PASSWORD = "password"  # noqa: S105  # a way to log in
+_PASSWORD, _SHARE = "password", "share"  # ways to log in
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """way: how it began; of "password" the account says what it may do, of others what was found out then.
+    """way: how it began; of "password" the account says what it may do, of "share" the share of that name, of others
+    what was found out then.
 
     epoch: the account's then. began, seen: aware.
     """
@@ -103,8 +105,11 @@ class Sessions:
             return None
         if session.session_id in roster.ended:
             return None
+        if session.way == _SHARE:
+            shown = shown_by(roster, session.name, now)
+            return (session, shown) if shown is not None else None
         if session.way != _PASSWORD:
-            return session, Principal(session.name, session.role, session.scope, "session")
+            return session, Principal(session.name, session.role, session.scope, session.way)
         account = roster.accounts.get(session.name)
         if account is None or account.is_disabled or account.epoch != session.epoch:
             return None
@@ -118,6 +123,11 @@ class Sessions:
     def csrf(self, session: Session) -> str:
         """What a page that shows this session has to say when it changes something."""
         return hmac.new(self._key, b"csrf\0" + session.session_id.encode(), hashlib.sha256).hexdigest()
+
+    def proof(self, purpose: str, content: str) -> str:
+        """What nobody else could have made of the content, in 43 letters, digits, - and _. purpose: what it is for."""
+        made = hmac.digest(self._key, f"{purpose}\0{content}".encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
 
     def end(self, session: Session) -> None:
         """For all who have a copy of its cookie."""

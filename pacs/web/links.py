@@ -72,6 +72,10 @@ class Links:
                 host = f"{host}:{port}"
         return f"{scheme}://{host}{prefix}{self._api_path}"
 
+    def page(self, request: web.BaseRequest) -> str:
+        """URL of the web page as this client sees it, with the slash at its end."""
+        return f"{self.base(request).removesuffix(self._api_path)}/"
+
     def here(self, request: web.BaseRequest) -> str:
         """URL of the requested resource, without query."""
         path = request.rel_url.raw_path

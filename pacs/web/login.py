@@ -51,7 +51,10 @@ class Anonymous:
 
 
 class Login:
-    """ways: in the order in which they are asked. words: their names, for the page. sessions: of the cookie's."""
+    """ways: in the order in which they are asked, sessions first. words: their names, for the page.
+
+    sessions: of the cookie's. reaches: whether somebody may use an operation that their role would allow.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Login:
         links: Links,
         cors: Cors,
         words: Sequence[str] = ("password",),
+        reaches: Callable[[Operation, Principal], bool] = lambda operation, principal: True,
     ) -> None:
         self._rosters = rosters
         self._sessions = sessions
@@ -70,6 +74,7 @@ class Login:
         self._links = links
         self._cors = cors
         self._words = words
+        self._reaches = reaches
         self._known = {role: Principal("anonymous", role) for role in Role}
         self._operations: Mapping[AbstractRoute, Operation] = {}
 
@@ -93,9 +98,11 @@ class Login:
         if principal is None:
             raise Unauthorized(self._refusal())
         if principal.role < needed:
-            if principal.via == "anonymous" and self._rosters.seen.accounts:
+            if principal.via == "anonymous" and self._is_closed:
                 raise Unauthorized(f"log in: this takes the role {needed.word}")
             raise Forbidden(_too_little(needed, principal))
+        if operation is not None and not self._reaches(operation, principal):
+            raise Forbidden("this link does not show that")
         self._check_page(request)
         request[PRINCIPAL] = principal
 
@@ -103,17 +110,14 @@ class Login:
         """None: nobody who may do anything. Raises Unauthorized for what is shown and does not hold; TooOften."""
         if not self._rosters.is_fresh:
             await asyncio.to_thread(self._rosters.current)
-        has_accounts = bool(self._rosters.seen.accounts)
-        headers = request.headers
-        # Without accounts, credentials are a proxy's in front, which has looked at them.
-        if has_accounts or len(self._words) > 1:
-            for way in self._ways:
-                principal = await way.identify(request)
-                if principal is not None:
-                    return principal
-            if "Authorization" in headers:
-                raise Unauthorized("credentials of this kind are not taken here")
-        role = self._anonymous.role(request, has_accounts=has_accounts)
+        # Without accounts, credentials are a proxy's in front, which has looked at them. Cookies of this name are ours.
+        for way in self._ways if self._is_closed else self._ways[:1]:
+            principal = await way.identify(request)
+            if principal is not None:
+                return principal
+        if self._is_closed and "Authorization" in request.headers:
+            raise Unauthorized("credentials of this kind are not taken here")
+        role = self._anonymous.role(request, has_accounts=self._is_closed)
         return None if role is None else self._known[role]
 
     async def may_read(self, request: web.Request) -> bool:
@@ -182,8 +186,13 @@ class Login:
         elif "Authorization" not in request.headers and not self._cors.may_connect(request, self._links.base(request)):
             raise Forbidden("pages of this origin may not change anything (CORS_ALLOWED_ORIGINS)")
 
+    @property
+    def _is_closed(self) -> bool:
+        """Whether there is somebody who can log in."""
+        return bool(self._rosters.seen.accounts) or len(self._words) > 1
+
     def _refusal(self) -> str:
-        if self._rosters.seen.accounts or len(self._words) > 1:
+        if self._is_closed:
             return "log in to see this"
         return (
             "this request comes from elsewhere, or by a proxy, and there are no accounts: make one with "

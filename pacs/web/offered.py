@@ -13,11 +13,13 @@ from pacs.web import (
     labels,
     log,
     metrics,
+    oidc,
     page,
     peers,
     performed,
     sends,
     session,
+    shares,
     storage,
     system,
     trash,
@@ -29,14 +31,16 @@ from pacs.web.fhir_capabilities import CONVERSION, read_operations
 from pacs.web.operations import Operation, operations
 
 
-def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
+def all_operations(*, with_delete: bool, with_administration: bool, with_oidc: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, sends, session, accounts, page, viewer, about)
+    procedures = (worklist, performed, ups, commitment)
+    services = (*procedures, changes, labels, sends, session, shares, accounts, page, viewer, about)
     deleting = (trash,) if with_delete else ()
     administration = (jobs, peers, commitments, metrics, audit, storage, system, log) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
         *(operation for module in (*services, *deleting, *administration) for operation in module.OPERATIONS),
+        *(oidc.OPERATIONS if with_oidc else ()),
         *(accounts.ADMINISTRATION if with_administration else ()),
         *read_operations(),
         CONVERSION,

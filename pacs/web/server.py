@@ -210,6 +210,9 @@ class WebServer:
             self._accepting = Accepting(self._shared_listener, serve, name="http-listener", shared=True)
         else:
             await self._listen(runner)
+        for addition in self._additions:
+            if addition.start is not None:
+                await addition.start()
         log.info("web server listens host=%s port=%d api=%s", self.host, self.port, self._links.api_path)
 
     async def stop(self, grace_s: float = 30.0) -> None:

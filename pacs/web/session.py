@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
-from pacs.errors import Forbidden, Invalid, Unauthorized
+from pacs.errors import Forbidden, Invalid, PacsError, Unauthorized
 from pacs.services.access import Principal, scope_as_json
 from pacs.services.accounts import Accounts, word_of
 from pacs.services.roster import Account
 from pacs.services.sessions import Session, Sessions
+from pacs.services.shares import Shares
 from pacs.web.additions import Addition
 from pacs.web.identity import PRINCIPAL
 from pacs.web.links import Links
@@ -27,11 +28,11 @@ _REFUSED: dict[int, tuple[str, ...]] = {401: (PROBLEM,), 429: (PROBLEM,)}
 OPERATIONS = (
     Operation("GET", "/session", "getSession", _GROUP, "Who the caller is", "", {200: (JSON,)}, is_public=True),
     Operation(
-        *("POST", "/session", "logIn", _GROUP, "Log in: a cookie", "", {200: (JSON,), **_REFUSED}),
+        *("POST", "/session", "logIn", _GROUP, "Log in: a cookie", "", {200: (JSON,), 410: (PROBLEM,), **_REFUSED}),
         bodies=(JSON,),
         is_public=True,
     ),
-    Operation("DELETE", "/session", "logOut", _GROUP, "Log out", "", {204: ()}, is_public=True),
+    Operation("DELETE", "/session", "logOut", _GROUP, "Log out", "", {200: (JSON,), 204: ()}, is_public=True),
     Operation(
         *("POST", "/session/password", "changeOwnPassword", _GROUP, "Change one's own password", ""),
         {204: (), 429: (PROBLEM,)},
@@ -43,10 +44,20 @@ _STRANGER = {"name": "", "role": "none", "via": "anonymous"}
 
 
 class SessionResources:
-    """login: known when the server is put together, so before the first request."""
+    """login: known when the server is put together, so before the first request. logout_url: where to log out at an
+    OpenID Connect provider too, of the page's own address; None where there is none."""
 
-    def __init__(self, accounts: Accounts, sessions: Sessions, hashing: Hashing) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        shares: Shares,
+        sessions: Sessions,
+        hashing: Hashing,
+        logout_url: Callable[[str], str | None] = lambda page: None,
+    ) -> None:
         self._accounts = accounts
+        self._shares = shares
+        self._logout_url = logout_url
         self._sessions = sessions
         self._hashing = hashing
         self._login: Login | None = None
@@ -70,8 +81,11 @@ class SessionResources:
         ]
 
     async def get(self, request: web.Request) -> web.Response:
-        """name, role ("none" for who may nothing), via, modalities, labels; csrf: for the X-Pacs-Csrf header of what
-        changes something, "" where that is not asked; ways: how one can log in."""
+        """name, role ("none" for who may nothing), via, modalities, labels, canDownload;
+
+        csrf: for the X-Pacs-Csrf header of what changes something, "" where that is not asked. ways: how one can log
+        in.
+        """
         try:
             principal = await self._known().who(request)
         except Unauthorized:
@@ -79,23 +93,34 @@ class SessionResources:
         return self._told(principal, session_of(request))
 
     async def log_in(self, request: web.Request) -> web.Response:
-        """Of ``{"name": …, "password": …}``. 401 when they are not right, 429 after too many tries."""
+        """Of ``{"name": …, "password": …}``. 401 when they are not right, 429 after too many tries.
+
+        Or of ``{"share": …}``, the last part of a share's link: ``study`` is in the answer, 410 when it is over.
+        Whoever may see everything anyway stays who they are.
+        """
         login = self._known()
         login.check_own_origin(request)
         found = await object_of(request)
+        if "share" in found:
+            return await self._shared(request, word_of(found, "share"))
         name, password = word_of(found, "name"), word_of(found, "password")
         account = await self._hashing.verify(name, password, self._address(request))
         return self._begun(request, account)
 
     async def log_out(self, request: web.Request) -> web.Response:
-        """204, also when nobody was logged in. The session is over for all who have its cookie."""
+        """204, also when nobody was logged in. The session is over for all who have its cookie.
+
+        200 with ``logout``, an address to go to, when it began at an OpenID Connect provider where one logs out too.
+        """
         login = self._known()
         login.check_own_origin(request)
         await login.who(request)
         session = session_of(request)
         if session is not None:
             await asyncio.to_thread(self._sessions.end, session)
-        response = web.Response(status=204)
+        assert self._links is not None
+        there = self._logout_url(self._links.page(request)) if session and session.way == "oidc" else None
+        response = _json({"logout": there}) if there else web.Response(status=204)
         login.set_cookie(request, response, None)
         return response
 
@@ -114,6 +139,21 @@ class SessionResources:
             self._known().set_cookie(request, response, self._sessions.text(self._sessions.begin(account)))
         return response
 
+    async def _shared(self, request: web.Request, text: str) -> web.Response:
+        login = self._known()
+        await asyncio.to_thread(self._shares.refresh)
+        principal, share = self._shares.principal(text)
+        try:
+            known = await login.who(request)
+        except PacsError:
+            known = None
+        if known is not None and known.scope.is_everything:
+            return self._told(known, session_of(request), {"study": share.study_uid})
+        session = self._sessions.begin_for(principal)
+        response = self._told(principal, session, {"study": share.study_uid})
+        login.set_cookie(request, response, self._sessions.text(session))
+        return response
+
     def _begun(self, request: web.Request, account: Account) -> web.Response:
         session = self._sessions.begin(account)
         principal = Principal(account.name, account.role, account.scope, "session")
@@ -121,14 +161,16 @@ class SessionResources:
         self._known().set_cookie(request, response, self._sessions.text(session))
         return response
 
-    def _told(self, principal: Principal | None, session: Session | None) -> web.Response:
+    def _told(
+        self, principal: Principal | None, session: Session | None, more: Mapping[str, object] | None = None
+    ) -> web.Response:
         body: dict[str, object] = dict(_STRANGER)
         if principal is not None:
             body = {"name": principal.name, "role": principal.role.word, "via": principal.via}
-            body |= scope_as_json(principal.scope)
+            body |= scope_as_json(principal.scope) | {"canDownload": principal.may_download}
         body["csrf"] = self._sessions.csrf(session) if session else ""
         body["ways"] = self._known().ways
-        return web.Response(body=orjson.dumps(body), content_type=JSON, headers={"Cache-Control": "no-store"})
+        return _json({**body, **(more or {})})
 
     def _address(self, request: web.Request) -> str:
         assert self._links is not None
@@ -140,6 +182,10 @@ class SessionResources:
 
     async def _close(self) -> None:
         self._hashing.close()
+
+
+def _json(body: object) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type=JSON, headers={"Cache-Control": "no-store"})
 
 
 def local_account(request: web.Request) -> str:

@@ -20,6 +20,7 @@ export const routes = [
   { path: "/system", role: "admin", nav: "nav.system", load: () => import("./views/system.js") },
   { path: "/accounts", role: "admin", nav: "nav.accounts", load: () => import("./views/accounts.js") },
   { path: "/login", bare: true, load: () => import("./views/login.js") },
+  { path: "/share/:token", bare: true, load: () => import("./views/share.js") },
   { path: "/me", role: "reader", load: () => import("./views/me.js") },
   { path: "/help", role: "reader", nav: "nav.help", load: () => import("./views/help.js") },
 ];

@@ -2,7 +2,7 @@
 
 import { json, setCsrf } from "./api.js";
 
-export const session = { name: "", role: "reader", via: "anonymous", csrf: "", ways: [] };
+export const session = { name: "", role: "reader", via: "anonymous", csrf: "", ways: [], canDownload: true };
 
 const ROLES = ["none", "reader", "writer", "admin"];
 
@@ -11,6 +11,14 @@ export async function refresh() {
   setCsrf(session.csrf || "");
   window.dispatchEvent(new CustomEvent("session"));
   return session;
+}
+
+// Log out, at an OpenID Connect provider too; then to the log-in.
+export async function logout() {
+  const answer = await json("session", { method: "DELETE" });
+  location.hash = "#/login";
+  if (answer?.logout) location.assign(answer.logout);
+  else location.reload();
 }
 
 // Whether the caller is at least that: reader, writer or admin.

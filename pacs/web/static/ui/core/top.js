@@ -5,8 +5,7 @@ import { icons } from "./icons.js";
 import { LANGUAGES, chooseLanguage, language, t } from "./i18n.js";
 import { chooseTheme, theme } from "./theme.js";
 import { current } from "./router.js";
-import { may, session } from "./session.js";
-import { request } from "./api.js";
+import { logout, may, session } from "./session.js";
 
 export function drawTop(routes) {
   const top = document.getElementById("top");
@@ -40,13 +39,8 @@ function tools() {
     ["auto", "light", "dark"].map((name) => h("option", { value: name, selected: name === theme() }, t(`core.theme.${name}`))));
   const who = session.via === "anonymous"
     ? session.ways?.length ? h("a.button", { href: "#/login" }, t("core.login")) : null
-    : [h("a.who", { href: "#/me", title: t(`core.role.${session.role}`) }, icon(icons.person, 16), session.name),
+    : [session.via === "share" ? h("span.who", {}, icon(icons.link, 16), t("core.shared"))
+        : h("a.who", { href: "#/me", title: t(`core.role.${session.role}`) }, icon(icons.person, 16), session.name),
        h("button", { type: "button", onclick: logout }, t("core.logout"))];
   return h("div.tools", {}, languages, themes, who);
-}
-
-async function logout() {
-  await request("session", { method: "DELETE" });
-  location.hash = "#/login";
-  location.reload();
 }

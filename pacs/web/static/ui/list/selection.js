@@ -4,7 +4,7 @@ import { h, icon, replace } from "../core/dom.js";
 import { icons } from "../core/icons.js";
 import { TAGS, first, personName } from "../core/dicom.js";
 import { t } from "../core/i18n.js";
-import { may } from "../core/session.js";
+import { may, session } from "../core/session.js";
 import { download, mayDelete, remove, send } from "../study/actions.js";
 import { labelAll } from "../study/labels.js";
 
@@ -52,7 +52,7 @@ export class Selection {
       h(`button${kind}`, { type: "button", onclick: run }, icon(icon_, 18), h("span", {}, text));
     replace(this.bar,
       h("strong", { "aria-live": "polite" }, t("studies.selected", { n: targets.length })),
-      button(icons.download, t("study.download"), () => download(targets)),
+      session.canDownload !== false && button(icons.download, t("study.download"), () => download(targets)),
       may("writer") && button(icons.send, t("study.send"), () => send(targets)),
       may("writer") && button(icons.tag, t("study.label"), async () => {
         const studies = targets.map(({ study }) => study);

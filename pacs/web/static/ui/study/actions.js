@@ -44,6 +44,15 @@ export async function send(targets) {
   }
 }
 
+export async function share({ study, title }) {
+  try {
+    const { shareDialog } = await import("../core/share.js");
+    await shareDialog(study, title);
+  } catch (error) {
+    toastError(error);
+  }
+}
+
 // Delete and offer to take it back. Returns whether anything was deleted. Views hear of both by "archive" on the window.
 export async function remove(targets) {
   if (targets.length > 1 && !(await confirm(t("study.delete.title", { n: targets.length }), t("study.delete.text"), t("study.delete")))) return false;

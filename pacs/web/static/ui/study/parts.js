@@ -5,9 +5,9 @@ import { h, icon, replace } from "../core/dom.js";
 import { icons } from "../core/icons.js";
 import { TAGS, date, first, personName } from "../core/dicom.js";
 import { t } from "../core/i18n.js";
-import { may } from "../core/session.js";
+import { may, session } from "../core/session.js";
 import { sex } from "../list/row.js";
-import { download, fullViewer, mayDelete, quickViewer, remove, restore, send } from "./actions.js";
+import { download, fullViewer, mayDelete, quickViewer, remove, restore, send, share } from "./actions.js";
 import { copy } from "./tags.js";
 
 export const ISSUER = "00100021";
@@ -67,7 +67,8 @@ export function drawActions(target, onRemoved) {
   return h("div.actions", {},
     full ? h("a.button.primary", { href: full }, icon(icons.eye, 18), t("study.viewer.full")) : null,
     h(`a.button${full ? "" : ".primary"}`, { href: quickViewer(target) }, icon(icons.eye, 18), t("study.viewer")),
-    button(icons.download, t("study.download"), () => download([target])),
+    session.canDownload !== false && button(icons.download, t("study.download"), () => download([target])),
+    may("writer") && !target.series && button(icons.link, t("study.share"), () => share(target)),
     may("writer") && button(icons.send, t("study.send"), () => send([target])),
     mayDelete() && button(icons.trash, t("study.delete"), async () => (await remove([target])) && onRemoved()));
 }

@@ -1,12 +1,14 @@
-// Log in with a name and a password; then on to where one wanted to go (next=).
+// Log in with a name and a password, or at an OpenID Connect provider; then on to where one wanted to go (next=).
 
-import { json } from "../core/api.js";
+import { address, json } from "../core/api.js";
 import { config } from "../core/config.js";
 import { h } from "../core/dom.js";
 import { LANGUAGES, chooseLanguage, language, t } from "../core/i18n.js";
 import { href } from "../core/router.js";
 import { refresh, session } from "../core/session.js";
 import texts from "../texts/accounts.js";
+
+const FAILURES = ["away", "denied", "refused", "role", "state"]; // of a log-in at the provider
 
 export default {
   name: "login",
@@ -40,11 +42,18 @@ export default {
     }, field("login-name", t("login.name"), name), field("login-password", t("login.password"), password), failure, button);
     const languages = h("select", { "aria-label": t("core.language"), onchange: (event) => chooseLanguage(event.target.value) },
       Object.entries(LANGUAGES).map(([code, label]) => h("option", { value: code, selected: code === language() }, label)));
+    const oidc = session.ways.includes("oidc")
+      ? h("a.button.primary.oidc", { href: address("session/oidc", { next: next.slice(1) }) }, t("login.oidc")) : null;
+    const failed = query.get("failed");
     root.append(h("div.card", {},
       h("h1", {}, h("img", { src: "ui/icon.svg", alt: "", width: "28", height: "28" }), t("core.product")),
-      session.ways.includes("password") ? form : h("p", {}, t("login.none")),
+      FAILURES.includes(failed) ? h("p.failure", { role: "alert" }, t(`login.failed.${failed}`)) : null,
+      oidc,
+      oidc && session.ways.includes("password") ? h("p.or", {}, t("login.or")) : null,
+      session.ways.includes("password") ? form : oidc ? null : h("p", {}, t("login.none")),
       h("div.languages", {}, languages)));
-    if (session.ways.includes("password")) name.focus();
+    if (oidc) oidc.focus();
+    else if (session.ways.includes("password")) name.focus();
   },
 };
 
