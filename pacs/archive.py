@@ -136,7 +136,9 @@ class Archive:
                 following,
                 procedures,
                 _fhir(settings, query, index),
-                ProcedureSteps(work, Subscriptions(work)),
+                ProcedureSteps(
+                    work, Subscriptions(work), lambda studies, scope: index.labels_of(studies, scope=scope)
+                ),
                 opened.pop_all(),
             )
 
