@@ -136,9 +136,7 @@ class Archive:
                 following,
                 procedures,
                 _fhir(settings, query, index),
-                ProcedureSteps(
-                    work, Subscriptions(work), lambda studies, scope: index.labels_of(studies, scope=scope)
-                ),
+                ProcedureSteps(work, Subscriptions(work), lambda studies, scope: index.labels_of(studies, scope=scope)),
                 opened.pop_all(),
             )
 

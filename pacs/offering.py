@@ -18,6 +18,7 @@ from pacs.followers import Followers
 from pacs.operating import Operating
 from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.protection import Protection
+from pacs.services.change_feed import ChangeFeed
 from pacs.services.guarded_work import guarded
 from pacs.services.labels import Labels
 from pacs.services.sends import Sends
@@ -94,7 +95,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers) -> list[Addit
     rows = settings.qido_default_limit, settings.qido_max_limit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
-        changes.addition(work),
+        changes.addition(ChangeFeed(archive.index)),
         jobs.addition(work if settings.is_administered else None),
         labels.addition(Labels(guarded(work, archive.room.check)), archive.query),
         trash.addition(archive.trash if settings.allow_delete else None),

@@ -44,8 +44,8 @@ def performed_services(performed: PerformedSteps) -> list[Service]:
         message.respond(status, {tag: step[tag] for tag in tags if tag in step})
 
     return [
-        Service("MPPS", frozenset({performed_step.SOP_CLASS}), {Field.N_CREATE: create, Field.N_SET: change}),
-        Service("MPPS retrieve", frozenset({RETRIEVE}), {Field.N_GET: get}),
+        Service("mpps", frozenset({performed_step.SOP_CLASS}), {Field.N_CREATE: create, Field.N_SET: change}),
+        Service("mpps-retrieve", frozenset({RETRIEVE}), {Field.N_GET: get}),
     ]
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pacs.dicom.model import Caller
+from pacs.dicom.model import Caller, Role
 from pacs.dimse import negotiation
 from pacs.dimse.access import STORE, Access
 from pacs.dimse.association import Association, Message, Stopping
@@ -31,6 +31,7 @@ from pacs.services.store import Store
 log = logging.getLogger(__name__)
 
 _LINGER_S = 2.0
+_CHANGING = frozenset({Field.C_STORE, Field.N_CREATE, Field.N_SET, Field.N_ACTION, Field.N_DELETE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Acceptor:
         if verdict.is_refused:
             self._reject(wire, peer, negotiation.USER_REFUSED, proposal.calling)
             return None
+        rules = rules.within(verdict.user)
         refused = self.access.refused(proposal, rules)
         accepted, answer = negotiation.accept(
             proposal,
@@ -107,9 +109,9 @@ class Acceptor:
             self._reject(wire, peer, negotiation.TOO_MANY, proposal.calling)
             return None
         wire.set_timeout(self.timeouts.message_s)
-        caller = Caller(proposal.calling, peer, "dimse")
+        caller = Caller(proposal.calling, peer, "dimse", rules.role, rules.scope)
         counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
-        user = f" user={verdict.user!r}" if verdict.user else ""
+        user = f" user={verdict.user.name!r}" if verdict.user else ""
         log.info("associated from=%s to=%s address=%s contexts=%s%s", caller.name, proposal.called, peer, counts, user)
         if refused:
             log.warning("contexts refused from=%s count=%d reason=not allowed", caller.name, len(refused))
@@ -142,6 +144,8 @@ class Acceptor:
 
     def _serve_association(self, association: Association, caller: Caller, rules: Rules) -> None:
         serve = self._dispatch if rules.allows(STORE) else self._dispatch_without_store
+        if rules.role < Role.WRITER:
+            serve = self._dispatch_reading
         try:
             while (message := association.receive(self.timeouts.idle_s)) is not None:
                 serve_request(message, caller, serve)
@@ -150,6 +154,11 @@ class Acceptor:
         except Stopping:
             association.abort()
             log.info("aborted from=%s address=%s reason=shutting down", caller.name, caller.address)
+
+    def _dispatch_reading(self, message: Message, caller: Caller) -> None:
+        if message.command.field in _CHANGING:
+            raise Forbidden("who is a reader here changes nothing")
+        self._dispatch(message, caller)
 
     def _dispatch_without_store(self, message: Message, caller: Caller) -> None:
         if message.command.field == Field.C_STORE:

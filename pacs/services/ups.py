@@ -68,7 +68,9 @@ class ProcedureSteps:
     def change_state(self, sop_uid: str, state: str, transaction: str, caller: Caller) -> Caveat | None:
         """N-ACTION Change UPS State, Change Workitem State. Raises UnknownStep, StepRefused and Invalid kinds."""
         caveat = change_step(
-            self.work, sop_uid, lambda step: self._seen(step, caller).change_state(state, transaction, datetime.now(UTC))
+            self.work,
+            sop_uid,
+            lambda step: self._seen(step, caller).change_state(state, transaction, datetime.now(UTC)),
         )
         log.info("step is now %s sop=%s by=%s", state, sop_uid, caller.name)
         return caveat
@@ -76,7 +78,9 @@ class ProcedureSteps:
     def request_cancel(self, sop_uid: str, requester: str, attributes: Attributes, caller: Caller) -> Caveat | None:
         """N-ACTION Request UPS Cancel, Request Cancellation. Raises UnknownStep and StepCompleted."""
         caveat = change_step(
-            self.work, sop_uid, lambda step: self._seen(step, caller).request_cancel(requester, attributes, datetime.now(UTC))
+            self.work,
+            sop_uid,
+            lambda step: self._seen(step, caller).request_cancel(requester, attributes, datetime.now(UTC)),
         )
         log.info("cancelling asked for sop=%s requester=%s by=%s", sop_uid, requester, caller.name)
         return caveat

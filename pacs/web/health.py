@@ -17,7 +17,7 @@ from pacs.web.page import Page
 class Health:
     """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block.
 
-    may_read: whether a caller may be told the totals; None: all may.
+    sees_all: whether a caller may be told the totals; None: all may.
     """
 
     def __init__(
@@ -27,14 +27,14 @@ class Health:
         counts: Callable[[], Counts] | None,
         health: Callable[[], Sequence[str]],
         page: Page,
-        may_read: Callable[[web.Request], Awaitable[bool]] | None = None,
+        sees_all: Callable[[web.Request], Awaitable[bool]] | None = None,
     ) -> None:
         self._bridge = bridge
         self._links = links
         self._counts = counts
         self._health = health
         self._page = page
-        self._may_read = may_read
+        self._sees_all = sees_all
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -61,7 +61,7 @@ class Health:
             return await self._page.index(request)
         base = self._links.base(request)
         totals: dict[str, int] = {}
-        if self._counts is not None and (self._may_read is None or await self._may_read(request)):
+        if self._counts is not None and (self._sees_all is None or await self._sees_all(request)):
             counts = await self._bridge.run(self._counts)
             totals = {
                 "patients": counts.patients,

@@ -73,7 +73,9 @@ class PerformedResources:
 
     async def step(self, request: web.Request) -> web.Response:
         uid = uid_of(request, "instance") or ""
-        return answer_data_set(request, await self._bridge.run(self._procedures.performed.step, uid, self._links.caller(request)))
+        return answer_data_set(
+            request, await self._bridge.run(self._procedures.performed.step, uid, self._links.caller(request))
+        )
 
     async def completeness(self, request: web.Request) -> web.Response:
         scope = self._links.caller(request).scope

@@ -155,10 +155,10 @@ class WebServer:
             *OpenApi(offered, links).routes(),
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
-        may_read = self._login.may_read if self._login is not None else None
+        sees_all = self._login.sees_all if self._login is not None else None
         start_page = Page(links, about or About())
         self._root_routes = [
-            *Health(bridge, links, counts, health, start_page, may_read).routes(),
+            *Health(bridge, links, counts, health, start_page, sees_all).routes(),
             *start_page.routes(),
         ]
         if links.api_path:
