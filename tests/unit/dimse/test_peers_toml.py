@@ -152,8 +152,8 @@ def test_role_and_scope_of_a_peer_are_read(files):
     peers = read(files, '[peers.VIEWER]\nrole = "reader"\nmodalities = ["CT", "MR"]\nlabels = ["study-7"]\n')
     rules = peers.caller("VIEWER").rules
     assert (rules.role, rules.scope) == (Role.READER, Scope(frozenset({"CT", "MR"}), frozenset({"study-7"})))
-    assert rules.allows("find") and rules.allows("worklist")
-    assert not rules.allows("store") and not rules.allows("mpps")
+    allowed = ("store", "find", "move", "get", "echo", "worklist", "mpps", "mpps-retrieve", "ups", "commitment")
+    assert {name for name in allowed if rules.allows(name)} == set(allowed) - {"store", "mpps", "commitment"}
     assert peers.caller("VIEWER").described()["modalities"] == ["CT", "MR"]
 
 
