@@ -146,7 +146,7 @@ class Archive:
                 following,
                 procedures,
                 _fhir(settings, query, index),
-                ProcedureSteps(work, Subscriptions(work)),
+                ProcedureSteps(work, Subscriptions(work), lambda studies, scope: index.labels_of(studies, scope=scope)),
                 pool,
                 opened.pop_all(),
             )

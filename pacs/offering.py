@@ -22,6 +22,7 @@ from pacs.metrics import Board
 from pacs.operating import Operating
 from pacs.peering import PeerDirectory, usual_timeouts
 from pacs.protection import Protection
+from pacs.services.change_feed import ChangeFeed
 from pacs.services.guarded_work import guarded
 from pacs.services.labels import Labels
 from pacs.services.sends import Sends
@@ -103,7 +104,7 @@ def _additions(settings: Settings, archive: Archive, peers: Peers, board: Board)
     rows = settings.qido_default_limit, settings.qido_max_limit
     directory = PeerDirectory(peers, settings.dimse_ae_title, usual_timeouts(settings))
     return [
-        changes.addition(work),
+        changes.addition(ChangeFeed(archive.index)),
         metrics.addition(
             partial(measures, board, archive, settings.min_free_bytes),
             is_allowed=settings.is_administered or settings.metrics_public,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pacs import correlation
-from pacs.dicom.model import Caller
+from pacs.dicom.model import Caller, Role
 from pacs.dimse import negotiation
 from pacs.dimse.access import STORE, Access
 from pacs.dimse.association import Association, Message, Stopping
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _LINGER_S = 2.0
 # As PS3.7 writes them; fields that no operation has are all one.
 _NAMES: dict[int, str] = {field: field.name.replace("_", "-") for field in Field}
+_CHANGING = frozenset({Field.C_STORE, Field.N_CREATE, Field.N_SET, Field.N_ACTION, Field.N_DELETE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Acceptor:
         if verdict.is_refused:
             self._reject(wire, peer, negotiation.USER_REFUSED, proposal.calling)
             return None
+        rules = rules.within(verdict.user)
         refused = self.access.refused(proposal, rules)
         accepted, answer = negotiation.accept(
             proposal,
@@ -115,9 +117,9 @@ class Acceptor:
             self._reject(wire, peer, negotiation.TOO_MANY, proposal.calling)
             return None
         wire.set_timeout(self.timeouts.message_s)
-        caller = Caller(proposal.calling, peer, "dimse")
+        caller = Caller(proposal.calling, peer, "dimse", rules.role, rules.scope)
         counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
-        user = f" user={verdict.user!r}" if verdict.user else ""
+        user = f" user={verdict.user.name!r}" if verdict.user else ""
         log.info("associated from=%s to=%s address=%s contexts=%s%s", caller.name, proposal.called, peer, counts, user)
         if refused:
             log.warning("contexts refused from=%s count=%d reason=not allowed", caller.name, len(refused))
@@ -126,7 +128,7 @@ class Acceptor:
         except Closed:
             self.dismiss(association)
             raise
-        self.watch(Associated(caller, proposal.called, user=verdict.user or ""))
+        self.watch(Associated(caller, proposal.called, user=verdict.user.name if verdict.user else ""))
         return association, caller, rules
 
     def _reject(self, wire: Wire, peer: str, rejection: Rejection, calling: str = "") -> None:
@@ -152,6 +154,8 @@ class Acceptor:
 
     def _serve_association(self, association: Association, caller: Caller, rules: Rules) -> None:
         serve = self._dispatch if rules.allows(STORE) else self._dispatch_without_store
+        if rules.role < Role.WRITER:
+            serve = self._dispatch_reading
         try:
             while (message := association.receive(self.timeouts.idle_s)) is not None:
                 self._serve_request(message, caller, serve)
@@ -187,6 +191,11 @@ class Acceptor:
                     peer=message.command.destination or "",
                 )
             )
+
+    def _dispatch_reading(self, message: Message, caller: Caller) -> None:
+        if message.command.field in _CHANGING:
+            raise Forbidden("who is a reader here changes nothing")
+        self._dispatch(message, caller)
 
     def _dispatch_without_store(self, message: Message, caller: Caller) -> None:
         if message.command.field == Field.C_STORE:

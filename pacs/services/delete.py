@@ -68,7 +68,21 @@ class Delete:
         self._hear = hear
 
     def delete(self, target: Target, caller: Caller) -> int:
-        """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already."""
+        """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already.
+
+        Of a study that the caller sees in part, the series that the caller sees are deleted, one after the other.
+        """
+        if caller.scope.is_everything:
+            return self._delete(target, caller)
+        seen = self._index.locate(target, scope=caller.scope)
+        if not seen:
+            raise missing(self._index, target, caller.scope)
+        if len(seen) == len(self._index.locate(target)):
+            return self._delete(target, caller)
+        series = dict.fromkeys(Target(each.target.study_uid, each.target.series_uid) for each in seen)
+        return sum(self._delete(each, caller) for each in series)
+
+    def _delete(self, target: Target, caller: Caller) -> int:
         versions = self._index.versions(target)
         if not versions:
             raise missing(self._index, target)

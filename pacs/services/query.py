@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pacs.dicom.model import Caller
 from pacs.index.base import Index, Page, Query
 from pacs.services.accesses import Access, Action, Hear, unheard
+from pacs.services.visible import search_visible
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,15 @@ class QueryService:
         self._hear = hear
 
     def search(self, query: Query, caller: Caller, *, log_level: int = logging.INFO) -> Page:
-        """Rows that match. Raises Invalid naming the key that cannot be searched by.
+        """Rows that match, of what the caller sees. Raises Invalid naming the key that cannot be searched by.
 
         log_level: less for what is one of many searches behind one request.
         """
         began = time.perf_counter()
-        page = self._index.search(query)
+        if caller.scope.is_everything:
+            page = self._index.search(query)
+        else:
+            page = search_visible(self._index, query, caller.scope)
         # Only which keys were used, never their values: those are patients.
         keys = ",".join(sorted(".".join(path) for path in query.keys))
         log.log(

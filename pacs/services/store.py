@@ -119,6 +119,8 @@ class Store:
 
         study_uid: what StudyInstanceUID must be. derive_uids: an object without Study or Series Instance UID is indexed
         under UIDs made from its SOP Instance UID (its bytes stay) instead of being refused. The spools are used up.
+        A caller's modalities and labels say what is seen, not what is taken: a modality never has to keep its images.
+        Who has but some studies stores into those alone.
         Failures are a Rejected kind or OutOfResources.
         """
         results: list[Stored | PacsError | None] = [None] * len(spools)
@@ -176,7 +178,7 @@ class Store:
             )
             head = bytes(content[: header.data_set_offset]) if spool.meta is None else b""
         spool.finish()
-        _check(header, spool.meta, study_uid)
+        _check(header, spool.meta, study_uid, caller)
         digest = spool.digest(header.data_set_offset)
         warnings: list[str] = []
         mismatches = _mismatches(header)
@@ -253,8 +255,10 @@ class Store:
             log.warning("left an orphan file key=%s reason=%s", blob.key, error)
 
 
-def _check(header: Header, command: FileMeta | None, study_uid: str | None) -> None:
+def _check(header: Header, command: FileMeta | None, study_uid: str | None, caller: Caller) -> None:
     target = header.target
+    if caller.scope.studies is not None and target.study_uid not in caller.scope.studies:
+        raise StudyMismatch("the study is not one of yours", header.sop_class_uid, target.sop_uid or "")
     if study_uid is not None and target.study_uid != study_uid:
         raise StudyMismatch("Study Instance UID is not the URL's", header.sop_class_uid, target.sop_uid or "")
     if command is not None and (header.sop_class_uid, target.sop_uid) != (command.sop_class_uid, command.sop_uid):

@@ -40,7 +40,7 @@ class Check:
 class Health:
     """counts: totals of the archive; health: what was looked at. Both may block.
 
-    may_read: whether a caller may be told the totals, and what is wrong, not only that something is; None: all may.
+    sees_all: whether a caller may be told the totals, and what is wrong, not only that something is; None: all may.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Health:
         counts: Callable[[], Counts] | None,
         health: Callable[[], Sequence[Check]],
         page: Page,
-        may_read: Callable[[web.Request], Awaitable[bool]] | None = None,
+        sees_all: Callable[[web.Request], Awaitable[bool]] | None = None,
     ) -> None:
         self._bridge = bridge
         self._links = links
         self._counts = counts
         self._health = health
         self._page = page
-        self._may_read = may_read
+        self._sees_all = sees_all
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -99,7 +99,7 @@ class Health:
         return _json({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
 
     async def _is_told(self, request: web.Request) -> bool:
-        return self._may_read is None or await self._may_read(request)
+        return self._sees_all is None or await self._sees_all(request)
 
 
 def _json(body: object, status: int = 200) -> web.Response:

@@ -167,11 +167,12 @@ class WebServer:
             *OpenApi(offered, links).routes(),
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
+        sees_all = self._login.sees_all if self._login is not None else None
         may_read = self._login.may_read if self._login is not None else None
         full_viewer = Viewer(viewer, bridge, links, may_read) if viewer is not None else None
         start_page = Page(links, about or About(), full_viewer)
         self._root_routes = [
-            *Health(bridge, links, counts, health, start_page, may_read).routes(),
+            *Health(bridge, links, counts, health, start_page, sees_all).routes(),
             *start_page.routes(),
             *(full_viewer.routes() if full_viewer is not None else ()),
         ]
