@@ -11,6 +11,7 @@ from pacs.web import (
     jobs,
     labels,
     log,
+    manual,
     page,
     peers,
     performed,
@@ -29,7 +30,21 @@ from pacs.web.operations import Operation, operations
 
 def all_operations(*, with_delete: bool, with_administration: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, sends, session, accounts, page, viewer, about)
+    services = (
+        worklist,
+        performed,
+        ups,
+        commitment,
+        changes,
+        labels,
+        sends,
+        session,
+        accounts,
+        page,
+        viewer,
+        about,
+        manual,
+    )
     deleting = (trash,) if with_delete else ()
     administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
     return [
