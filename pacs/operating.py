@@ -20,7 +20,7 @@ from pacs.services.holdings import Holdings
 from pacs.services.jobs import Handler
 from pacs.services.presence import Presence
 from pacs.settings import Settings
-from pacs.web import about, log, storage, system
+from pacs.web import about, log, manual, storage, system
 from pacs.web.additions import Addition
 
 
@@ -47,6 +47,7 @@ class Operating:
             system.addition(system.System(self._state, _described(settings)) if is_allowed else None),
             log.addition(Journal(log_folder(settings)) if is_allowed else None),
             about.addition(partial(as_text, settings)),
+            manual.addition(),
         ]
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from pacs.web import (
     jobs,
     labels,
     log,
+    manual,
     metrics,
     oidc,
     page,
@@ -34,7 +35,7 @@ from pacs.web.operations import Operation, operations
 def all_operations(*, with_delete: bool, with_administration: bool, with_oidc: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
     procedures = (worklist, performed, ups, commitment)
-    services = (*procedures, changes, labels, sends, session, shares, accounts, page, viewer, about)
+    services = (*procedures, changes, labels, sends, session, shares, accounts, page, viewer, about, manual)
     deleting = (trash,) if with_delete else ()
     administration = (jobs, peers, commitments, metrics, audit, storage, system, log) if with_administration else ()
     return [
