@@ -39,7 +39,9 @@ class KeyPair:
         return {**found, "kid": self.key_id, "use": "sig", "alg": "RS256"}
 
     def sign(self, claims: Mapping[str, Any], **headers: Any) -> str:
-        return jwt.encode(dict(claims), self.private, "RS256", {"kid": self.key_id, **headers})
+        """A token; None takes a header away."""
+        kept = {name: value for name, value in {"kid": self.key_id, **headers}.items() if value is not None}
+        return jwt.encode(dict(claims), self.private, "RS256", kept)
 
 
 class IdentityProvider:

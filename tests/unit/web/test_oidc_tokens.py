@@ -37,7 +37,14 @@ def token(kind: str, algorithm: str, **more: Any) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "algorithm"),
-    [("RSA", "RS256"), ("RSA", "RS512"), ("RSA", "PS256"), ("P-256", "ES256"), ("P-384", "ES384"), ("Ed25519", "EdDSA")],
+    [
+        ("RSA", "RS256"),
+        ("RSA", "RS512"),
+        ("RSA", "PS256"),
+        ("P-256", "ES256"),
+        ("P-384", "ES384"),
+        ("Ed25519", "EdDSA"),
+    ],
 )
 def test_a_token_of_each_kind_of_key_holds(kind: str, algorithm: str) -> None:
     keys = keys_of({"keys": [public(each) for each in _PRIVATE]})
@@ -81,7 +88,9 @@ def test_only_asymmetric_algorithms_are_taken() -> None:
     assert not any(name.startswith("HS") or name.lower() == "none" for name in ALGORITHMS)
 
 
-@pytest.mark.parametrize("text", ["", "a.b.c", "..", "x" * 20_000, "a.b", "ünïcode.a.b"], ids=lambda text: text[:8] or "no text")
+@pytest.mark.parametrize(
+    "text", ["", "a.b.c", "..", "x" * 20_000, "a.b", "ünïcode.a.b"], ids=lambda text: text[:8] or "no text"
+)
 def test_what_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(Unauthorized):
         header_of(text)
