@@ -21,9 +21,7 @@ HIDDEN_ID = "HIDDEN-PATIENT"
 
 
 def _instance(study_uid: str, **more: Any) -> bytes:
-    return builders.ct(
-        StudyInstanceUID=study_uid, SeriesInstanceUID=f"{study_uid}.1", SOPInstanceUID=f"{study_uid}.1.1", **more
-    )
+    return builders.ct(study_uid, f"{study_uid}.1", f"{study_uid}.1.1", **more)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +260,7 @@ def test_one_shares_only_what_one_sees(server: Server) -> None:
     "body",
     [
         {},
-        {"study": "x"},
+        {"study": "a b"},
         {"study": 1},
         {"study": SHOWN, "days": 0},
         {"study": SHOWN, "days": -1},
