@@ -1,4 +1,4 @@
-"""npm's oidc-provider as a process of its own, for tests that log in at one; keys are made here, so tests can sign too."""
+"""npm's oidc-provider as a process, for tests that log in at one. Keys are made here, so that tests can sign too."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ class IdentityProvider:
             )
         deadline = time.monotonic() + 60
         while b"ready" not in log.read_bytes():
-            assert self._process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            is_late = self._process.poll() is not None or time.monotonic() > deadline
+            assert not is_late, log.read_text()[-3000:]
             time.sleep(0.05)
         return self
 

@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """That trusts a provider, and holds two studies."""
     archive = Server(tmp_path_factory.mktemp("archive"))
     with archive:
-        files = [builders.ct(uid, f"{uid}.1", f"{uid}.1.1", PatientName=name) for uid, name in _STUDIES.items()]
+        files = [builders.ct(uid, f"{uid}.1", f"{uid}.1.1", PatientName=name, PatientID=name) for uid, name in _STUDIES.items()]
         assert stow(archive, files).status_code == 200
     with IdentityProvider(tmp_path_factory.mktemp("provider"), archive.dicomweb_url) as provider:
         archive.env.update(provider.settings())
