@@ -8,30 +8,40 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from pacs import measures, readiness
 from pacs.archive import Archive
+from pacs.auditing import Auditing
 from pacs.dicom import dictionary
 from pacs.dimse.peers import Peers
 from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
 from pacs.dimse.tls import ServerTls
-from pacs.errors import Invalid, PacsError
+from pacs.errors import Invalid
+from pacs.metrics import Board, Meter
 from pacs.offering import Offering
-from pacs.peering import identities, known_peers, tls_files, usual_timeouts
+from pacs.peering import PeerEchoes, identities, known_peers, tls_files, usual_timeouts
 from pacs.reloading import Reloader
 from pacs.service_manager import Terminal, notify, notify_reloading, watchdog_s
 from pacs.services.lock import remove_leftovers
 from pacs.settings import Settings
 from pacs.supervisor import Role
+from pacs.watching import Watch, all_of
+from pacs.web.health import Check
 from pacs.web.page import About
 from pacs.web.server import Limits, WebServer
+
+if TYPE_CHECKING:
+    from pacs.spans import Spans
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 25.0
+_SAMPLE_S = 1.0
 _GC_OBJECTS = 10_000
 _M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
 
@@ -41,19 +51,23 @@ def serve(
     on_ready: Callable[[Archive], None],
     role: Role | None = None,
     read: Callable[[], Settings] | None = None,
+    board: Board | None = None,
 ) -> None:
     """Serve DIMSE and DICOMweb until SIGTERM or SIGINT, then finish what is under way.
 
     on_ready is called, in a thread, when both ports are open. role: of a worker process, which has its ports from its
-    parent and ends with it. read: reads the settings anew, on SIGHUP. Raises PacsError when folder or port cannot be
-    used.
+    parent and ends with it. read: reads the settings anew, on SIGHUP. board: what all workers count on.
+
+    Raises PacsError when folder or port cannot be used.
     """
     _limit_arenas()
     remove_leftovers(settings.dicom_store_rootpath)
-    with Archive.open(_share(settings) if role else settings, cached=True, what="pacs serve") as archive:
+    auditing = Auditing(settings)
+    own = _share(settings) if role else settings
+    with Archive.open(own, cached=True, what="pacs serve", hear=auditing.hear) as archive:
         run = _loop_runner()
         _settle_memory()
-        run(_serve(settings, archive, on_ready, role, read or (lambda: settings)))
+        run(_serve(settings, archive, on_ready, auditing, board or Board(), role, read or (lambda: settings)))
 
 
 def load_all() -> None:
@@ -66,6 +80,8 @@ async def _serve(
     settings: Settings,
     archive: Archive,
     on_ready: Callable[[Archive], None],
+    auditing: Auditing,
+    board: Board,
     role: Role | None,
     read: Callable[[], Settings],
 ) -> None:
@@ -79,16 +95,25 @@ async def _serve(
         loop.add_reader(role.parent, stop.set)
     peers = known_peers(settings)
     sender = Sender(settings.dimse_ae_title, peers, archive.retrieve, usual_timeouts(settings), is_keeping=True)
-    offering = Offering(settings, archive, peers, sender, lambda: _problems(archive))
-    web = _web_server(settings, archive, offering, role.http if role else None)
-    dimse = _dimse_server(settings, archive, peers, sender, offering, role) if settings.enable_dimse else None
     worker = role.number if role else None
+    meter = board.meter(worker or 1)
+    spans = _spans(settings.otel_exporter_otlp_endpoint)
+    watch = all_of([meter.watch, *auditing.watchers, *([spans.watch] if spans is not None else [])])
+    echo = (
+        PeerEchoes(peers, settings.dimse_ae_title, usual_timeouts(settings)).problems if settings.health_peers else None
+    )
+    look = partial(readiness.checks, archive, echo)
+    offering = Offering(settings, archive, peers, sender, look, board, auditing)
+    web = _web_server(settings, archive, offering, look, watch, role.http if role else None)
+    dimse = _dimse_server(settings, archive, peers, sender, offering, watch, role) if settings.enable_dimse else None
+    sampled = asyncio.create_task(_sample(meter, archive, web, dimse))
     reloader = Reloader(settings, read, archive, offering.followers, web, dimse, worker)
     alone = _Alone(reloader, stop) if role is None else None
     reload = alone.reload if alone else reloader.reload
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, reload) and None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     try:
+        await asyncio.to_thread(auditing.start, archive)
         await web.start()
         if dimse is not None:
             await asyncio.to_thread(dimse.start)
@@ -103,6 +128,7 @@ async def _serve(
             loop.remove_reader(role.parent)
         log.info("stopping: finishing what is under way")
     finally:
+        sampled.cancel()
         # Both at once, so that the grace of one is not added to the other's.
         await asyncio.gather(
             web.stop(STOP_GRACE_S),
@@ -111,6 +137,36 @@ async def _serve(
         )
         await asyncio.to_thread(offering.close)
         await asyncio.to_thread(sender.close)
+        await asyncio.to_thread(auditing.stop)
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
+
+
+def _spans(endpoint: str) -> Spans | None:
+    """Raises Invalid when a collector is named and the extra is not installed."""
+    if not endpoint:
+        return None
+    try:
+        from pacs.spans import Spans
+    except ImportError as error:
+        what = "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry: pip install 'raccoon-pacs[otel]'"
+        raise Invalid(what, "OTEL_EXPORTER_OTLP_ENDPOINT") from error
+    return Spans(endpoint)
+
+
+async def _sample(meter: Meter, archive: Archive, web: WebServer, dimse: DimseServer | None) -> None:
+    """Tell the other processes, through the board, how much there is to do in this one."""
+    sampling = measures.sampling(
+        meter,
+        archive,
+        {
+            ("pacs_open_requests", ()): lambda: web.requests_under_way,
+            ("pacs_open_associations", ()): lambda: dimse.open_associations if dimse is not None else 0,
+        },
+    )
+    while True:
+        sampling.sample()
+        await asyncio.sleep(_SAMPLE_S)
 
 
 class _Alone:
@@ -137,13 +193,20 @@ class _Alone:
             await asyncio.sleep(every_s)
 
 
-def _web_server(settings: Settings, archive: Archive, offering: Offering, listener: socket.socket | None) -> WebServer:
+def _web_server(
+    settings: Settings,
+    archive: Archive,
+    offering: Offering,
+    look: Callable[[], Sequence[Check]],
+    watch: Watch,
+    listener: socket.socket | None,
+) -> WebServer:
     return WebServer(
         archive.store,
         archive.query,
         archive.retrieve,
         counts=archive.index.counts,
-        health=lambda: _problems(archive),
+        health=look,
         host=settings.server_host,
         port=settings.server_port,
         api_root=settings.dicomweb_api,
@@ -166,7 +229,9 @@ def _web_server(settings: Settings, archive: Archive, offering: Offering, listen
             settings.dimse_port if settings.enable_dimse else None,
             can_delete=settings.allow_delete,
         ),
+        viewer=settings.viewer_path,
         shared_listener=listener,
+        watch=watch,
     )
 
 
@@ -176,6 +241,7 @@ def _dimse_server(
     peers: Peers,
     sender: Sender,
     offering: Offering,
+    watch: Watch,
     role: Role | None,
 ) -> DimseServer:
     if not (settings.dimse_port or settings.dimse_tls_port):
@@ -200,17 +266,8 @@ def _dimse_server(
         services=offering.services,
         shared_listener=role.dimse if role else None,
         shared_tls_listener=role.dimse_tls if role else None,
+        watch=watch,
     )
-
-
-def _problems(archive: Archive) -> list[str]:
-    """What keeps the archive from serving; for the health check."""
-    try:
-        archive.index.counts()
-        problem = archive.room.problem()
-    except PacsError as error:
-        return [str(error)]
-    return [problem] if problem else []
 
 
 def _share(settings: Settings) -> Settings:

@@ -19,6 +19,7 @@ from pacs.imaging import encode
 from pacs.imaging.pool import Pool
 from pacs.index.base import Index
 from pacs.services import retention, rules, store_identity
+from pacs.services.accesses import Hear, unheard
 from pacs.services.composite import Parts
 from pacs.services.delete import Delete
 from pacs.services.fhir_archive import FhirArchive
@@ -63,18 +64,25 @@ class Archive:
     procedures: Procedures
     fhir: FhirArchive
     steps: ProcedureSteps
+    pool: Pool
     _resources: ExitStack
 
     @classmethod
     def open(
-        cls, settings: Settings, *, exclusive: bool = False, cached: bool = False, what: str = "a pacs command"
+        cls,
+        settings: Settings,
+        *,
+        exclusive: bool = False,
+        cached: bool = False,
+        what: str = "a pacs command",
+        hear: Hear = unheard,
     ) -> Archive:
         """Open, or make, the archive in DICOM_STORE_ROOTPATH.
 
         exclusive: no other process may have it open (reindex). cached: keep copies of what is read from an object store
-        (servers; not what has to see the store as it is). what: told to those who want it alone. Raises PacsError when
-        the folder cannot be used or is in use, when its index was made by a newer version, and when the store is not
-        the index's.
+        (servers; not what has to see the store as it is). what: told to those who want it alone. hear: told of who does
+        what. Raises PacsError when the folder cannot be used or is in use, when its index was made by a newer version,
+        and when the store is not the index's.
         """
         folder = settings.dicom_store_rootpath
         with ExitStack() as opened:
@@ -100,7 +108,7 @@ class Archive:
                 arrived=procedures.completeness.follow,
                 announce=settings.ian_aes,
             )
-            query = QueryService(index)
+            query = QueryService(index, hear)
             return cls(
                 folder,
                 index,
@@ -115,6 +123,7 @@ class Archive:
                     on_stored=on_stored,
                     follow=following.after_store,
                     room=room,
+                    hear=hear,
                 ),
                 query,
                 retrieve,
@@ -124,6 +133,7 @@ class Archive:
                     blobs,
                     on_purged=partial(drop_frames_of, folder / _MADE_FRAMES),
                     follow=following.after_delete,
+                    hear=hear,
                 ),
                 Trash(
                     index,
@@ -136,7 +146,8 @@ class Archive:
                 following,
                 procedures,
                 _fhir(settings, query, index),
-                ProcedureSteps(work, Subscriptions(work)),
+                ProcedureSteps(work, Subscriptions(work), lambda studies, scope: index.labels_of(studies, scope=scope)),
+                pool,
                 opened.pop_all(),
             )
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 
 from pacs.archive import Archive
-from pacs.dicom.model import StoredInstance
+from pacs.dicom.model import Caller, StoredInstance
 from pacs.dimse.client import Outcome
 from pacs.dimse.sender import Sender
 from pacs.observers.disk import DiskWatch
@@ -21,6 +21,7 @@ from pacs.observers.sending_asked import SendingAsked
 from pacs.observers.settled import Deleting, Labelling, Settled
 from pacs.observers.stow import Stow
 from pacs.observers.webhook import Webhook
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.jobs import Handler, JobRunner, Unavailable
 from pacs.services.labels import Labels
 from pacs.services.sends import Sends
@@ -29,14 +30,15 @@ from pacs.settings import Settings, fhir_endpoint
 
 log = logging.getLogger(__name__)
 
+_RULES = Caller("forwarding", "", "job")  # whom nobody stands behind
 _MEDIUM = 0  # priority of what nobody waits for (PS3.7 9.1.1.1.5)
 
 
 class Followers:
     """The runner of a server process, and the feed that it tells.
 
-    further: handlers of services beside. commit: has a peer asked for storage commitment. asked: what
-    people send.
+    further: handlers of services beside. commit: has a peer asked for storage commitment. asked: what people send.
+    hear: told of what is sent.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Followers:
         further: Sequence[Handler],
         commit: Commit,
         asked: Sends,
+        hear: Hear = unheard,
     ) -> None:
         work = archive.index.work
         self._http = [Http()]
@@ -59,8 +62,8 @@ class Followers:
         self.keeping = Keeping(work, archive.retaining, archive.delete, settings.purge_after_days)
         handlers = [
             *self.keeping.handlers,
-            Sending(archive.index, _send_with(sender), commit).handler,
-            SendingAsked(archive.index, asked, _send_with(sender)).handler,
+            Sending(archive.index, _send_with(sender, hear), commit).handler,
+            SendingAsked(archive.index, asked, _send_with(sender, hear)).handler,
             Stow(archive.index, archive.blobs, self._http[0]).handler,
             webhook.handler,
             *archive.procedures.completeness.handlers(),
@@ -106,14 +109,30 @@ class Followers:
             http.close()
 
 
-def _send_with(sender: Sender) -> Callable[[str, Sequence[StoredInstance]], Generator[Outcome, None, None]]:
+def _send_with(sender: Sender, hear: Hear) -> Callable[[str, Sequence[StoredInstance]], Generator[Outcome, None, None]]:
     def send(name: str, instances: Sequence[StoredInstance]) -> Generator[Outcome, None, None]:
         peer = sender.find(name)
         if peer is None:
             raise Unavailable(f"there is no peer {name}: add it to the peers' file")
-        yield from sender.send(peer, instances, _MEDIUM, None)
+        for outcome in sender.send(peer, instances, _MEDIUM, None):
+            hear(_sent(outcome, name))
+            yield outcome
 
     return send
+
+
+def _sent(outcome: Outcome, to: str) -> Access:
+    instance, is_sent = outcome.instance, outcome.is_success or outcome.is_warning
+    return Access(
+        Action.SENT,
+        _RULES,
+        instance.target.study_uid,
+        sop_class_uid=instance.sop_class_uid,
+        instances=1,
+        is_failure=not is_sent,
+        peer=to,
+        detail="" if is_sent else outcome.reason,
+    )
 
 
 def _fhir_sync(settings: Settings, archive: Archive, http: Http) -> FhirSync:

@@ -19,6 +19,8 @@ import orjson
 from pacs.logs import JsonLines
 
 _FILES = 4
+_CHECKS = 16  # looks at the size of a file while one process fills it
+_CHECKED_S = 1.0  # and this often
 _NAME = re.compile(r"([0-9]{8})\.jsonl")
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 LEVELS = tuple(_LEVELS)[:4]
@@ -39,14 +41,20 @@ class JournalHandler(logging.Handler):
         self._folder = folder
         self._file_bytes = max(1, keep_bytes // _FILES)
         self._descriptor = self._open()
+        self._checked_s = 0.0
+        self._unchecked_bytes = 0  # of this process since it last looked how full the file is
 
     def emit(self, record: logging.LogRecord) -> None:
         # What cannot be kept here is in the log itself; nothing that is logged may fail for it.
         try:
-            if os.fstat(self._descriptor).st_size >= self._file_bytes:
-                full, self._descriptor = self._descriptor, self._open()
-                os.close(full)
-            os.write(self._descriptor, f"{self.format(record)}\n".encode())
+            # Others fill the file as well: who was quiet has to look before it writes to one that is removed.
+            is_old = not 0 <= record.created - self._checked_s < _CHECKED_S
+            if is_old or self._unchecked_bytes >= self._file_bytes // _CHECKS:
+                self._unchecked_bytes, self._checked_s = 0, record.created
+                if os.fstat(self._descriptor).st_size >= self._file_bytes:
+                    full, self._descriptor = self._descriptor, self._open()
+                    os.close(full)
+            self._unchecked_bytes += os.write(self._descriptor, f"{self.format(record)}\n".encode())
         except OSError:
             pass
         except Exception:  # noqa: BLE001 - as logging's own handlers do

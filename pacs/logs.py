@@ -1,33 +1,85 @@
-"""How log lines look, and which libraries may speak. UIDs and AE titles as key=value; never patient names or IDs."""
+"""How log lines look, where they go, and which libraries may speak.
+
+UIDs and AE titles as key=value; never patient names or IDs. ``id=`` at the end of a line names the association or HTTP
+request that it is because of (``pacs.correlation``); ``parse`` reads lines of either form back.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TextIO
 
 import orjson
 
+from pacs import correlation
+from pacs.errors import Invalid
+from pacs.log_file import FileHandler, SharedFile
+
 # Their DEBUG and INFO lines repeat every PDU and request, and DEBUG ones show data sets.
-_QUIET = ("pynetdicom", "pydicom", "aiohttp.access", "asyncio", "PIL")
+_QUIET = ("pynetdicom", "pydicom", "aiohttp.access", "asyncio", "PIL", "opentelemetry")
+_LINE = re.compile(
+    r"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z) (?:\[(?P<worker>\d+)\] )?(?P<level>[A-Z]+) (?P<logger>\S+) (?P<message>.*?)"
+    r"(?: id=(?P<id>[A-Za-z0-9._:-]{1,64}))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """max_bytes: it is rotated when it is larger, 0: never. keep: rotated files."""
+
+    path: Path
+    max_bytes: int = 0
+    keep: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One log line. time: ISO 8601, UTC. worker: 0 where there is one process only. correlation_id: "" for none."""
+
+    time: str
+    level: str
+    logger: str
+    message: str
+    correlation_id: str = ""
+    worker: int = 0
 
 
 def configure(
-    level: str = "INFO", form: str = "text", stream: TextIO | None = None, *, worker: int | None = None
+    level: str = "INFO",
+    form: str = "text",
+    stream: TextIO | None = None,
+    *,
+    worker: int | None = None,
+    file: LogFile | None = None,
 ) -> None:
-    """Send the log to ``stream`` (stderr). level: DEBUG, INFO, WARNING or ERROR; form: text or json.
+    """Send the log to ``stream`` (stderr) and to a file. level: DEBUG, INFO, WARNING or ERROR; form: text or json.
 
-    worker: number of this process where several write to the same log; it is in every line.
+    worker: number of this process where several write to the same log; it is in every line. Raises Invalid when the
+    file cannot be opened.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines(worker) if form == "json" else TextLines(worker))
+    formatter = JsonLines(worker) if form == "json" else TextLines(worker)
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stderr)]
+    if file is not None:
+        try:
+            handlers.append(FileHandler(SharedFile(file.path, file.max_bytes, file.keep)))
+        except OSError as error:
+            raise Invalid(f"LOG_FILE={file.path} cannot be written: {error.strerror}", "LOG_FILE") from error
     root = logging.getLogger()
     for old in list(root.handlers):
-        if not getattr(old, "stays", False):  # what is kept for the web page is no matter of these settings
-            root.removeHandler(old)
-    root.addHandler(handler)
+        if getattr(old, "stays", False):  # what is kept for the web page is no matter of these settings
+            continue
+        root.removeHandler(old)
+        if isinstance(old, FileHandler):
+            old.close()
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
@@ -37,10 +89,33 @@ def configure(
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
-class TextLines(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z INFO pacs.services.store stored sop=1.2.3``; a message never breaks its line.
+def reopen() -> None:
+    """Go on in the file that LOG_FILE names now: somebody has moved the other one (SIGHUP)."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, FileHandler):
+            handler.file.reopen()
 
-    Of worker 2: ``2026-01-31T12:00:00.123Z [2] INFO …``.
+
+def parse(line: str) -> Line | None:
+    """A line of the log, of either form; None for what is none, such as a line of a trace."""
+    if line.startswith("{"):
+        try:
+            found = orjson.loads(line)
+            time, level, logger, message = (str(found[name]) for name in ("time", "level", "logger", "message"))
+            return Line(time, level, logger, message, str(found.get("id", "")), int(found.get("worker", 0)))
+        except (ValueError, KeyError, TypeError):
+            return None
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    time, worker, level, logger, message, correlation_id = match.groups()
+    return Line(time, level, logger, message, correlation_id or "", int(worker or 0))
+
+
+class TextLines(logging.Formatter):
+    """``2026-01-31T12:00:00.123Z INFO pacs.services.store stored sop=1.2.3 id=5f0c21d9a7be``, always one line.
+
+    Of worker 2: ``2026-01-31T12:00:00.123Z [2] INFO …``. Without ``id=`` where nobody asked for what happens.
     """
 
     def __init__(self, worker: int | None = None) -> None:
@@ -52,25 +127,28 @@ class TextLines(logging.Formatter):
         message = record.getMessage()
         if not message.isprintable():
             message = "".join(char if char.isprintable() else _escape(char) for char in message)
-        line = f"{_timestamp(record)} {self._worker}{record.levelname} {record.name} {message}"
+        cause = f" id={correlation_id}" if (correlation_id := correlation.current()) else ""
+        line = f"{_timestamp(record)} {self._worker}{record.levelname} {record.name} {message}{cause}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, worker if several, level, logger, message and, for errors, exception."""
+    """One JSON object a line: time, worker if several, level, logger, message, id and, for errors, exception."""
 
     def __init__(self, worker: int | None = None) -> None:
         super().__init__()
         self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
+        fields: dict[str, str | int] = {
             "time": _timestamp(record),
             **self._worker,
             "level": record.levelname,
             "logger": record.name,
             "message": _encodable(record.getMessage()),
         }
+        if correlation_id := correlation.current():
+            fields["id"] = correlation_id
         if record.exc_info:
             fields["exception"] = _encodable(self.formatException(record.exc_info))
         return orjson.dumps(fields).decode()

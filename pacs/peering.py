@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+from pacs.dicom.model import Role
 from pacs.dimse.peers import Peers
 from pacs.dimse.requests import Requests
 from pacs.dimse.tls import Files
@@ -13,8 +17,12 @@ from pacs.dimse.users import Tokens, Users
 from pacs.dimse.wire import Timeouts
 from pacs.dimse_settings import DimseSettings
 from pacs.errors import Invalid, NotFound, PeerFailed
+from pacs.services.access import Principal
+
+Check = Callable[[Identity], Principal | None]
 
 _ECHO_S = 10.0  # what somebody waits for who is looking at a screen
+_ECHO_EVERY_S = 60.0
 
 
 def known_peers(settings: DimseSettings) -> Peers:
@@ -27,19 +35,23 @@ def tls_files(settings: DimseSettings) -> Files:
     return Files(settings.dimse_tls_ca, settings.dimse_tls_certificate, settings.dimse_tls_key)
 
 
-def identities(settings: DimseSettings, account_of: Callable[[str, str], str | None] | None = None) -> Identities:
+def identities(
+    settings: DimseSettings,
+    account_of: Callable[[str, str], Principal | None] | None = None,
+) -> Identities:
     """How users are verified: by DIMSE_USERS, accounts and DIMSE_JWT_KEY. Raises Invalid when a file cannot be used.
 
-    account_of: name and password to the account's name; None where there are no accounts.
+    account_of: whose name and password these are; None where there are no accounts. Users of a file, and of tokens,
+    may do what their peer may.
     """
-    checks: dict[int, Callable[[Identity], str | None]] = {}
+    checks: dict[int, Check] = {}
     if settings.dimse_users:
-        users = Users(settings.dimse_users)
-        checks |= {IdentityType.USERNAME: users.check, IdentityType.USERNAME_PASSCODE: users.check}
+        check = unlimited(Users(settings.dimse_users).check)
+        checks |= {IdentityType.USERNAME: check, IdentityType.USERNAME_PASSCODE: check}
     if account_of is not None and (settings.dimse_users or settings.dimse_user_required):
         checks[IdentityType.USERNAME_PASSCODE] = _or_account(checks.get(IdentityType.USERNAME_PASSCODE), account_of)
     if settings.dimse_jwt_key:
-        checks[IdentityType.JWT] = Tokens(settings.dimse_jwt_key, settings.dimse_jwt_audience).check
+        checks[IdentityType.JWT] = unlimited(Tokens(settings.dimse_jwt_key, settings.dimse_jwt_audience).check)
     if settings.dimse_user_required and not checks:
         raise Invalid(
             "DIMSE_USER_REQUIRED=true: nobody could associate; set DIMSE_USERS or DIMSE_JWT_KEY, or make an account",
@@ -48,10 +60,18 @@ def identities(settings: DimseSettings, account_of: Callable[[str, str], str | N
     return Identities(checks, settings.dimse_user_required)
 
 
-def _or_account(
-    check: Callable[[Identity], str | None] | None, account_of: Callable[[str, str], str | None]
-) -> Callable[[Identity], str | None]:
-    def either(identity: Identity) -> str | None:
+def unlimited(check: Callable[[Identity], str | None]) -> Check:
+    """Whoever a check knows may do what their peer may."""
+
+    def checked(identity: Identity) -> Principal | None:
+        name = check(identity)
+        return None if name is None else Principal(name, Role.ADMIN, via="dimse")
+
+    return checked
+
+
+def _or_account(check: Check | None, account_of: Callable[[str, str], Principal | None]) -> Check:
+    def either(identity: Identity) -> Principal | None:
         name, passcode = (part.decode("utf-8", "replace") for part in (identity.primary, identity.secondary))
         return (check(identity) if check else None) or account_of(name, passcode)
 
@@ -91,3 +111,29 @@ class PeerDirectory:
         if peer is None:
             raise NotFound("no peer of this AE title is known that can be reached")
         return {"ae_title": peer.ae_title, **echoed(Requests(peer, self._calling, self._timeouts))}
+
+
+class PeerEchoes:
+    """Whether the peers answer, as found out within the last minute, beside those who ask: they do not wait."""
+
+    def __init__(self, peers: Peers, calling: str, timeouts: Timeouts) -> None:
+        self._peers = peers
+        self._directory = PeerDirectory(peers, calling, timeouts)
+        self._lock = threading.Lock()
+        self._found: dict[str, str] = {}
+        self._asked_at = -math.inf
+
+    def problems(self) -> dict[str, str]:
+        """Why a peer did not answer by its AE title, "" where it did. Nothing at first, and of peers that only call."""
+        with self._lock:
+            if time.monotonic() - self._asked_at > _ECHO_EVERY_S:
+                self._asked_at = time.monotonic()
+                threading.Thread(target=self._ask, name="peer-echoes", daemon=True).start()
+            return self._found
+
+    def _ask(self) -> None:
+        found = {}
+        for name, peer in sorted(self._peers.all().items()):
+            if peer.host:
+                found[name] = str(self._directory.echo(name).get("reason", ""))
+        self._found = found

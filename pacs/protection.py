@@ -11,6 +11,7 @@ from pacs.dicom.model import Role
 from pacs.errors import PacsError
 from pacs.index.base import Index
 from pacs.services import sessions
+from pacs.services.access import Principal
 from pacs.services.accounts import Accounts
 from pacs.services.attempts import Attempts
 from pacs.services.authentication import Authentication
@@ -68,16 +69,17 @@ class Protection:
         ]
 
     @property
-    def account_of(self) -> Callable[[str, str], str | None] | None:
-        """Name and password to an account's name, for DIMSE; None while there are no accounts. May block."""
+    def account_of(self) -> Callable[[str, str], Principal | None] | None:
+        """Name and password to who that is, for DIMSE; None while there are no accounts. May block."""
         return None if self.accounts.is_empty else self._account_of
 
-    def _account_of(self, name: str, password: str) -> str | None:
+    def _account_of(self, name: str, password: str) -> Principal | None:
         try:
-            return self.authentication.verify(name, password, "dimse").name
+            account = self.authentication.verify(name, password, "dimse")
         except PacsError as error:
             log.info("account refused over DIMSE reason=%s", error)
             return None
+        return Principal(account.name, account.role, account.scope, "password")
 
     def login(self, links: Links, cors: Cors) -> Login:
         """For the web server."""

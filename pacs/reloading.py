@@ -102,7 +102,7 @@ class Reloader:
         if change is None:
             return False
         new, archive = change.settings, self._archive
-        logs.configure(new.log_level, new.log_format, worker=self._worker)
+        logs.configure(new.log_level, new.log_format, worker=self._worker, file=new.logs_to)
         archive.procedures.completeness.use(
             new.study_quiet_s,
             is_followed=bool(new.ian_aes) or any(rule.moment is Moment.STUDY for rule in change.rules),

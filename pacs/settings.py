@@ -31,8 +31,10 @@ from pacs.errors import Invalid
 from pacs.fhir_settings import FhirSettings, check_fhir, endpoint_address
 from pacs.follow_settings import FollowSettings
 from pacs.keeping_settings import KeepingSettings
+from pacs.logs import LogFile
 from pacs.mongo_settings import MongoSettings, check_mongo
 from pacs.oidc_settings import OidcSettings, check_oidc
+from pacs.operation_settings import OperationSettings
 from pacs.pixel_settings import PixelSettings
 from pacs.procedure_settings import ProcedureSettings
 from pacs.setting_kinds import (
@@ -60,20 +62,22 @@ from pacs.setting_kinds import (
     setting,
     shown,
 )
+from pacs.viewer_settings import ViewerSettings
 
 # Also read under raccoon's misspelt name.
 OTHER_NAMES = {"SYCN_TO_FHIR_SERVER": "SYNC_TO_FHIR_SERVER"}
 _MASK = "********"
 # Relative ones begin at the project folder.
 _PATHS = (
-    *("dicom_store_rootpath", "rules", "retention", "worklist_folder"),
+    *("dicom_store_rootpath", "rules", "retention", "worklist_folder", "viewer_folder"),
     *("dimse_ae_config", "dimse_peers", "dimse_users", "dimse_jwt_key"),
     *("dimse_tls_ca", "dimse_tls_certificate", "dimse_tls_key"),
     *("mongodb_tls_ca_file", "mongodb_tls_certificate_key_file", "fhirserver_tls_ca_file", "oidc_tls_ca_file"),
+    *("log_file", "audit_file", "audit_syslog_ca", "audit_syslog_certificate", "audit_syslog_key"),
 )
 _SECTIONS = (
     *("Data", "MongoDB", "Server", "Access", "OpenID Connect", "DICOMweb", "DIMSE", "Worklist", "Imaging"),
-    *("Follow-up", "FHIR", "Keeping", "Log"),
+    *("Follow-up", "FHIR", "Keeping", "Log", "Audit"),
 )
 
 
@@ -94,6 +98,8 @@ class Settings(
     ProcedureSettings,
     FhirSettings,
     KeepingSettings,
+    OperationSettings,
+    ViewerSettings,
 ):
     """Typed and checked. A field's name is its environment name in small letters; ``load`` makes one."""
 
@@ -252,6 +258,11 @@ class Settings(
     )
 
     @property
+    def viewer_path(self) -> Path:
+        """Folder of the full viewer, whether it is installed or not."""
+        return self.viewer_folder or self.dicom_store_rootpath / "viewer"
+
+    @property
     def is_admin_api(self) -> bool:
         """Whether ADMIN_API, or the address, allows administration over HTTP to those who are not logged in."""
         return self.admin_api == "true" or (self.admin_api == "loopback" and self.is_local)
@@ -270,6 +281,12 @@ class Settings(
     def is_dimse_local(self) -> bool:
         """Whether DIMSE does."""
         return is_loopback(self.dimse_hostname)
+
+    @property
+    def logs_to(self) -> LogFile | None:
+        if self.log_file is None:
+            return None
+        return LogFile(self.log_file, self.log_file_max_bytes, self.log_file_keep)
 
 
 def is_loopback(host: str) -> bool:

@@ -16,11 +16,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 
+from pacs import logs
 from pacs.errors import OutOfResources
 from pacs.listening import listen
 from pacs.service_manager import Terminal, notify, notify_reloading, watchdog_s
@@ -163,7 +164,7 @@ class Supervisor:
 
     @contextmanager
     def _noting_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT write into a pipe, and so wake whoever waits for it."""
+        """SIGTERM, SIGINT and SIGHUP write into a pipe, and so wake whoever waits for it."""
         self._signalled = os.pipe()
         for descriptor in self._signalled:
             os.set_blocking(descriptor, False)
@@ -203,6 +204,7 @@ class Supervisor:
         speaking = {worker.ready: worker for worker in self._workers if worker.ready >= 0}
         happened = set(wait([self._signalled[0], *running, *speaking], waiting))
         if self._signalled[0] in happened:
+            # One byte a signal: its number (signal.set_wakeup_fd).
             numbers = os.read(self._signalled[0], 4096)
             if any(number in numbers for number in _STOPPING) or self._terminal.is_gone():
                 return False
@@ -218,10 +220,12 @@ class Supervisor:
 
     def _reload_all(self) -> None:
         notify_reloading()
+        logs.reopen()
         if self._reload():
             for worker in self._workers:
-                if worker.process is not None and worker.process.pid is not None:
-                    os.kill(worker.process.pid, signal.SIGHUP)
+                if worker.process is not None and worker.process.pid is not None and worker.is_ready:
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.process.pid, signal.SIGHUP)
         notify("READY=1")
 
     def _start(self, worker: _Worker) -> None:
@@ -249,6 +253,8 @@ class Supervisor:
         """In the new process: let go of what is the parent's, and work."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Until it serves, there is nothing that it could do about it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Ctrl-C reaches all processes of a terminal; the parent passes on that it is time to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Above all the ends that tell the other workers that their parent lives.

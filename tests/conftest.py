@@ -19,7 +19,7 @@ Backend = Callable[[], dict[str, str]]
 _ON_BOTH = frozenset(
     f"tests.wire.test_{name}"
     for name in (
-        *("dimse_store", "dimse_find", "dimse_retrieve", "concurrency", "trash"),
+        *("dimse_store", "dimse_find", "dimse_retrieve", "concurrency", "trash", "scope_table"),
         *("web_qido", "web_stow", "web_wado", "semantics_qido", "semantics_stow", "semantics_wado"),
     )
 )

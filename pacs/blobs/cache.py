@@ -43,6 +43,7 @@ class CachedBlobs:
 
     def __init__(self, store: BlobStore, folder: Path, max_bytes: int, *, keep_free_bytes: int = 0) -> None:
         self.store = store
+        self.hits = self.misses = 0  # about right, where threads count at once
         self._folder = folder
         self._largest = max_bytes // _LARGEST_PART
         self._space = CacheSpace(folder, max_bytes, keep_free_bytes)
@@ -177,6 +178,10 @@ class CachedBlobs:
     def _wait_and_open(self, ref: BlobRef) -> int | None:
         """The copy, made first where that is worth waiting for."""
         file = self._open(ref)
+        if file is None:
+            self.misses += 1
+        else:
+            self.hits += 1
         if file is None and self._is_worth_it(ref):
             self._fetch(ref).result()
             file = self._open(ref)

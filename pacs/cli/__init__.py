@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,20 +17,23 @@ A medical image archive: DIMSE and DICOMweb over one index and one file store.
   pacs serve --demo            start, with a few example images in it
   pacs import /media/cdrom     take in folders, DICOMDIRs and ZIP files
   pacs migrate --help          take over raccoon-dicom, Orthanc or a DICOMweb server
+  pacs status                  how the archive is, on one page
   pacs verify                  check that index and files agree
 """
 _EPILOG = """\
 Settings come from the environment and from .env; `pacs config` shows them all.
 Exit codes: 0 done; 1 done, but some of it failed or a problem was found; 2 wrong arguments
-or settings, or a port in use; 3 the archive cannot be opened or written.
+or settings, or a port in use; 3 the archive or server cannot be opened, reached or written;
+130 interrupted.
 """
 
 # Only the module of the command that is asked for is loaded: together they take a third of a second.
 _COMMANDS = (
-    *("serve", "service", "reload", "import", "migrate", "verify", "reindex", "backup", "restore"),
+    *("serve", "status", "top", "log", "service", "reload"),
+    *("import", "migrate", "verify", "reindex", "backup", "restore"),
     *("account", "token", "peers", "user", "echo", "find", "get", "move", "send"),
     *("jobs", "rules", "commitments", "fhir", "index", "export", "trash", "undelete", "purge", "retention"),
-    *("config", "conformance", "version"),
+    *("viewer", "config", "completion", "conformance", "version"),
 )
 
 
@@ -38,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pacs.cli import console
 
     given = sys.argv[1:] if arguments is None else arguments
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks (`pacs completion`)
+        import argcomplete
+
+        argcomplete.autocomplete(_parser([]))
     parsed = _parser(given).parse_args(given)
     try:
         code: int = parsed.run(parsed)

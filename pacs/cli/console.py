@@ -24,15 +24,20 @@ INTERRUPTED = 130
 
 
 def load_settings(
-    overrides: Mapping[str, str] | None = None, *, log_level: str | None = None, worker: int | None = None
+    overrides: Mapping[str, str] | None = None,
+    *,
+    log_level: str | None = None,
+    worker: int | None = None,
+    to_file: bool = False,
 ) -> Settings:
     """Settings, with the log set up and warnings about them on stderr. Raises Invalid.
 
     log_level: of commands that show their own progress, where the log's INFO lines would only be noise. worker: number
-    of this process among those of one server, of which only the parent warns.
+    of this process among those of one server, of which only the parent warns. to_file: log into LOG_FILE too.
     """
     loaded = settings.load(overrides)
-    logs.configure(log_level or loaded.settings.log_level, loaded.settings.log_format, worker=worker)
+    file = loaded.settings.logs_to if to_file else None
+    logs.configure(log_level or loaded.settings.log_level, loaded.settings.log_format, worker=worker, file=file)
     for warning in loaded.warnings if worker is None else ():
         print(f"pacs: warning: {warning}", file=sys.stderr)
     return loaded.settings

@@ -53,7 +53,7 @@ def add_to(subcommands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = console.load_settings(_overrides(arguments))
+    settings = console.load_settings(_overrides(arguments), to_file=True)
     if not _is_to_prepare(settings):
         gate.check(settings, has_accounts=True)
     # What ends the process before it can reload would not be what was meant.
@@ -85,10 +85,12 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> int:
     # All that workers need is loaded before they are forked: once for all of them.
     from pacs.app import load_all, serve
+    from pacs.metrics import Board
     from pacs.reloading import read_change, tell
 
     load_all()
     _keep_log(settings)
+    board = Board(settings.server_workers)
 
     if _is_to_prepare(settings):
         code = run_apart(lambda: _ending_with_its_code(lambda: _prepare(settings)))
@@ -111,19 +113,19 @@ def _serve_with_workers(settings: Settings, arguments: argparse.Namespace) -> in
         if change is None:
             return False
         latest = change.settings
-        logs.configure(latest.log_level, latest.log_format)
+        logs.configure(latest.log_level, latest.log_format, file=latest.logs_to)
         tell(change)
         return True
 
     def work(role: Role) -> None:
-        logs.configure(latest.log_level, latest.log_format, worker=role.number)
+        logs.configure(latest.log_level, latest.log_format, worker=role.number, file=latest.logs_to)
         _keep_log(latest, role.number)
 
         def say_ready(archive: Archive) -> None:
             with os.fdopen(role.ready, "w", encoding="ascii") as parent:
                 json.dump(_totals(archive), parent)
 
-        _ending_with_its_code(lambda: serve(latest, say_ready, role, read))
+        _ending_with_its_code(lambda: serve(latest, say_ready, role, read, board))
 
     supervise(settings, work, lambda said: _announce(settings, *json.loads(said)), reload)
     return console.OK
@@ -204,7 +206,7 @@ def _totals(archive: Archive) -> tuple[int, int]:
 
 
 def _announce(settings: Settings, instances: int, studies: int) -> None:
-    web = f"http://{_reachable(settings.server_host)}:{settings.server_port}/{settings.dicomweb_api}"
+    page = f"http://{_reachable(settings.server_host)}:{settings.server_port}/"
     called = f"{settings.dimse_ae_title}@{_reachable(settings.dimse_hostname)}"
     dimse = "  ".join(
         f"{called}:{port}{how}"
@@ -212,7 +214,8 @@ def _announce(settings: Settings, instances: int, studies: int) -> None:
         if port
     )
     print(
-        f"\n  DICOMweb  {web}\n"
+        f"\n  Web page  {page}\n"
+        f"  DICOMweb  {page}{settings.dicomweb_api}\n"
         f"  DIMSE     {dimse if settings.enable_dimse else 'off (ENABLE_DIMSE=false)'}\n"
         f"  Data      {settings.dicom_store_rootpath}  "
         f"({console.plural(instances, 'instance')}, {console.plural(studies, 'study', 'studies')})\n"

@@ -1,10 +1,11 @@
-"""Who may associate, and for what: the rules of peers.toml, and the strict mode.
+"""Who may associate, and for what: the rules of peers.toml, roles, and the strict mode.
 
 A service that is not allowed to a peer is refused when the association is negotiated: its presentation contexts get the
 result 1, user-rejection (PS3.8 Table 9-18). A status of 0124H would come too late. A C-STORE SCU would first have sent
 an instance, all of it, and the next one after that; storescu and most modalities go through a whole study so, and some
 try again for ever. "No acceptable presentation contexts" they all tell their user at once. One case is left for 0124H:
 who may get but not store needs contexts of storage classes for what C-GET brings, and a C-STORE could come on them.
+So it is with UPS: who only looks may find and read steps on the contexts on which others change them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Access:
 
     def refused(self, proposal: Proposal, rules: Rules) -> frozenset[int]:
         """IDs of the presentation contexts for services that are not allowed."""
-        if rules.services is None:
+        if rules.allows_all:
             return frozenset()
         return frozenset(
             context.context_id

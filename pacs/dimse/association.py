@@ -21,6 +21,7 @@ from pacs.dimse.outbox import Outbox
 from pacs.dimse.status import Status
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Wire
 from pacs.errors import TooLarge
+from pacs.watching import Transfer
 
 IDENTIFIER_LIMIT = 4 * 1024 * 1024
 _COMMAND_LIMIT = 64 * 1024
@@ -87,6 +88,7 @@ class Message:
             elements = {**same, **elements}
         elif status.attributes:
             elements["offending"] = status.attributes
+        self.association.last_status = status.code
         return Command(
             field=command.field | RESPONSE,
             sop_class_uid=command.class_uid,
@@ -108,13 +110,17 @@ class Association:
 
     Other threads send requests of their own through its ``outbox``.
 
-    max_pdu: the largest P-DATA-TF that we promised to take, 0 for any.
+    max_pdu: the largest P-DATA-TF that we promised to take, 0 for any. received_bytes: of P-DATA-TF so far.
+    last_status: of the last response that was made, -1 for none. last_transfers: of its sub-operations.
     """
 
     def __init__(self, wire: Wire, accepted: Accepted, max_pdu: int) -> None:
         self.contexts = accepted.contexts
         self.extensions = accepted.extensions
         self.called = accepted.called
+        self.received_bytes = 0
+        self.last_status = -1
+        self.last_transfers: tuple[Transfer, ...] = ()
         self._wire = wire
         self._pdu_limit = max_pdu + _PDU_SLACK if max_pdu else _UNLIMITED_PDU
         peer_limit = min(accepted.max_pdu or _LARGEST_SENT_PDU, _LARGEST_SENT_PDU)
@@ -128,6 +134,11 @@ class Association:
         self._idle = False
         self._stopping = False
         self._outbox: Outbox | None = None
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of everything so far."""
+        return self._wire.sent_bytes
 
     def outbox(self) -> Outbox:
         """Where any thread may post requests to this peer, from now on; they go out while it rests."""
@@ -260,6 +271,7 @@ class Association:
                 if length > self._pdu_limit:
                     raise ProtocolError(f"P-DATA-TF of {length} bytes")
                 self._pdu_left = length
+                self.received_bytes += length
             elif kind == PduType.ABORT:
                 raise Closed("aborted by the peer")
             elif kind == PduType.RELEASE_RQ:

@@ -36,16 +36,16 @@ def performed_services(performed: PerformedSteps) -> list[Service]:
         kept = Status(ATTRIBUTE_LIST_ERROR, "attributes that no N-SET may change stay as they were", ignored)
         message.respond(kept if ignored else Status(SUCCESS))
 
-    def get(message: Message, _: Caller) -> None:
-        step = performed.step(_instance(message))
+    def get(message: Message, caller: Caller) -> None:
+        step = performed.step(_instance(message), caller)
         tags = message.command.attribute_list or tuple(step)
         unknown = tuple(tag for tag in tags if tag not in step)
         status = Status(REQUESTED_OPTIONAL_ATTRIBUTES_NOT_SUPPORTED, None, unknown) if unknown else Status(SUCCESS)
         message.respond(status, {tag: step[tag] for tag in tags if tag in step})
 
     return [
-        Service("MPPS", frozenset({performed_step.SOP_CLASS}), {Field.N_CREATE: create, Field.N_SET: change}),
-        Service("MPPS retrieve", frozenset({RETRIEVE}), {Field.N_GET: get}),
+        Service("mpps", frozenset({performed_step.SOP_CLASS}), {Field.N_CREATE: create, Field.N_SET: change}),
+        Service("mpps-retrieve", frozenset({RETRIEVE}), {Field.N_GET: get}),
     ]
 
 

@@ -3,33 +3,57 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from pacs.dicom.model import EVERYTHING, Role, Scope
 from pacs.dimse.pace import Pace
 from pacs.dimse.tls import ClientTls, Files
 from pacs.dimse.user import Identity
 from pacs.dimse.wire import Timeouts
+from pacs.services.access import Principal, narrowed
 
 STORED = "stored"  # in a list of transfer syntaxes: the one that an instance is stored in
 KEPT_S = 3.0
 
 
+# By name, what those may use who only look: no more than they may do over HTTP. Of UPS, to find and to read.
+READING = frozenset({"echo", "find", "move", "get", "worklist", "mpps-retrieve", "ups"})
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a peer may do as calling AE. services: by name (``access.service_of``), None for all.
+    """What a peer may do as calling AE. services: by name (``access.service_of``), None for all of its role.
 
     networks: where it may come from, () for anywhere, or in strict mode for the address that it is reached at.
-    max_associations: of its own at once, None for no limit but the server's.
+    max_associations: of its own at once, None for no limit but the server's. scope: what it sees.
     """
 
     services: frozenset[str] | None = None
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     max_associations: int | None = None
+    role: Role = Role.ADMIN
+    scope: Scope = EVERYTHING
+
+    @property
+    def allows_all(self) -> bool:
+        return self.services is None and self.role >= Role.WRITER
 
     def allows(self, service: str) -> bool:
+        if self.role < Role.WRITER and service not in READING:
+            return False
         return self.services is None or service in self.services
+
+    def within(self, principal: Principal | None) -> Rules:
+        """For somebody who is known: what both the peer and they may do, and see."""
+        if principal is None:
+            return self
+        return replace(
+            self,
+            role=min(self.role, principal.role),
+            scope=narrowed(self.scope, principal.scope),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +92,7 @@ class Peer:
     is_broken: bool = False
 
     def described(self) -> dict[str, Any]:
-        """As JSON, without secrets. services: None for all; addresses: [] for anywhere."""
+        """As JSON, without secrets. services, modalities, labels: None for all; addresses: [] for anywhere."""
         rules, sending = self.rules, self.sending
         return {
             "ae_title": self.ae_title,
@@ -76,6 +100,9 @@ class Peer:
             "port": self.port or None,
             "tls": self.tls is not None,
             "services": None if rules.services is None else sorted(rules.services),
+            "role": rules.role.word,
+            "modalities": None if rules.scope.modalities is None else sorted(rules.scope.modalities),
+            "labels": None if rules.scope.labels is None else sorted(rules.scope.labels),
             "addresses": [str(network) for network in rules.networks],
             "max_associations": rules.max_associations,
             "connections": sending.connections,

@@ -7,11 +7,12 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pacs.dicom import transfer_syntax as syntaxes
+from pacs.dicom.model import Role, Scope
 from pacs.dimse.pace import Pace
 from pacs.dimse.peer import KEPT_S, STORED, Peer, Rules, Sending, checked_ae_title
 from pacs.dimse.tls import ClientTls, Files
@@ -51,7 +52,13 @@ def _peer(ae_title: str, entry: object, folder: Path, tls: Files) -> Peer:
         found.host,
         found.port,
         _client_tls(found.tls, folder, tls),
-        Rules(None if found.services is None else frozenset(found.services), found.addresses, limit),
+        Rules(
+            None if found.services is None else frozenset(found.services),
+            found.addresses,
+            limit,
+            Role[found.role.upper()],
+            Scope(_words(found.modalities), _words(found.labels)),
+        ),
         Sending(
             found.transfer_syntaxes,
             found.connections,
@@ -63,6 +70,10 @@ def _peer(ae_title: str, entry: object, folder: Path, tls: Files) -> Peer:
         found.association_timeout_s,
         found.message_timeout_s,
     )
+
+
+def _words(values: list[str] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(values)
 
 
 def _client_tls(asked: bool | _Tls, folder: Path, usual: Files) -> ClientTls | None:
@@ -134,6 +145,9 @@ _BY_NAME: Mapping[str, syntaxes.TransferSyntax] = {syntax.name.lower(): syntax f
 _SIZES = TypeAdapter(ByteSize)
 _LEAST_BYTES_PER_S = 1024
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_MOST_WORDS = 200
+_Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
+_Label = Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")]
 _Service = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
@@ -159,6 +173,9 @@ class _Entry(_Strict):
     port: int = Field(0, ge=0, le=65535)
     tls: bool | _Tls = False
     services: list[_Service] | None = None
+    role: Literal["reader", "writer", "admin"] = "admin"
+    modalities: list[_Modality] | None = Field(None, max_length=_MOST_WORDS)
+    labels: list[_Label] | None = Field(None, max_length=_MOST_WORDS)
     addresses: Annotated[Any, BeforeValidator(_networks)] = ()
     max_associations: int | None = Field(None, ge=1)
     connections: int = Field(1, ge=1, le=16)

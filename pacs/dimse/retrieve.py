@@ -25,6 +25,7 @@ from pacs.dimse.status import (
     comment,
 )
 from pacs.services.retrieve import Retrieve
+from pacs.watching import Transfer
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,12 @@ class Progress:
         self.failed: list[StoredInstance] = []
         self.reason = ""
         self.is_cancelled = False
+        self._studies: dict[str, list[int]] = {}  # sent, failed
 
     def add(self, outcome: Outcome) -> None:
         self.remaining -= 1
+        is_sent = outcome.is_success or outcome.is_warning
+        self._studies.setdefault(outcome.instance.target.study_uid, [0, 0])[not is_sent] += 1
         if outcome.is_success:
             self.completed += 1
         elif outcome.is_warning:
@@ -112,6 +116,7 @@ class Progress:
 
     def respond_finally(self) -> None:
         message = self._message
+        message.association.last_transfers = tuple(Transfer(uid, *counts) for uid, counts in self._studies.items())
         status = self._final_status()
         data_set = _failed_list(self.failed, message.context.transfer_syntax) if self.failed else b""
         response = message.response(

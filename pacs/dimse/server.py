@@ -23,6 +23,7 @@ from pacs.listening import Accepting, listen
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.watching import Watch, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class DimseServer:
     max_associations: further ones are rejected (transient, local limit exceeded). strict_called: refuse associations
     that call another AE title than ours; strict_calling: those of others than known peers. identities: how users are
     verified, None: not at all. shared_listener, shared_tls_listener: take what comes there, in turn with other
-    processes, instead of listening on host and port.
+    processes, instead of listening on host and port. watch: told of associations and of each request.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class DimseServer:
         identities: Identities | None = None,
         shared_listener: socket.socket | None = None,
         shared_tls_listener: socket.socket | None = None,
+        watch: Watch = unwatched,
     ) -> None:
         self.ae_title = ae_title
         self.host = host
@@ -87,6 +89,7 @@ class DimseServer:
             strict_called=strict_called,
             admit=self._admit,
             dismiss=self._dismiss,
+            watch=watch,
         )
         self._shared_listener = shared_listener
         self._shared_tls_listener = shared_tls_listener
@@ -96,6 +99,10 @@ class DimseServer:
         self._connections: dict[threading.Thread, Wire] = {}
         self._associations: dict[Association, str] = {}  # with who is calling
         self._stopping = False
+
+    @property
+    def open_associations(self) -> int:
+        return len(self._associations)
 
     def start(self) -> None:
         """Returns when peers can connect. Raises Invalid when an address or the files of TLS cannot be used."""

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pacs.dicom.model import Caller
+from pacs import correlation
+from pacs.dicom.model import Caller, Role
 from pacs.dimse import negotiation
 from pacs.dimse.access import STORE, Access
 from pacs.dimse.association import Association, Message, Stopping
@@ -18,8 +19,8 @@ from pacs.dimse.negotiation import Proposal, Rejection
 from pacs.dimse.peer import Rules
 from pacs.dimse.retrieve import serve_get, serve_move
 from pacs.dimse.sender import Sender
-from pacs.dimse.service import Services, serve_request
-from pacs.dimse.status import UNRECOGNIZED_OPERATION, Status
+from pacs.dimse.service import Serve, Services, serve_request
+from pacs.dimse.status import CANCELLED, UNRECOGNIZED_OPERATION, Status, is_failure
 from pacs.dimse.store import serve_store
 from pacs.dimse.user import Identities
 from pacs.dimse.wire import AbortReason, Closed, PduType, ProtocolError, Timeouts, Wire
@@ -27,10 +28,14 @@ from pacs.errors import Forbidden
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.watching import Associated, Served, Watch
 
 log = logging.getLogger(__name__)
 
 _LINGER_S = 2.0
+# As PS3.7 writes them; fields that no operation has are all one.
+_NAMES: dict[int, str] = {field: field.name.replace("_", "-") for field in Field}
+_CHANGING = frozenset({Field.C_STORE, Field.N_CREATE, Field.N_SET, Field.N_ACTION, Field.N_DELETE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class Acceptor:
     """What all connections of a server share. max_pdu: what peers may send, bytes; 0 for any.
 
     admit: called with each association before it is accepted, and with the rules of who is calling; false when there
-    are too many. strict_called: refuse those that call another AE title than ours.
+    are too many. strict_called: refuse those that call another AE title than ours. watch: told of associations and of
+    each request.
     """
 
     ae_title: str
@@ -54,9 +60,11 @@ class Acceptor:
     strict_called: bool
     admit: Callable[[Association, str, Rules], bool]
     dismiss: Callable[[Association], None]
+    watch: Watch
 
     def serve(self, wire: Wire, peer: str) -> None:
         """Negotiate, serve requests until the peer has enough, close. Never raises. peer: host:port, for the log."""
+        correlation.begin()
         linger_s = _LINGER_S
         try:
             established = self._establish(wire, peer)
@@ -67,6 +75,7 @@ class Acceptor:
                 finally:
                     association.close_outbox()
                     self.dismiss(association)
+                    self.watch(Associated(caller, association.called, is_end=True))
         except Closed as error:
             log.info("connection ended address=%s reason=%s", peer, error)
             linger_s = 0.0
@@ -93,6 +102,7 @@ class Acceptor:
         if verdict.is_refused:
             self._reject(wire, peer, negotiation.USER_REFUSED, proposal.calling)
             return None
+        rules = rules.within(verdict.user)
         refused = self.access.refused(proposal, rules)
         accepted, answer = negotiation.accept(
             proposal,
@@ -107,9 +117,9 @@ class Acceptor:
             self._reject(wire, peer, negotiation.TOO_MANY, proposal.calling)
             return None
         wire.set_timeout(self.timeouts.message_s)
-        caller = Caller(proposal.calling, peer, "dimse")
+        caller = Caller(proposal.calling, peer, "dimse", rules.role, rules.scope)
         counts = f"{len(accepted.contexts)}/{len(proposal.contexts)}"
-        user = f" user={verdict.user!r}" if verdict.user else ""
+        user = f" user={verdict.user.name!r}" if verdict.user else ""
         log.info("associated from=%s to=%s address=%s contexts=%s%s", caller.name, proposal.called, peer, counts, user)
         if refused:
             log.warning("contexts refused from=%s count=%d reason=not allowed", caller.name, len(refused))
@@ -118,10 +128,12 @@ class Acceptor:
         except Closed:
             self.dismiss(association)
             raise
+        self.watch(Associated(caller, proposal.called, user=verdict.user.name if verdict.user else ""))
         return association, caller, rules
 
     def _reject(self, wire: Wire, peer: str, rejection: Rejection, calling: str = "") -> None:
         log.warning("association rejected from=%s address=%s reason=%s", calling, peer, rejection.text)
+        self.watch(Associated(Caller(calling, peer, "dimse"), self.ae_title, rejection.text))
         wire.send(negotiation.reject(rejection))
 
     def _rules(self, proposal: Proposal, peer: str) -> Rules | Rejection:
@@ -142,14 +154,48 @@ class Acceptor:
 
     def _serve_association(self, association: Association, caller: Caller, rules: Rules) -> None:
         serve = self._dispatch if rules.allows(STORE) else self._dispatch_without_store
+        if rules.role < Role.WRITER:
+            serve = self._dispatch_reading
         try:
             while (message := association.receive(self.timeouts.idle_s)) is not None:
-                serve_request(message, caller, serve)
+                self._serve_request(message, caller, serve)
             association.confirm_release()
             log.info("released from=%s address=%s", caller.name, caller.address)
         except Stopping:
             association.abort()
             log.info("aborted from=%s address=%s reason=shutting down", caller.name, caller.address)
+
+    def _serve_request(self, message: Message, caller: Caller, serve: Serve) -> None:
+        association = message.association
+        service = _NAMES.get(message.command.field, "other")
+        received, sent = association.received_bytes, association.sent_bytes
+        association.last_status, association.last_transfers = -1, ()
+        at, began = time.time(), time.perf_counter()
+        try:
+            serve_request(message, caller, serve)
+        finally:
+            status = association.last_status
+            self.watch(
+                Served(
+                    service,
+                    "dimse",
+                    "none" if status < 0 else f"{status:04X}",
+                    status < 0 or (status != CANCELLED and is_failure(status)),
+                    service,
+                    caller,
+                    at,
+                    time.perf_counter() - began,
+                    association.received_bytes - received,
+                    association.sent_bytes - sent,
+                    transfers=association.last_transfers,
+                    peer=message.command.destination or "",
+                )
+            )
+
+    def _dispatch_reading(self, message: Message, caller: Caller) -> None:
+        if message.command.field in _CHANGING:
+            raise Forbidden("who is a reader here changes nothing")
+        self._dispatch(message, caller)
 
     def _dispatch_without_store(self, message: Message, caller: Caller) -> None:
         if message.command.field == Field.C_STORE:

@@ -20,6 +20,8 @@ from pacs.errors import (
     PeerFailed,
     StudyMismatch,
     TooLarge,
+    TooOften,
+    Unauthorized,
     Unreadable,
 )
 from pacs.services import ups_outcomes as ups
@@ -117,6 +119,8 @@ _KINDS: tuple[tuple[type[PacsError], int], ...] = (
     (Unreadable, 0xC000),
     (Conflict, 0x0111),
     (Forbidden, NOT_AUTHORIZED),
+    (Unauthorized, NOT_AUTHORIZED),
+    (TooOften, NOT_AUTHORIZED),
     (NotStorable, CLASS_NOT_SUPPORTED),
     (MissingAttribute, 0x0120),
     (MissingValue, 0x0121),
@@ -134,6 +138,8 @@ _NORMALIZED_KINDS: tuple[tuple[type[PacsError], int], ...] = (
     (Unreadable, PROCESSING_FAILURE),
     (Conflict, DUPLICATE_SOP_INSTANCE),
     (Forbidden, NOT_AUTHORIZED),
+    (Unauthorized, NOT_AUTHORIZED),
+    (TooOften, NOT_AUTHORIZED),
     (NotStorable, CLASS_NOT_SUPPORTED),
     (MissingAttribute, MISSING_ATTRIBUTE),
     (MissingValue, MISSING_ATTRIBUTE_VALUE),

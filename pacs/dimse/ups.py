@@ -92,9 +92,9 @@ class _UpsService:
         caveat = self._steps.update(_instance(message), attributes, transaction, caller)
         message.respond(_status(caveat))
 
-    def get(self, message: Message, _: Caller) -> None:
+    def get(self, message: Message, caller: Caller) -> None:
         """CC.2.7: all attributes, or those that are listed; never the Transaction UID."""
-        found = self._steps.retrieve(_instance(message))
+        found = self._steps.retrieve(_instance(message), caller)
         wanted = message.command.attribute_list or tuple(found)
         chosen = {tag: found[tag] for tag in sorted(wanted) if tag in found}
         is_refused = names.TRANSACTION_UID in wanted
@@ -131,7 +131,7 @@ class _UpsService:
     def find(self, message: Message, caller: Caller) -> None:
         """CC.2.8."""
         asked = read_attributes(message)
-        found = self._steps.search(keys.from_identifier(asked).matchers)
+        found = self._steps.search(keys.from_identifier(asked).matchers, caller)
         sent, final = send_answers(message, _answers(found, asked, message.context.transfer_syntax), asked)
         log.info("steps found from=%s answers=%d status=%04XH", caller.name, sent, final.code)
 

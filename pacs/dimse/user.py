@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from pacs.services.access import Principal
+
 
 class IdentityType(IntEnum):
     """PS3.7 Table D.3-14."""
@@ -32,23 +34,23 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """is_refused: no association for this identity. user: who it is, "" for nobody. is_answered: say so, as asked."""
+    """is_refused: no association for this identity. user: who it is, None for nobody. is_answered: say so, as asked."""
 
     is_refused: bool = False
-    user: str = ""
+    user: Principal | None = None
     is_answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """How identities are verified. checks: by ``IdentityType``, the name of the user or None when it is not that user.
+    """How identities are verified. checks: by ``IdentityType``, the user, or None when it is not that user.
 
     is_required: no association without a user. What no check is there for (Kerberos, SAML; all when nothing is
     configured) counts as no identity: the association is accepted without a positive response, and the requestor, who
     then knows that it was not verified, decides whether to go on (PS3.7 D.3.3.7).
     """
 
-    checks: Mapping[int, Callable[[Identity], str | None]] = field(default_factory=dict)
+    checks: Mapping[int, Callable[[Identity], Principal | None]] = field(default_factory=dict)
     is_required: bool = False
 
     def decide(self, identity: Identity | None) -> Verdict:

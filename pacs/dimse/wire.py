@@ -89,6 +89,7 @@ class Wire:
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
         self.deadline: float | None = None
+        self.sent_bytes = 0
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Associations may rest for days; keepalive finds out about peers that vanished without a word.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -241,6 +242,8 @@ class Wire:
 
     def send(self, *parts: bytes | memoryview) -> None:
         """Write all parts. Raises Closed when the peer is gone or does not read."""
+        for part in parts:
+            self.sent_bytes += len(part)
         try:
             if self._is_tls or len(parts) == 1:
                 self._socket.sendall(parts[0] if len(parts) == 1 else b"".join(parts))

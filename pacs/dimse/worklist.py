@@ -29,7 +29,7 @@ def worklist_service(worklist: Worklist) -> Service:
     def serve(message: Message, caller: Caller) -> None:
         serve_worklist(message, worklist, caller)
 
-    return Service("modality worklist", frozenset({MODALITY_WORKLIST}), {Field.C_FIND: serve})
+    return Service("worklist", frozenset({MODALITY_WORKLIST}), {Field.C_FIND: serve})
 
 
 def serve_worklist(message: Message, worklist: Worklist, caller: Caller) -> None:

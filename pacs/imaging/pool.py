@@ -61,6 +61,10 @@ class Pool:
         self._closed = False
         self._janitor: threading.Thread | None = None
 
+    def load(self) -> tuple[int, int]:
+        """(calls that run, callers that wait for a worker)."""
+        return len(self._busy), self._waiting
+
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an importable function with picklable arguments in a worker; a PacsError of it is raised here.
 

@@ -228,6 +228,12 @@ class Index(Protocol):
     def check(self) -> None:
         """Raises OutOfResources while it is known that nothing can be written. Costs nothing: before anything else."""
 
+    def load(self) -> int:
+        """How many writes wait for their turn in this process. Costs nothing."""
+
+    def size_bytes(self) -> int | None:
+        """What the index itself takes on its disk; None where that cannot be told."""
+
     def put(
         self,
         records: Sequence[InstanceRecord],

@@ -86,6 +86,12 @@ class MongoIndex:
     def check(self) -> None:
         self._outage.check()
 
+    def load(self) -> int:
+        return self._writer.load()
+
+    def size_bytes(self) -> int | None:
+        return self._read(Tables.size_bytes)
+
     def put(
         self,
         records: Sequence[InstanceRecord],

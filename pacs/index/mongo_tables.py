@@ -70,6 +70,11 @@ class Tables:
             found = self._collections[name] = self._database[f"{name}{suffix}"]
         return found
 
+    def size_bytes(self) -> int:
+        """Data and indexes as they lie on the disks of the cluster."""
+        stats = self._database.command("dbStats")
+        return int(stats.get("storageSize", 0) + stats.get("indexSize", 0))
+
     def open(self, backfill: Step, steps: Mapping[int, Step]) -> None:
         """Make, or bring up to date, what the index needs; nodes that start together take turns.
 

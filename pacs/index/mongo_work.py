@@ -194,6 +194,8 @@ def _upsert(one_id: str, job: NewJob, now: float) -> UpdateOne:
         "key": {"$literal": job.key},
         "group": {"$literal": job.group},
         "payload": {"$literal": job.payload},
+        # Another cause alone is nothing to write.
+        "cause": {"$cond": [is_waiting, {"$ifNull": ["$cause", ""]}, {"$literal": job.cause}]},
         "due": {"$cond": [is_dead, due, {"$cond": [is_fresh, put_off, "$due"]}]},
         "next_due": {"$cond": [is_waiting, "$next_due", due]},
         "latest": {"$cond": [is_waiting, "$latest", job.latest.timestamp() if job.latest else None]},
@@ -302,6 +304,7 @@ def _job(found: Document) -> Job:
         int(found["revision"]),
         found["claim"],
         found["error"],
+        found.get("cause", ""),
     )
 
 

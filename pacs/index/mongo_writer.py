@@ -81,6 +81,10 @@ class Writer:
             raise own.error
         return own.results
 
+    def load(self) -> int:
+        """How many wait."""
+        return self._waiting.qsize()
+
     def close(self) -> None:
         """Finish what is queued, then stop."""
         with self._lock:

@@ -99,11 +99,19 @@ class SqliteIndex:
                 }
                 if migrate(connection, more=steps, backfill=sqlite_write.backfill):
                     reclaim(connection)
+                sqlite_work.add_cause(connection)
             self._writer = Writer(self._connect, write_timeout_s, Turn(path), sqlite_listing.settle)
         self.work = SqliteWork(self._writer, self._connection)
 
     def check(self) -> None:
         return
+
+    def load(self) -> int:
+        return self._writer.load()
+
+    def size_bytes(self) -> int | None:
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def put(
         self,

@@ -20,7 +20,7 @@ TABLES = (
     "CREATE TABLE jobs (id TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, grp TEXT NOT NULL,"
     " payload BLOB NOT NULL, state INTEGER NOT NULL, due REAL NOT NULL, next_due REAL NOT NULL, latest REAL,"
     " created REAL NOT NULL, attempts INTEGER NOT NULL, revision INTEGER NOT NULL, claim TEXT NOT NULL,"
-    " error TEXT NOT NULL) WITHOUT ROWID",
+    " error TEXT NOT NULL, cause TEXT NOT NULL DEFAULT '') WITHOUT ROWID",
     "CREATE INDEX jobs_due ON jobs (kind, due, grp) WHERE state < 2",
     "CREATE INDEX jobs_group ON jobs (kind, grp, due) WHERE state < 2",
     "CREATE INDEX jobs_key ON jobs (key)",
@@ -28,12 +28,12 @@ TABLES = (
     " label TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
     "CREATE INDEX record_labels ON records (kind, label, key)",
 )
-_COLUMNS = "kind, key, grp, payload, state, due, created, attempts, revision, claim, error"
+_COLUMNS = "kind, key, grp, payload, state, due, created, attempts, revision, claim, error, cause"
 _PUT_OFF = "MIN(MAX(due, excluded.due), COALESCE(latest, 1e12))"
 _UPSERT = (
     "INSERT INTO jobs (id, kind, key, grp, payload, state, due, next_due, latest, created, attempts, revision, claim,"
-    " error) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6, ?7, ?8, 0, 1, '', '') ON CONFLICT (id) DO UPDATE SET"
-    " grp = excluded.grp, payload = excluded.payload, revision = revision + (state = 1),"
+    " error, cause) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6, ?7, ?8, 0, 1, '', '', ?9) ON CONFLICT (id) DO UPDATE SET"
+    " grp = excluded.grp, payload = excluded.payload, cause = excluded.cause, revision = revision + (state = 1),"
     # A job that waits for another attempt waits on: it has failed, and asking again does not mend that.
     f" due = CASE WHEN state = 2 THEN excluded.due WHEN state = 0 AND attempts = 0 THEN {_PUT_OFF} ELSE due END,"
     " next_due = excluded.due,"
@@ -163,6 +163,13 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def add_cause(connection: sqlite3.Connection) -> None:
+    """To a table that is older than the column. An older program does not mind it, so it is no version of its own."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
+    if "cause" not in columns:
+        connection.execute("ALTER TABLE jobs ADD COLUMN cause TEXT NOT NULL DEFAULT ''")
+
+
 def add_jobs(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> None:
     """Within the transaction of what they follow."""
     now = datetime.now(UTC).timestamp()
@@ -170,7 +177,7 @@ def add_jobs(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> None:
         latest = job.latest.timestamp() if job.latest else None
         due = job.due.timestamp() if job.due else now
         connection.execute(
-            _UPSERT, (job_id(job.kind, job.key), job.kind, job.key, job.group, job.payload, due, latest, now)
+            _UPSERT, (job_id(job.kind, job.key), job.kind, job.key, job.group, job.payload, due, latest, now, job.cause)
         )
 
 
@@ -234,7 +241,7 @@ def _record(connection: sqlite3.Connection, kind: str, key: str) -> Record | Non
 
 
 def _job(row: Sequence[Any]) -> Job:
-    kind, key, group, payload, state, due, created, attempts, revision, claim, error = row
+    kind, key, group, payload, state, due, created, attempts, revision, claim, error, cause = row
     return Job(
         kind,
         key,
@@ -247,6 +254,7 @@ def _job(row: Sequence[Any]) -> Job:
         revision,
         claim,
         error,
+        cause,
     )
 
 

@@ -75,6 +75,10 @@ class Writer:
             raise job.error
         return job.value  # type: ignore[no-any-return]  # what the function returned
 
+    def load(self) -> int:
+        """How many wait."""
+        return self._jobs.qsize()
+
     def close(self) -> None:
         """Finish what is queued, then stop."""
         with self._lock:

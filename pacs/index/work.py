@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Protocol
 
+from pacs import correlation
 from pacs.dicom.model import Target
 
 
@@ -31,7 +32,8 @@ class NewJob:
     kind: who does it. key: what it is about; of a kind and key there is one job at a time. One that is there already
     takes over payload and group: a job that waits is put off until ``due``, though not past its ``latest``, one that
     runs will run again, one that was given up starts anew. group: what can be done together, over one association for
-    example. payload: JSON. due, latest: aware; None: at once, without end.
+    example. payload: JSON. due, latest: aware; None: at once, without end. cause: the correlation id of what asked for
+    it; of a job that many ask for, one of theirs. Nothing is written for another cause alone.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class NewJob:
     payload: bytes = b"{}"
     due: datetime | None = None
     latest: datetime | None = None
+    cause: str = field(default_factory=correlation.current, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class Job:
     """A job as it was claimed, or listed.
 
     due: when it may run; of a running one, when its lease ends. attempts: that have begun. claim: what names the lease.
-    revision: another one when it was asked for while it ran. error: of the last attempt that failed.
+    revision: another one when it was asked for while it ran. error: of the last attempt that failed. cause: as of
+    ``NewJob``, "" when it is not known.
     """
 
     kind: str
@@ -61,6 +65,7 @@ class Job:
     revision: int
     claim: str = ""
     error: str = ""
+    cause: str = ""
 
     @property
     def job_id(self) -> str:
@@ -78,6 +83,7 @@ class Job:
             "created": self.created_at.isoformat(timespec="seconds"),
             "attempts": self.attempts,
             "error": self.error,
+            "cause": self.cause,
         }
 
 

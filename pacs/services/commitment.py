@@ -17,11 +17,12 @@ import orjson
 
 from pacs.blobs.base import BlobStore
 from pacs.dicom.matchers import UidList
-from pacs.dicom.model import Caller, StoredInstance
+from pacs.dicom.model import EVERYTHING, Caller, Scope, StoredInstance
 from pacs.dicom.references import Reference
 from pacs.errors import Cancelled, Conflict, NotFound, OutOfResources, PacsError
 from pacs.index.base import Index
 from pacs.index.work import NewJob, RecordWrite, job_id
+from pacs.services.access import scope_as_json, scope_of
 from pacs.services.kept import Forgetting, packed, unpacked
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ class Result:
 class Transaction:
     """One request. requester: AE title; by_web: it came by DICOMweb, and nobody waits to be told.
 
-    result: as it was told, or None.
+    result: as it was told, or None. by, scope: of who asked by web: of what they do not see, nothing is committed. A
+    peer's commitment has no such limits: it asks about what it sent, and deletes that when told that it is here.
     """
 
     uid: str
@@ -63,6 +65,8 @@ class Transaction:
     references: Sequence[Reference]
     result: Result | None
     version: int
+    by: str = ""
+    scope: Scope = EVERYTHING
 
     @property
     def job_id(self) -> str:
@@ -104,6 +108,7 @@ class Commitments:
         """
         by_web = caller.protocol == _WEB
         requester = caller.address if by_web else caller.name
+        by, scope = (caller.name, caller.scope) if by_web else ("", EVERYTHING)
         now = datetime.now(UTC)
         content = {
             "requester": requester,
@@ -111,6 +116,8 @@ class Commitments:
             "asked_at": now.isoformat(),
             "instances": packed(references),
             "result": None,
+            "by": by,
+            "scope": scope_as_json(scope),
         }
         job = NewJob(COMMITMENT, uid, "" if by_web else requester, due=now + timedelta(seconds=answer_in_s))
         while True:
@@ -119,6 +126,7 @@ class Commitments:
             if there is not None and not (
                 list(there.references) == list(references)
                 and there.by_web == by_web
+                and there.scope == scope
                 and (by_web or there.requester == requester)
             ):
                 raise Conflict("the Transaction UID is in use for another request")
@@ -129,7 +137,7 @@ class Commitments:
             if self._index.work.write_records([write], [job]):
                 break
         log.info("commitment asked transaction=%s from=%s instances=%d", uid, requester, len(references))
-        return Transaction(uid, requester, by_web, now, references, None, version + 1)
+        return Transaction(uid, requester, by_web, now, references, None, version + 1, by, scope)
 
     def find(self, uid: str) -> Transaction | None:
         record = self._index.work.record(COMMITMENT, uid)
@@ -151,7 +159,7 @@ class Commitments:
 
             for start in range(0, len(transaction.references), _AT_ONCE):
                 batch = transaction.references[start : start + _AT_ONCE]
-                there = self._there({each.sop_uid for each in batch})
+                there = self._there({each.sop_uid for each in batch}, transaction.scope)
                 studies.update(one.target.study_uid for found in there.values() for one in found)
                 wanted = {one.blob.key: one for each in batch for one in _meant(each, there)}
                 faults = dict(zip(wanted, pool.map(check, wanted.values()), strict=True))
@@ -163,7 +171,8 @@ class Commitments:
                         failed[position] = why
                         if len(failed) <= _FAILURES_LOGGED:
                             _log_failure(transaction, reference, why, there, faults)
-        if Failure.NO_SUCH_OBJECT in failed.values() and len(studies) == 1:
+        is_told_all = transaction.scope.is_everything
+        if is_told_all and Failure.NO_SUCH_OBJECT in failed.values() and len(studies) == 1:
             self._announce(studies.pop(), transaction)
         return Result(checked_at, failed)
 
@@ -202,9 +211,9 @@ class Commitments:
         """Its job has nothing left to do."""
         self._index.work.discard_jobs([transaction.job_id])
 
-    def _there(self, sop_uids: set[str]) -> dict[str, list[StoredInstance]]:
+    def _there(self, sop_uids: set[str], scope: Scope) -> dict[str, list[StoredInstance]]:
         found: dict[str, list[StoredInstance]] = {}
-        for instance in self._index.select({("00080018",): UidList(tuple(sorted(sop_uids)))}):
+        for instance in self._index.select({("00080018",): UidList(tuple(sorted(sop_uids)))}, scope=scope):
             found.setdefault(instance.target.sop_uid or "", []).append(instance)
         return found
 
@@ -280,4 +289,6 @@ def _transaction(uid: str, content: bytes, version: int) -> Transaction:
         unpacked(found["instances"]),
         Result(datetime.fromisoformat(result["checked_at"]), dict(result["failed"])) if result else None,
         version,
+        found.get("by", ""),
+        scope_of(found.get("scope", {})),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pacs.dicom import performed_step
-from pacs.dicom.model import Attributes, Target
+from pacs.dicom.model import Attributes, Scope, Target
 from pacs.errors import NotFound, OutOfResources
 from pacs.index.base import Index
 from pacs.index.work import Job, NewJob, RecordWrite, at_whole, job_id
@@ -123,6 +123,17 @@ class Completeness:
             last_arrival,
             last_activity and last_activity + timedelta(seconds=self._quiet_s),
         )
+
+    def report_to(self, scope: Scope, study_uid: str) -> Report:
+        """``report`` for somebody who sees all that has arrived of a study. Raises NotFound for others too.
+
+        What is missing, and what was performed, has no modality yet: nobody is told a part of it.
+        """
+        if not scope.is_everything:
+            seen = self._index.locate(Target(study_uid), scope=scope)
+            if not seen or len(seen) < len(self._index.locate(Target(study_uid))):
+                raise NotFound("nothing is known of this study")
+        return self.report(study_uid)
 
     def is_complete(self, study_uid: str) -> bool:
         """Whether all that was announced is there, and the modality has completed it. False for an unknown study."""

@@ -19,10 +19,12 @@ from typing import Any
 import orjson
 
 from pacs.blobs.base import BlobStore
+from pacs.dicom.dictionary import first_value
 from pacs.dicom.model import Attributes, BlobRef, Caller, StoredInstance, Target
 from pacs.errors import Corrupt, OutOfResources, PacsError
 from pacs.index.base import Discarded, Fields, Index, Query
 from pacs.index.work import NewJob
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.retrieve import missing
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class Delete:
     """Takes studies, series and instances out of sight. Safe to call from any thread.
 
     on_purged: called with each file that is gone for good, for what was made of it. follow: the jobs that follow from a
-    deletion, written in its transaction.
+    deletion, written in its transaction. hear: told of each deletion.
     """
 
     def __init__(
@@ -57,17 +59,34 @@ class Delete:
         *,
         on_purged: Callable[[BlobRef], None] = lambda ref: None,
         follow: Callable[[Target], Sequence[NewJob]] = lambda target: (),
+        hear: Hear = unheard,
     ) -> None:
         self._index = index
         self._blobs = blobs
         self._on_purged = on_purged
         self._follow = follow
+        self._hear = hear
 
     def delete(self, target: Target, caller: Caller) -> int:
-        """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already."""
+        """Delete a subtree; returns how many instances it had. Raises NotFound, or Gone when it is deleted already.
+
+        Of a study that the caller sees in part, the series that the caller sees are deleted, one after the other.
+        """
+        if caller.scope.is_everything:
+            return self._delete(target, caller)
+        seen = self._index.locate(target, scope=caller.scope)
+        if not seen:
+            raise missing(self._index, target, caller.scope)
+        if len(seen) == len(self._index.locate(target)):
+            return self._delete(target, caller)
+        series = dict.fromkeys(Target(each.target.study_uid, each.target.series_uid) for each in seen)
+        return sum(self._delete(each, caller) for each in series)
+
+    def _delete(self, target: Target, caller: Caller) -> int:
         versions = self._index.versions(target)
         if not versions:
             raise missing(self._index, target)
+        patient_id = self._patient_of(target) if self._hear is not unheard else ""
         at = datetime.now(UTC)
         record = self._record(versions, at, caller)
         try:
@@ -91,6 +110,9 @@ class Delete:
             caller.name,
             instances,
         )
+        part = target.sop_uid or target.series_uid or ""
+        # Nobody can look the patient up any more.
+        self._hear(Access(Action.DELETED, caller, target.study_uid, patient_id, instances=instances, part=part))
         return instances
 
     def note(self, versions: Sequence[StoredInstance], caller: Caller) -> None:
@@ -141,6 +163,10 @@ class Delete:
         """What people know a deletion by: attributes of what is deleted, which nobody can search for afterwards."""
         found = self._index.search(Query(target.level, {}, within=target, fields=_NOTED, limit=1)).rows
         return note_of(orjson.loads(found[0]) if found else {}, target)
+
+    def _patient_of(self, target: Target) -> str:
+        found = next(iter(self._index.metadata(target)), None)
+        return str(first_value(orjson.loads(found.json), "00100020") or "") if found is not None else ""
 
     def _record(self, versions: Iterable[StoredInstance], at: datetime, caller: Caller) -> BlobRef:
         """Write down durably what is being deleted."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from pacs import correlation
 from pacs.errors import PacsError
 from pacs.index.work import Job, JobEnd, Work
 
@@ -166,6 +167,16 @@ class JobRunner:
             return False
         with self._lock:
             self._running.update((job.job_id, job) for job in jobs)
+        causes = {job.cause for job in jobs}
+        if len(causes) > 1:
+            log.info("jobs together kind=%s group=%s causes=%s", handler.kind, jobs[0].group, ",".join(sorted(causes)))
+        # Lines about one job say what asked for it; those about several, done together, that they belong together.
+        with correlation.caused_by(causes.pop() if len(causes) == 1 else correlation.new_id()):
+            self._run_claimed(handler, jobs)
+        return True
+
+    def _run_claimed(self, handler: Handler, jobs: Sequence[Job]) -> None:
+        now = datetime.now(UTC)
         left = {job.job_id: job for job in jobs}
         ends: list[JobEnd] = []
         reason, pause_s = "it was not done", 0.0
@@ -205,9 +216,12 @@ class JobRunner:
                 with self._lock:
                     for job in jobs:
                         self._running.pop(job.job_id, None)
-        return True
 
     def _end(self, ended: Ended) -> JobEnd:
+        with correlation.caused_by(ended.job.cause):
+            return self._judged(ended)
+
+    def _judged(self, ended: Ended) -> JobEnd:
         job, error = ended.job, ended.error[:_ERROR_LIMIT]
         if not error:
             return JobEnd(job, retry_at=ended.again_at)

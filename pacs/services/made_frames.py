@@ -28,6 +28,7 @@ class MadeFrames:
     """
 
     def __init__(self, folder: Path, max_bytes: int, maker: str, *, keep_free_bytes: int = 0) -> None:
+        self.hits = self.misses = 0  # about right, where threads count at once
         self._folder = folder
         self._maker = hashlib.sha256(maker.encode()).hexdigest()[:8]
         self._space = CacheSpace(folder, max_bytes, keep_free_bytes)
@@ -42,6 +43,8 @@ class MadeFrames:
         """Frames by number; ``make`` gives those that are not here, in the order in which it is asked for them."""
         found = {number: self._read(self._path(ref, number, transfer_syntax_uid)) for number in dict.fromkeys(numbers)}
         absent = [number for number, data in found.items() if data is None]
+        self.hits += len(found) - len(absent)
+        self.misses += len(absent)
         if absent:
             for number, data in zip(absent, make(absent), strict=True):
                 self._keep(self._path(ref, number, transfer_syntax_uid), data)

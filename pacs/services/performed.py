@@ -17,6 +17,7 @@ from pacs.dicom.worklist_item import text_at
 from pacs.errors import Conflict, NotFound
 from pacs.index.work import RecordWrite, Work
 from pacs.services.completeness import Completeness
+from pacs.services.planned import sees_performed
 from pacs.services.records import ANY_DATE, bounds, document
 from pacs.services.worklist import ATTEMPTS, Worklist, too_busy
 
@@ -70,22 +71,24 @@ class PerformedSteps:
                 return ignored
         raise too_busy()
 
-    def step(self, sop_uid: str) -> dict[str, Any]:
-        """Raises NotFound."""
+    def step(self, sop_uid: str, caller: Caller) -> dict[str, Any]:
+        """One that the caller sees (``services.planned``). Raises NotFound."""
         record = self._work.record(_STEP, sop_uid)
-        if record is None:
+        found: dict[str, Any] | None = orjson.loads(record.content) if record is not None else None
+        if found is None or not sees_performed(caller.scope, found, self._work):
             raise NotFound("there is no such performed procedure step")
-        found: dict[str, Any] = orjson.loads(record.content)
         return found
 
-    def search(self, keys: Mapping[TagPath, Matcher]) -> list[Attributes]:
-        """Steps that match, by the date and time that they began."""
+    def search(self, keys: Mapping[TagPath, Matcher], caller: Caller) -> list[Attributes]:
+        """Steps that match, of those that the caller sees, by the date and time that they began."""
         labels = bounds(keys.get((performed_step.START_DATE,))) or ANY_DATE
         found, after = [], ""
         while True:
             page = self._work.records(_STEP, labels=labels, after=after, limit=_PAGE)
             steps = (orjson.loads(record.content) for record in page)
-            found += [step for step in steps if matches_all(keys, step)]
+            found += [
+                step for step in steps if matches_all(keys, step) and sees_performed(caller.scope, step, self._work)
+            ]
             if len(page) < _PAGE:
                 return sorted(found, key=_order)
             after = page[-1].key

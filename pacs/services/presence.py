@@ -9,7 +9,6 @@ import secrets
 import socket
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _KIND = "process"
 _BEAT_S = 20.0
+_STOP_S = 2.0
 _GONE = timedelta(seconds=90)  # clocks of machines differ a little
 
 
@@ -48,18 +48,17 @@ class Presence:
         self._thread.start()
 
     def stop(self) -> None:
-        """Say that it is gone."""
+        """Say nothing more. Nothing is written: a process that ends does not wait for others that write."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
-        with suppress(PacsError):  # who does not hear of it finds out
-            self._work.write_records([RecordWrite(_KIND, self._key, None)])
+            self._thread.join(_STOP_S)
 
     def processes(self, now: datetime) -> list[dict[str, Any]]:
         """Those at work, as JSON, by machine and age."""
         found = [orjson.loads(record.content) for record in self._work.records(_KIND)]
-        found = [one for one in found if now - datetime.fromisoformat(one["at"]) < _GONE]
-        return sorted(found, key=lambda one: (one["host"], one["started"], one["pid"]))
+        return sorted(
+            (one for one in found if _is_at_work(one, now)), key=lambda one: (one["host"], one["started"], one["pid"])
+        )
 
     def _keep_saying(self) -> None:
         while not self._stop.wait(_BEAT_S):
@@ -76,9 +75,24 @@ class Presence:
         gone = [
             RecordWrite(_KIND, record.key, None)
             for record in self._work.records(_KIND)
-            if now - datetime.fromisoformat(orjson.loads(record.content)["at"]) > 2 * _GONE
+            if not _is_at_work(orjson.loads(record.content), now)
         ]
         self._work.write_records([RecordWrite(_KIND, self._key, content), *gone])
+
+
+def _is_at_work(one: Mapping[str, Any], now: datetime) -> bool:
+    """A process of this machine is looked for; one of another has to have spoken lately."""
+    if now - datetime.fromisoformat(one["at"]) >= _GONE:
+        return False
+    if one["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(one["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, which is there
+    return True
 
 
 def _memory_bytes() -> int | None:

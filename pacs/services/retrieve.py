@@ -18,7 +18,7 @@ from pacs.blobs.base import BlobStore
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Layout, Span
 from pacs.dicom.matching import Matcher, TagPath
-from pacs.dicom.model import Attributes, Caller, StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, Attributes, Caller, Scope, StoredInstance, Target
 from pacs.errors import Corrupt, Gone, NotFound, OutOfResources, TooLarge
 from pacs.imaging.decode import decode_frames
 from pacs.imaging.encapsulate import encoded_frames
@@ -88,6 +88,9 @@ class BulkContent:
 class Retrieve:
     """Reads instances, metadata, frames and pictures. Safe to call from any thread.
 
+    What a caller asks for is what that caller sees; the rest is as if it were not there. What takes no caller is for
+    instances that such an answer named.
+
     max_frame_pixels: rows × columns of a frame that is decoded at all. made: where codestreams that were made of frames
     are kept. preferred_frames: transfer syntax in which frames of uncompressed images go out when the client leaves the
     choice; "": as stored.
@@ -115,11 +118,15 @@ class Retrieve:
         self._preferred_frames = preferred_frames
         self.showing = Showing(index, blobs, pool, self._held, self._source)
 
+    def made_uses(self) -> tuple[int, int]:
+        """How many codestreams were found made, and how many were not, since the process began."""
+        return (self._made.hits, self._made.misses) if self._made is not None else (0, 0)
+
     def instances(self, target: Target, caller: Caller) -> list[StoredInstance]:
         """All instances of a subtree, in order of series and Instance Number."""
-        found = self._index.locate(target)
+        found = self._index.locate(target, scope=caller.scope)
         if not found:
-            raise missing(self._index, target)
+            raise missing(self._index, target, caller.scope)
         log.info(
             "retrieves study=%s series=%s sop=%s from=%s instances=%d",
             target.study_uid,
@@ -132,7 +139,7 @@ class Retrieve:
 
     def held(self, target: Target, caller: Caller) -> Held:
         """One instance with all that the index knows of it."""
-        held = self._held(target)
+        held = self._held(target, caller.scope)
         log.info(
             "retrieves study=%s series=%s sop=%s from=%s instances=1",
             target.study_uid,
@@ -144,16 +151,16 @@ class Retrieve:
 
     def select(self, keys: Mapping[TagPath, Matcher], caller: Caller) -> list[StoredInstance]:
         """All instances that match; may be none."""
-        found = self._index.select(keys)
+        found = self._index.select(keys, scope=caller.scope)
         log.info("retrieves from=%s instances=%d", caller.name, len(found))
         return found
 
     def metadata(self, target: Target, caller: Caller) -> Iterator[InstanceMetadata]:
         """Metadata of a subtree. NotFound is raised here, not at the first piece."""
-        pages = iter(self._index.metadata(target))
+        pages = iter(self._index.metadata(target, scope=caller.scope))
         first = next(pages, None)
         if first is None:
-            raise missing(self._index, target)
+            raise missing(self._index, target, caller.scope)
         return chain((first,), pages)
 
     def attributes(self, target: Target) -> Attributes:
@@ -278,9 +285,9 @@ class Retrieve:
         """One frame of an instance as a picture. frame None: the one that stands for it. See ``Showing.picture``."""
         return self.showing.picture(self._held(target), frame, options)
 
-    def representative(self, target: Target) -> Target:
+    def representative(self, target: Target, scope: Scope = EVERYTHING) -> Target:
         """The instance that stands for a study or series in a picture."""
-        return self.showing.representative(target).target
+        return self.showing.representative(target, scope).target
 
     def _content(
         self,
@@ -334,10 +341,10 @@ class Retrieve:
         a_frame = max(_SECONDS_A_FRAME, _frame_pixels(source) / 1e6 * _SECONDS_A_MEGAPIXEL)
         return self._pool.timeout_s + (frames - 1) * a_frame
 
-    def _held(self, target: Target) -> Held:
-        held = self._index.held(target)
+    def _held(self, target: Target, scope: Scope = EVERYTHING) -> Held:
+        held = self._index.held(target, scope=scope)
         if held is None:
-            raise missing(self._index, target)
+            raise missing(self._index, target, scope)
         return held
 
     @contextmanager
@@ -350,10 +357,13 @@ class Retrieve:
             yield header.at(path)
 
 
-def missing(index: Index, target: Target) -> NotFound:
-    """Why nothing is found at ``target``: it never was there, or it has been deleted."""
+def missing(index: Index, target: Target, scope: Scope = EVERYTHING) -> NotFound:
+    """Why nothing is found at ``target``: it never was there, or it has been deleted.
+
+    Who sees a part of the archive is not told that something was deleted: it may never have been theirs to see.
+    """
     name = target.level.name.lower()
-    if index.is_deleted(target):
+    if scope.is_everything and index.is_deleted(target):
         return Gone(f"the {name} has been deleted")
     return NotFound(f"no such {name} in the archive")
 

@@ -32,6 +32,7 @@ _KEPT = timedelta(days=30)
 _PAGE = 500
 _ATTEMPTS = 20  # at a record that others change at the same time
 _LAST_MS = 1 << 44
+_MISSING = "there is no such send"
 
 
 @dataclass
@@ -60,7 +61,8 @@ class Bundle:
 class Sends:
     """instances: what a target stands for, that a caller may see; raises NotFound (``Retrieve.instances``).
 
-    is_known: whether a peer can be sent to. Safe to call from any thread, process and node.
+    is_known: whether a peer can be sent to. Who sees a part of the archive sees the sends of their own: others name
+    studies. Safe to call from any thread, process and node.
     """
 
     def __init__(
@@ -108,16 +110,18 @@ class Sends:
         log.info("send begun id=%s to=%s from=%s instances=%d", send_id, peer, caller.name, len(wanted))
         return send_id
 
-    def recent(self, limit: int = 100) -> list[dict[str, Any]]:
+    def recent(self, caller: Caller, limit: int = 100) -> list[dict[str, Any]]:
         """The newest first, without what failed."""
-        return [self._described(record, brief=True) for record in self._work.records(_SEND, limit=limit)]
+        found = self._work.records(_SEND, limit=limit if caller.scope.is_everything else _PAGE)
+        return [self._described(record, brief=True) for record in found if _is_seen(record, caller)][:limit]
 
-    def one(self, send_id: str) -> dict[str, Any]:
+    def one(self, send_id: str, caller: Caller) -> dict[str, Any]:
         """As JSON. Raises NotFound."""
-        return self._described(self._record(send_id))
+        return self._described(self._seen(send_id, caller))
 
-    def cancel(self, send_id: str) -> None:
+    def cancel(self, send_id: str, caller: Caller) -> None:
         """What has not been sent yet stays here. Nothing happens to one that has ended. Raises NotFound."""
+        self._seen(send_id, caller)
 
         def cancelled(content: dict[str, Any]) -> dict[str, Any] | None:
             return None if content["ended"] else {**content, "cancelled": True, "ended": _now()}
@@ -128,8 +132,9 @@ class Sends:
         for jobs in self._jobs(send_id):
             self._work.discard_jobs([job.job_id for job in jobs])
 
-    def retry(self, send_id: str) -> None:
+    def retry(self, send_id: str, caller: Caller) -> None:
         """Try now what waits for another attempt, and once more what failed. Raises NotFound, Unchangeable."""
+        self._seen(send_id, caller)
         for _ in range(_ATTEMPTS):
             record = self._record(send_id)
             content = orjson.loads(record.content)
@@ -252,10 +257,16 @@ class Sends:
             yield page
             after = page[-1].job_id
 
+    def _seen(self, send_id: str, caller: Caller) -> Record:
+        found = self._record(send_id)
+        if not _is_seen(found, caller):
+            raise NotFound(_MISSING)
+        return found
+
     def _record(self, send_id: str) -> Record:
         found = self._work.record(_SEND, send_id)
         if found is None:
-            raise NotFound("there is no such send")
+            raise NotFound(_MISSING)
         return found
 
     def _is_wanted(self, send_id: str) -> bool:
@@ -298,6 +309,10 @@ def _jobs(send_id: str, peer: str, targets: Sequence[Target], first: int) -> lis
         payload = {"send": send_id, "bundle": number, "to": peer, "instances": instances}
         jobs.append(NewJob(KIND, _key(send_id, number), peer, orjson.dumps(payload)))
     return jobs
+
+
+def _is_seen(record: Record, caller: Caller) -> bool:
+    return caller.scope.is_everything or orjson.loads(record.content)["by"] == caller.name
 
 
 def _new_id() -> str:

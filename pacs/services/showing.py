@@ -13,7 +13,7 @@ import orjson
 from pacs.blobs.base import BlobStore
 from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Span
-from pacs.dicom.model import StoredInstance, Target
+from pacs.dicom.model import EVERYTHING, Scope, StoredInstance, Target
 from pacs.errors import NotAcceptable, NotFound, PacsError
 from pacs.imaging import forms, icon, quick, report, show
 from pacs.imaging.forms import Form
@@ -133,12 +133,13 @@ class Showing:
         """A picture that stands for what has none."""
         return self._pool.run(icon.icon, label, options)
 
-    def representative(self, target: Target) -> StoredInstance:
+    def representative(self, target: Target, scope: Scope = EVERYTHING) -> StoredInstance:
         """The instance that stands for a study or series: the middle one, or one near it that can be shown.
 
-        An image if there is one near, else a drawing, else a document or report, else the middle one.
+        An image if there is one near, else a drawing, else a document or report, else the middle one. scope: of who is
+        to see it.
         """
-        found = self._index.locate(target)
+        found = self._index.locate(target, scope=scope)
         if not found:
             raise NotFound(f"no such {target.level.name.lower()} in the archive")
         middle = len(found) // 2

@@ -22,6 +22,7 @@ from pacs.dicom.transfer_syntax import find
 from pacs.errors import ClassMismatch, Conflict, OutOfResources, PacsError, Rejected, StudyMismatch, Uncertain
 from pacs.index.base import Index, Put, PutResult
 from pacs.index.work import NewJob
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.bulk_file import BulkFile
 from pacs.services.file_key import FileKeyPattern
 from pacs.services.room import Room
@@ -60,7 +61,7 @@ class Store:
     instead. max_object_bytes: the largest object, None for any; may be changed while it is in use. max_inflated_bytes:
     the largest data set that a deflated one may become. on_stored: called with each instance that is new, when it is
     durable. follow: the jobs that follow from an instance, written in the transaction that takes it in; it must not
-    raise.
+    raise. hear: told of each object that was taken, or refused.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Store:
         on_stored: Callable[[StoredInstance], None] = lambda instance: None,
         follow: Callable[[InstanceRecord], Sequence[NewJob]] | None = None,
         room: Room | None = None,
+        hear: Hear = unheard,
     ) -> None:
         self._index = index
         self._blobs = blobs
@@ -86,6 +88,7 @@ class Store:
         self._max_inflated_bytes = max_inflated_bytes
         self._on_stored = on_stored
         self._follow = follow
+        self._hear = hear
 
     def spool(self, meta: FileMeta | None = None) -> Spool:
         """A file to receive one object into. Raises OutOfResources when there is no room for it."""
@@ -116,6 +119,8 @@ class Store:
 
         study_uid: what StudyInstanceUID must be. derive_uids: an object without Study or Series Instance UID is indexed
         under UIDs made from its SOP Instance UID (its bytes stay) instead of being refused. The spools are used up.
+        A caller's modalities and labels say what is seen, not what is taken: a modality never has to keep its images.
+        Who has but some studies stores into those alone.
         Failures are a Rejected kind or OutOfResources.
         """
         results: list[Stored | PacsError | None] = [None] * len(spools)
@@ -132,8 +137,9 @@ class Store:
         for position, result in self._put(prepared).items():
             results[position] = result
         answers = [result for result in results if result is not None]
-        for answer in answers:
+        for position, answer in enumerate(answers):
             _log(answer, caller)
+            self._hear(_access(answer, prepared.get(position), caller))
         return answers
 
     def _check_room(self) -> None:
@@ -172,7 +178,7 @@ class Store:
             )
             head = bytes(content[: header.data_set_offset]) if spool.meta is None else b""
         spool.finish()
-        _check(header, spool.meta, study_uid)
+        _check(header, spool.meta, study_uid, caller)
         digest = spool.digest(header.data_set_offset)
         warnings: list[str] = []
         mismatches = _mismatches(header)
@@ -249,8 +255,10 @@ class Store:
             log.warning("left an orphan file key=%s reason=%s", blob.key, error)
 
 
-def _check(header: Header, command: FileMeta | None, study_uid: str | None) -> None:
+def _check(header: Header, command: FileMeta | None, study_uid: str | None, caller: Caller) -> None:
     target = header.target
+    if caller.scope.studies is not None and target.study_uid not in caller.scope.studies:
+        raise StudyMismatch("the study is not one of yours", header.sop_class_uid, target.sop_uid or "")
     if study_uid is not None and target.study_uid != study_uid:
         raise StudyMismatch("Study Instance UID is not the URL's", header.sop_class_uid, target.sop_uid or "")
     if command is not None and (header.sop_class_uid, target.sop_uid) != (command.sop_class_uid, command.sop_uid):
@@ -307,6 +315,24 @@ def _stored_instance(record: InstanceRecord) -> StoredInstance:
     header = record.header
     return StoredInstance(
         header.target, header.sop_class_uid, header.transfer_syntax_uid, record.blob, header.data_set_offset
+    )
+
+
+def _access(answer: Stored | PacsError, prepared: _Prepared | None, caller: Caller) -> Access:
+    """A result is at the place of what it was prepared from."""
+    header = prepared.record.header if prepared is not None else None
+    patient_id = str(first_value(header.attributes, "00100020") or "") if header is not None else ""
+    if isinstance(answer, Stored):
+        instance = answer.instance
+        return Access(Action.STORED, caller, instance.target.study_uid, patient_id, instance.sop_class_uid, instances=1)
+    return Access(
+        Action.STORED,
+        caller,
+        header.target.study_uid if header is not None else "",
+        patient_id,
+        instances=1,
+        is_failure=True,
+        detail=str(answer),
     )
 
 

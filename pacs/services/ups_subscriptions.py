@@ -16,7 +16,7 @@ from pacs.dicom.keys import combine, from_identifier, from_parameter
 from pacs.dicom.matchers import Matcher, TagPath
 from pacs.dicom.matching import is_universal, matches_all
 from pacs.dicom.model import Attributes, Caller
-from pacs.errors import Invalid, OutOfResources
+from pacs.errors import Forbidden, Invalid, OutOfResources
 from pacs.index.work import Record, RecordWrite, Work
 from pacs.services.ups_outcomes import ActionMisplaced, Caveat, UnknownStep
 from pacs.services.ups_records import change_step, change_steps
@@ -42,8 +42,18 @@ class GlobalSubscription:
         return self.asked is None or matches_all(matchers(self.asked), attributes)
 
 
+def check_sees_all(caller: Caller) -> None:
+    """Raises Forbidden."""
+    if not caller.scope.is_everything:
+        raise Forbidden("events of procedure steps go to those alone who see the whole archive")
+
+
 class Subscriptions:
-    """Safe to call from any thread. All raise OutOfResources when the index cannot be written."""
+    """Safe to call from any thread. All raise OutOfResources when the index cannot be written.
+
+    Events tell of steps, and go to an AE, whoever speaks for it: only those who see everything may subscribe one. All
+    that takes a caller raises Forbidden for others.
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -63,6 +73,7 @@ class Subscriptions:
         way: "dimse" or "web", how events are to reach it. has_lock: steps stay until the AE unsubscribes. An AE has one
         subscription to all or a part of all: the last one. Raises UnknownStep, and Invalid for a filter that is none.
         """
+        check_sees_all(caller)
         if sop_uid not in (ALL_STEPS, FILTERED_STEPS):
             change_step(self._work, sop_uid, lambda step: (step.subscribe(ae_title, way, has_lock=has_lock), None))
         else:
@@ -77,6 +88,7 @@ class Subscriptions:
 
     def unsubscribe(self, sop_uid: str, ae_title: str, caller: Caller) -> bool:
         """Whether there was anything to end. From all: from every single step as well. Raises UnknownStep."""
+        check_sees_all(caller)
         found: list[str] = []
 
         def change(step: Step) -> tuple[list[Event], Caveat | None]:
@@ -96,6 +108,7 @@ class Subscriptions:
 
     def suspend(self, sop_uid: str, ae_title: str, caller: Caller) -> bool:
         """Take no part in steps to come; whether there was such a subscription. Raises ActionMisplaced."""
+        check_sees_all(caller)
         if sop_uid not in (ALL_STEPS, FILTERED_STEPS):
             raise ActionMisplaced("only a subscription to all steps can be suspended")
         was_there = ae_title in self.of_all()

@@ -18,6 +18,7 @@ from pacs.dicom.model import Attributes, Caller
 from pacs.dicom.worklist_item import CLOSED, ItemKey, key_of, start_of, status_of
 from pacs.errors import Forbidden, Invalid, NotFound, OutOfResources
 from pacs.index.work import Record, RecordWrite, Work
+from pacs.services.planned import sees_scheduled
 from pacs.services.records import ANY_DATE, bounds, document
 from pacs.services.worklist_folder import WorklistFolder
 
@@ -46,6 +47,7 @@ class _Entry:
 class Worklist:
     """Items by Study Instance UID and Scheduled Procedure Step ID. Safe to call from any thread and process.
 
+    What lies outside a caller's scope (``services.planned``) is not there for that caller.
     folder: further items, which only their files change; None for none.
     """
 
@@ -65,33 +67,40 @@ class Worklist:
         found = [
             item
             for item in self._candidates(bounds(step_keys.get((worklist_item.START_DATE,))), with_closed, called)
-            if (with_closed or status_of(item) not in CLOSED) and matches_all(asked, item)
+            if (with_closed or status_of(item) not in CLOSED)
+            and matches_all(asked, item)
+            and sees_scheduled(caller.scope, item, self._work)
         ]
         names = ",".join(sorted(".".join(path) for path in (*asked, *((worklist_item.STEPS, *at) for at in step_keys))))
         log.info("searched worklist from=%s keys=%s items=%d", caller.name, names, len(found))
         return sorted(found, key=lambda item: (*start_of(item), key_of(item)))
 
-    def item(self, key: ItemKey) -> Attributes:
+    def item(self, key: ItemKey, caller: Caller) -> Attributes:
         """Raises NotFound."""
-        return self._entry(key).attributes
+        return self._entry(key, caller).attributes
 
     def put(self, item: Attributes, caller: Caller, key: ItemKey | None = None) -> tuple[Attributes, bool]:
         """Take in an item, or the new content of one: (as it is kept, whether it is new).
 
         Without a status it keeps the one that it has. key: that it has to have, and to exist: it is completed from
-        there. Raises Invalid naming the attribute, NotFound, and Forbidden for one that comes from a file.
+        there. Raises Invalid naming the attribute, NotFound, and Forbidden for one that comes from a file, or lies
+        outside the caller's scope.
         """
         made = item
         if key is not None:
-            self._entry(key)
+            self._entry(key, caller)
             made = _named(item, key)
         has_status = bool(worklist_item.text_at(worklist_item.step_of(made), worklist_item.STEP_STATUS))
         made = worklist_item.completed(made, datetime.now().astimezone().date())
         own_key = key_of(made)
+        if not sees_scheduled(caller.scope, made, self._work):
+            raise Forbidden("this worklist item is of a modality, or study, that is not yours")
 
         def changed(there: _Entry | None) -> _Entry:
             if there is None:
                 return _Entry(made)
+            if not sees_scheduled(caller.scope, there.attributes, self._work):
+                raise Forbidden("this worklist item is of a modality, or study, that is not yours")
             if there.file_says is not None:
                 raise Forbidden("this worklist item comes from a file of WORKLIST_FOLDER: change the file")
             kept = made if has_status else worklist_item.with_status(made, status_of(there.attributes))
@@ -106,7 +115,7 @@ class Worklist:
         known = worklist_item.known_status(status)
 
         def changed(there: _Entry | None) -> _Entry:
-            if there is None:
+            if there is None or not sees_scheduled(caller.scope, there.attributes, self._work):
                 raise NotFound("there is no such worklist item")
             attributes = worklist_item.with_status(there.attributes, known)
             return _Entry(attributes, there.performed, there.version, there.file_says)
@@ -118,7 +127,7 @@ class Worklist:
     def remove(self, key: ItemKey, caller: Caller) -> None:
         """Raises NotFound, and Forbidden for one that comes from a file."""
         for _ in range(ATTEMPTS):
-            entry = self._entry(key)
+            entry = self._entry(key, caller)
             if entry.file_says is not None:
                 raise Forbidden("this worklist item comes from a file of WORKLIST_FOLDER: remove the file")
             if self._work.write_records([RecordWrite(_ITEM, str(key), None, entry.version)]):
@@ -197,9 +206,9 @@ class Worklist:
                 found.setdefault(key_of(item.attributes), item.attributes)
         return found
 
-    def _entry(self, key: ItemKey) -> _Entry:
+    def _entry(self, key: ItemKey, caller: Caller) -> _Entry:
         found = self._find(key)
-        if found is None:
+        if found is None or not sees_scheduled(caller.scope, found.attributes, self._work):
             raise NotFound("there is no such worklist item")
         return found
 

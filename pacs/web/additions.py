@@ -16,10 +16,12 @@ from pacs.web.operations import Operation
 class Addition:
     """operations: for the OpenAPI document. routes: of the same paths, below the API root.
 
-    close: ends connections that would last, when the server stops. start: begins what goes on beside requests.
+    root_routes: of those that are outside it, from the server's root. close: ends connections that would last, when
+    the server stops. start: begins what goes on beside requests.
     """
 
     operations: tuple[Operation, ...]
     routes: Callable[[Bridge, Links], list[web.RouteDef]]
     close: Callable[[], Awaitable[None]] | None = None
+    root_routes: Callable[[Bridge, Links], list[web.RouteDef]] = lambda bridge, links: []
     start: Callable[[], Awaitable[None]] | None = None

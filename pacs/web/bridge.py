@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
@@ -47,13 +48,13 @@ class Bridge:
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call in a thread. The call goes on when the waiting task is cancelled."""
-        return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+        return await asyncio.wrap_future(_submit(self._executor, function, *args, **kwargs))
 
     async def run_pixels(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``run`` for calls that may wait for a pixel worker. Raises OutOfResources when too many wait already."""
         if self._pixel_calls >= self._pixel_limit:
             raise OutOfResources("too many images are being processed")
-        call = self._pixels.submit(function, *args, **kwargs)
+        call = _submit(self._pixels, function, *args, **kwargs)
         self._pixel_calls += 1
         loop = asyncio.get_running_loop()
 
@@ -66,7 +67,7 @@ class Bridge:
 
     def ahead(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Begin a call that may wait for a pixel worker, for a blocking iterator that will want its result."""
-        return self._ahead.submit(function, *args, **kwargs)
+        return _submit(self._ahead, function, *args, **kwargs)
 
     async def send(
         self,
@@ -196,7 +197,7 @@ class _Sending:
         self, executor: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
         """Begin a call that takes something of the body, in a thread; one at a time."""
-        pending = executor.submit(function, *args, **kwargs)
+        pending = _submit(executor, function, *args, **kwargs)
         self._pending = pending
         return pending
 
@@ -225,6 +226,12 @@ class _Sending:
                 self.client.close()
             if self._on_close is not None:
                 self._on_close()
+
+
+def _submit(executor: ThreadPoolExecutor, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """What is logged in the thread is because of the same request."""
+    context = copy_context()
+    return executor.submit(lambda: context.run(function, *args, **kwargs))
 
 
 async def _flushed(request: web.Request) -> None:

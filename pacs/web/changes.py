@@ -15,9 +15,11 @@ import orjson
 from aiohttp import web
 
 from pacs.errors import Gone, Invalid, PacsError
-from pacs.index.work import Change, Work
+from pacs.index.work import Change
+from pacs.services.change_feed import ChangeFeed
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
+from pacs.web.links import Links
 from pacs.web.negotiate import Offer, accepted, choose
 from pacs.web.operations import PROBLEM, Operation, Parameter
 
@@ -64,7 +66,7 @@ OPERATIONS = (
 )
 
 
-def addition(work: Work) -> Addition:
+def addition(feed: ChangeFeed) -> Addition:
     stopping = asyncio.Event()
 
     async def close() -> None:
@@ -72,7 +74,7 @@ def addition(work: Work) -> Addition:
 
     return Addition(
         OPERATIONS,
-        lambda bridge, links: Changes(work, bridge, stopping).routes(),
+        lambda bridge, links: Changes(feed, bridge, links, stopping).routes(),
         close,
     )
 
@@ -80,9 +82,10 @@ def addition(work: Work) -> Addition:
 class Changes:
     """stopping: set when streams have to end."""
 
-    def __init__(self, work: Work, bridge: Bridge, stopping: asyncio.Event) -> None:
-        self._work = work
+    def __init__(self, feed: ChangeFeed, bridge: Bridge, links: Links, stopping: asyncio.Event) -> None:
+        self._feed = feed
         self._bridge = bridge
+        self._links = links
         self._stopping = stopping
 
     def routes(self) -> list[web.RouteDef]:
@@ -101,12 +104,11 @@ class Changes:
         if not 1 <= limit <= _MAX_LIMIT:
             raise Invalid(f"limit is 1 to {_MAX_LIMIT}", "limit")
         after = await self._bridge.run(self._start, since)
-        found = await self._bridge.run(self._work.changes, after, limit + 1)
-        page = found[:limit]
+        page = await self._bridge.run(self._feed.page, after, limit, self._links.caller(request))
         body = {
-            "changes": [change.as_json() for change in page],
-            "last": page[-1].cursor if page else after,
-            "more": len(found) > limit,
+            "changes": [change.as_json() for change in page.changes],
+            "last": page.last,
+            "more": page.looked_at == limit and await self._bridge.run(self._is_more, page.last),
         }
         return web.Response(
             body=orjson.dumps(body),
@@ -120,6 +122,7 @@ class Changes:
         if re.fullmatch("[0-9]{1,18}", header):
             since = int(header)
         after = await self._bridge.run(self._start, since)
+        caller = self._links.caller(request)
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = _STREAM
         await response.prepare(request)
@@ -128,12 +131,14 @@ class Changes:
         spoken = loop.time()
         while request.transport is not None and not request.transport.is_closing() and not self._stopping.is_set():
             try:
-                page = await self._bridge.run(self._work.changes, after, _STREAM_PAGE)
+                page = await self._bridge.run(self._feed.page, after, _STREAM_PAGE, caller)
             except PacsError:
                 break  # the client comes again, with the last cursor that it has seen
-            if page:
-                await response.write(b"".join(_event(change) for change in page))
-                after, spoken = page[-1].cursor, loop.time()
+            if page.looked_at:
+                after = page.last
+                if page.changes:
+                    await response.write(b"".join(_event(change) for change in page.changes))
+                    spoken = loop.time()
                 continue
             if loop.time() - spoken > _COMMENT_S:
                 await response.write(b": nothing new\n\n")
@@ -142,9 +147,13 @@ class Changes:
                 await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
         return response
 
+    def _is_more(self, after: int) -> bool:
+        _, newest = self._feed.span()
+        return newest > after
+
     def _start(self, since: int | str | None) -> int:
         """The cursor to go on after. Raises Gone when what followed it has been forgotten, Invalid when it is none."""
-        oldest, newest = self._work.change_span()
+        oldest, newest = self._feed.span()
         if since is None:
             return oldest
         if isinstance(since, str):

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from pacs.dicom.json_reader import checked, read_json
-from pacs.dicom.model import Attributes
+from pacs.dicom.model import Attributes, Caller
 from pacs.dicom.references import (
     FAILED_SOPS,
     FAILED_STUDIES,
@@ -92,7 +92,7 @@ class CommitmentResources:
         self._wake()
         until, pause_s = time.monotonic() + _PATIENCE_S, _FIRST_LOOK_S
         while True:
-            response = await self._response(uid, media_type)
+            response = await self._response(uid, media_type, self._links.caller(request))
             if response.status == HTTPStatus.OK or time.monotonic() > until:
                 return response
             await asyncio.sleep(pause_s)
@@ -100,11 +100,13 @@ class CommitmentResources:
 
     async def check(self, request: web.Request) -> web.Response:
         """200 with the result, 202 when there is none yet, 404 when it was never requested here."""
-        return await self._response(uid_of(request, "transaction") or "", _answer_type(request))
+        uid, caller = uid_of(request, "transaction") or "", self._links.caller(request)
+        return await self._response(uid, _answer_type(request), caller)
 
-    async def _response(self, uid: str, media_type: str) -> web.Response:
+    async def _response(self, uid: str, media_type: str, caller: Caller) -> web.Response:
         transaction = await self._bridge.run(self._commitments.find, uid)
-        if transaction is None or not transaction.by_web:
+        is_theirs = transaction is not None and (caller.scope.is_everything or transaction.by == caller.name)
+        if transaction is None or not transaction.by_web or not is_theirs:
             raise NotFound("there is no request of this Transaction UID")
         if transaction.result is None:
             return web.Response(status=HTTPStatus.ACCEPTED, headers={"Retry-After": str(_RETRY_AFTER_S)})

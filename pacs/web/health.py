@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import orjson
 from aiohttp import web
@@ -14,10 +15,32 @@ from pacs.web.negotiate import Offer, accepted, choose
 from pacs.web.page import Page
 
 
-class Health:
-    """counts: totals of the archive; health: what is wrong, one sentence each, empty when ready. Both may block.
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. problem: one sentence, "" when all is well. is_needed: to be ready.
 
-    may_read: whether a caller may be told the totals; None: all may.
+    ms: how long it took.
+    """
+
+    name: str
+    problem: str = ""
+    ms: float = 0.0
+    is_needed: bool = True
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "isOk": not self.problem,
+            "problem": self.problem,
+            "ms": round(self.ms, 1),
+            "isNeeded": self.is_needed,
+        }
+
+
+class Health:
+    """counts: totals of the archive; health: what was looked at. Both may block.
+
+    sees_all: whether a caller may be told the totals, and what is wrong, not only that something is; None: all may.
     """
 
     def __init__(
@@ -25,16 +48,16 @@ class Health:
         bridge: Bridge,
         links: Links,
         counts: Callable[[], Counts] | None,
-        health: Callable[[], Sequence[str]],
+        health: Callable[[], Sequence[Check]],
         page: Page,
-        may_read: Callable[[web.Request], Awaitable[bool]] | None = None,
+        sees_all: Callable[[web.Request], Awaitable[bool]] | None = None,
     ) -> None:
         self._bridge = bridge
         self._links = links
         self._counts = counts
         self._health = health
         self._page = page
-        self._may_read = may_read
+        self._sees_all = sees_all
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -49,9 +72,13 @@ class Health:
 
     async def ready(self, request: web.Request) -> web.Response:
         """200 when requests can be served, 503 with the reasons when not."""
-        problems = list(await self._bridge.run(self._health))
-        body = {"status": "unavailable" if problems else "ok", "problems": problems}
-        return _json(body, status=503 if problems else 200)
+        checks = await self._bridge.run(self._health)
+        is_ready = not any(check.problem and check.is_needed for check in checks)
+        body: dict[str, object] = {"status": "ok" if is_ready else "unavailable"}
+        if await self._is_told(request):
+            body["problems"] = [check.problem for check in checks if check.problem and check.is_needed]
+            body["checks"] = [check.as_json() for check in checks]
+        return _json(body, status=200 if is_ready else 503)
 
     async def root(self, request: web.Request) -> web.Response:
         """The web page for browsers, addresses as JSON for others."""
@@ -61,7 +88,7 @@ class Health:
             return await self._page.index(request)
         base = self._links.base(request)
         totals: dict[str, int] = {}
-        if self._counts is not None and (self._may_read is None or await self._may_read(request)):
+        if self._counts is not None and await self._is_told(request):
             counts = await self._bridge.run(self._counts)
             totals = {
                 "patients": counts.patients,
@@ -70,6 +97,9 @@ class Health:
                 "instances": counts.instances,
             }
         return _json({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
+
+    async def _is_told(self, request: web.Request) -> bool:
+        return self._sees_all is None or await self._sees_all(request)
 
 
 def _json(body: object, status: int = 200) -> web.Response:

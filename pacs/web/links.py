@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from pacs import correlation
 from pacs.dicom.model import Caller, Target
 from pacs.errors import Invalid
 from pacs.services.access import Principal
@@ -94,6 +95,11 @@ class Links:
         if not isinstance(known, Principal):
             return Caller("anonymous", address, "web")
         return Caller(known.name, address, "web", known.role, known.scope)
+
+    def request_id(self, request: web.BaseRequest) -> str:
+        """X-Request-ID of a trusted proxy, where it can be ours; else ""."""
+        given = request.headers.get("X-Request-ID", "")
+        return given if given and correlation.is_acceptable(given) and self._is_trusted(request.remote) else ""
 
     def _is_trusted(self, address: str | None) -> bool:
         if self._trust_all:

@@ -121,9 +121,17 @@ class Login:
         return None if role is None else self._known[role]
 
     async def may_read(self, request: web.Request) -> bool:
-        """For what everybody may see, and some may see more of."""
+        """Whether somebody may see any images, where others are sent to log in."""
         try:
             return await self.who(request) is not None
+        except PacsError:
+            return False
+
+    async def sees_all(self, request: web.Request) -> bool:
+        """Whether somebody may be told of the archive as a whole, where everybody is told something."""
+        try:
+            principal = await self.who(request)
+            return principal is not None and principal.scope.is_everything
         except PacsError:
             return False
 
@@ -140,10 +148,13 @@ class Login:
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Signal handler: a session that is used goes on, and no cache of others keeps what somebody may see."""
+        principal = request.get(PRINCIPAL)
+        if isinstance(principal, Principal) and principal.via != "anonymous":
+            # Nor a browser, without asking, for whoever logs in to it next.
+            response.headers.setdefault("Cache-Control", "private, no-cache")
         session = session_of(request)
         if session is None:
             return
-        response.headers.setdefault("Cache-Control", "private")
         renewed = self._sessions.renewed(session)
         if renewed is not None and response.status < 400 and not response.prepared:
             self.set_cookie(request, response, self._sessions.text(renewed))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pacs.web import (
     about,
     accounts,
+    audit,
     changes,
     commitment,
     commitments,
     jobs,
     labels,
     log,
+    metrics,
     oidc,
     page,
     peers,
@@ -22,6 +24,7 @@ from pacs.web import (
     system,
     trash,
     ups,
+    viewer,
     worklist,
 )
 from pacs.web.fhir_capabilities import CONVERSION, read_operations
@@ -30,9 +33,10 @@ from pacs.web.operations import Operation, operations
 
 def all_operations(*, with_delete: bool, with_administration: bool, with_oidc: bool) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
-    services = (worklist, performed, ups, commitment, changes, labels, sends, session, shares, accounts, page, about)
+    procedures = (worklist, performed, ups, commitment)
+    services = (*procedures, changes, labels, sends, session, shares, accounts, page, viewer, about)
     deleting = (trash,) if with_delete else ()
-    administration = (jobs, peers, commitments, storage, system, log) if with_administration else ()
+    administration = (jobs, peers, commitments, metrics, audit, storage, system, log) if with_administration else ()
     return [
         *operations(with_delete=with_delete),
         *(operation for module in (*services, *deleting, *administration) for operation in module.OPERATIONS),

@@ -80,7 +80,10 @@ class OidcResources:
 
     def addition(self) -> Addition:
         return Addition(
-            OPERATIONS, lambda bridge, links: self.routes(links), self._provider.close, self._provider.start
+            OPERATIONS,
+            lambda bridge, links: self.routes(links),
+            close=self._provider.close,
+            start=self._provider.start,
         )
 
     def serve(self, login: Login) -> Login:

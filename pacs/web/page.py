@@ -13,9 +13,10 @@ from aiohttp import web
 
 from pacs import __version__
 from pacs.errors import NotFound
-from pacs.web import single
+from pacs.web import single, viewer
 from pacs.web.links import Links
 from pacs.web.operations import JSON, Operation, Parameter
+from pacs.web.viewer import Viewer
 
 _TYPES = {
     ".css": "text/css",
@@ -58,20 +59,20 @@ OPERATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the page shows of this server. viewer: path of the full viewer below the server's root, "" for none."""
+    """What the page shows of this server."""
 
     ae_title: str = ""
     dimse_port: int | None = None
     can_delete: bool = True
-    viewer: str = ""
 
 
 class Page:
     """Paths from the server's root."""
 
-    def __init__(self, links: Links, about: About) -> None:
+    def __init__(self, links: Links, about: About, full_viewer: Viewer | None = None) -> None:
         self._links = links
         self._about = about
+        self._viewer = full_viewer
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/ui/config.json", self.config), web.get("/ui/{file:.+}", self.file)]
@@ -84,7 +85,10 @@ class Page:
         return self._answer(request, request.match_info["file"])
 
     async def config(self, request: web.Request) -> web.Response:
-        """api: path of the DICOMweb root, relative to the page, without a slash at either end."""
+        """api: path of the DICOMweb root, relative to the page, without a slash at either end.
+
+        viewer: path of the full viewer, relative too; "" while none is installed.
+        """
         about = self._about
         body = {
             "api": self._links.api_path.strip("/"),
@@ -92,7 +96,7 @@ class Page:
             "aeTitle": about.ae_title,
             "dimsePort": about.dimse_port,
             "canDelete": about.can_delete,
-            "viewer": about.viewer,
+            "viewer": viewer.PATH if self._viewer is not None and self._viewer.is_installed else "",
         }
         return web.Response(
             body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}

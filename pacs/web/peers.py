@@ -33,7 +33,7 @@ _AE = Parameter(
 _ECHOED = {200: (JSON,), 404: (PROBLEM,)}
 _GROUP = "Administration"
 OPERATIONS = (
-    Operation("GET", "/peers", "listPeers", _GROUP, "Known peers", "", {200: (JSON,)}, needs=Role.ADMIN),
+    Operation("GET", "/peers", "listPeers", _GROUP, "Known peers", "", {200: (JSON,)}, needs=Role.WRITER),
     Operation(
         "POST",
         "/peers/{ae}/echo",
@@ -43,7 +43,7 @@ OPERATIONS = (
         "",
         _ECHOED,
         own=(_AE,),
-        needs=Role.ADMIN,
+        needs=Role.WRITER,
     ),
 )
 

@@ -67,15 +67,19 @@ class PerformedResources:
         default_limit, max_limit = self._limits
         always = frozenset({_SOP_UID})
         search = parse_search(request.query, default_limit=default_limit, max_limit=max_limit, always=always)
-        found = await self._bridge.run(self._procedures.performed.search, search.keys)
+        caller = self._links.caller(request)
+        found = await self._bridge.run(self._procedures.performed.search, search.keys, caller)
         return await self._bridge.run(answer_search, request, self._links, search, found)
 
     async def step(self, request: web.Request) -> web.Response:
         uid = uid_of(request, "instance") or ""
-        return answer_data_set(request, await self._bridge.run(self._procedures.performed.step, uid))
+        return answer_data_set(
+            request, await self._bridge.run(self._procedures.performed.step, uid, self._links.caller(request))
+        )
 
     async def completeness(self, request: web.Request) -> web.Response:
-        report = await self._bridge.run(self._procedures.completeness.report, target_of(request).study_uid)
+        scope = self._links.caller(request).scope
+        report = await self._bridge.run(self._procedures.completeness.report_to, scope, target_of(request).study_uid)
         headers = {"Cache-Control": "no-store"}
         return web.Response(body=_json(report), content_type="application/json", headers=headers)
 

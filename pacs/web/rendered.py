@@ -131,7 +131,7 @@ class RenderedResources:
                 held = self._retrieve.held(target, caller)
             else:
                 self._retrieve.instances(target, caller)
-                held = self._showing.read(self._showing.representative(target).target)
+                held = self._showing.read(self._showing.representative(target, caller.scope).target)
             part = self._thumbnail_part(held, frame, options)
             return _Found([part], False, 1, self._body_unless_known(request, part, options, base))
 

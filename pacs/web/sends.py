@@ -86,19 +86,19 @@ class SendResources:
         return _json({"id": send_id}, status=202)
 
     async def recent(self, request: web.Request) -> web.Response:
-        return _json({"sends": await self._bridge.run(self._sends.recent, _SHOWN)})
+        return _json({"sends": await self._bridge.run(self._sends.recent, self._links.caller(request), _SHOWN)})
 
     async def one(self, request: web.Request) -> web.Response:
-        return _json(await self._bridge.run(self._sends.one, request.match_info["send"]))
+        return _json(await self._bridge.run(self._sends.one, request.match_info["send"], self._links.caller(request)))
 
     async def retry(self, request: web.Request) -> web.Response:
-        await self._bridge.run(self._sends.retry, request.match_info["send"])
+        await self._bridge.run(self._sends.retry, request.match_info["send"], self._links.caller(request))
         self._wake()
         return web.Response(status=202)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """204, also when it has ended already: what was sent stays sent."""
-        await self._bridge.run(self._sends.cancel, request.match_info["send"])
+        await self._bridge.run(self._sends.cancel, request.match_info["send"], self._links.caller(request))
         return web.Response(status=204)
 
 

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from pacs import correlation
 from pacs.errors import Forbidden, Invalid, PacsError
 from pacs.index.base import Counts
 from pacs.listening import Accepting
@@ -22,7 +24,9 @@ from pacs.services.delete import Delete
 from pacs.services.query import QueryService
 from pacs.services.retrieve import Retrieve
 from pacs.services.store import Store
+from pacs.watching import Served, Watch, unwatched
 from pacs.web import fhir_outcome, page, problem
+from pacs.web import viewer as viewer_resources
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.bulkdata import BulkData
@@ -30,7 +34,7 @@ from pacs.web.capabilities import Capabilities
 from pacs.web.cors import Cors
 from pacs.web.delete import DeleteResources
 from pacs.web.frames import Frames
-from pacs.web.health import Health
+from pacs.web.health import Check, Health
 from pacs.web.links import Links
 from pacs.web.login import LoginMaker
 from pacs.web.metadata import Metadata
@@ -41,7 +45,9 @@ from pacs.web.page import About, Page
 from pacs.web.pixeldata import PixelData
 from pacs.web.qido import Qido
 from pacs.web.rendered import RenderedResources
+from pacs.web.service_names import ServiceNames
 from pacs.web.stow import Stow
+from pacs.web.viewer import Viewer
 from pacs.web.wado import Wado
 from pacs.web.wado_uri import WadoUri
 
@@ -76,11 +82,12 @@ class Limits:
 class WebServer:
     """DICOMweb under ``/{api_root}``, health at ``/health/live`` and ``/health/ready``.
 
-    delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what is wrong,
-    empty when ready. additions: further resources. about: what the web page
-    shows. login: says who may do what; None: all may do all. port 0: any free one; ``port`` tells which after
-    ``start``. shared_listener: take what comes there, in turn with other processes, instead of listening on host and
-    port. Raises Invalid for values that mean nothing.
+    delete: None when nothing may be deleted. counts: totals of the archive, for the root page. health: what was looked
+    at to tell whether it is ready. additions: further resources. about: what the web page shows. viewer: folder of
+    the full viewer, which may be installed there. login: says who may do
+    what; None: all may do all. port 0: any free one; ``port`` tells which after ``start``. shared_listener: take what
+    comes there, in turn with other processes, instead of listening on host and port. watch: told of each request.
+    Raises Invalid for values that mean nothing.
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class WebServer:
         retrieve: Retrieve,
         *,
         counts: Callable[[], Counts] | None = None,
-        health: Callable[[], Sequence[str]] = lambda: (),
+        health: Callable[[], Sequence[Check]] = lambda: (),
         host: str = "127.0.0.1",
         port: int = 8081,
         api_root: str = "dicom-web",
@@ -103,8 +110,10 @@ class WebServer:
         delete: Delete | None = None,
         additions: Sequence[Addition] = (),
         about: About | None = None,
+        viewer: Path | None = None,
         login: LoginMaker | None = None,
         shared_listener: socket.socket | None = None,
+        watch: Watch = unwatched,
     ) -> None:
         self.host = host
         self.port = port
@@ -128,7 +137,9 @@ class WebServer:
         wado_uri = WadoUri(retrieve, rendered, bridge, links)
         self._login = login(self._links, self._cors) if login is not None else None
         added = [operation for addition in additions for operation in addition.operations]
-        self._offered = offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *added)
+        self._watch = watch
+        viewing = viewer_resources.OPERATIONS if viewer is not None else ()
+        self._offered = offered = (*operations(with_delete=delete is not None), *page.OPERATIONS, *viewing, *added)
         capabilities = Capabilities(
             offered,
             links,
@@ -139,6 +150,7 @@ class WebServer:
                 "headerBytes": limits.header_bytes,
             },
         )
+        self._service_names = ServiceNames(offered, links.api_path)
         # They are tried one after the other: what viewers ask for a thousand times comes first.
         self._api_routes = [
             *Frames(retrieve, bridge, links).routes(),
@@ -155,14 +167,18 @@ class WebServer:
             *OpenApi(offered, links).routes(),
             *(route for addition in additions for route in addition.routes(bridge, links)),
         ]
+        sees_all = self._login.sees_all if self._login is not None else None
         may_read = self._login.may_read if self._login is not None else None
-        start_page = Page(links, about or About())
+        full_viewer = Viewer(viewer, bridge, links, may_read) if viewer is not None else None
+        start_page = Page(links, about or About(), full_viewer)
         self._root_routes = [
-            *Health(bridge, links, counts, health, start_page, may_read).routes(),
+            *Health(bridge, links, counts, health, start_page, sees_all).routes(),
             *start_page.routes(),
+            *(full_viewer.routes() if full_viewer is not None else ()),
         ]
         if links.api_path:
             self._root_routes += [*wado_uri.routes(), web.options("/", capabilities.get)]
+        self._root_routes += [route for addition in additions for route in addition.root_routes(bridge, links)]
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._shared_listener = shared_listener
@@ -238,7 +254,12 @@ class WebServer:
         if self._login is not None:
             self._login.know(app.router, self._offered)
             app.on_response_prepare.append(self._login.on_prepare)
+        app.on_response_prepare.append(_name_request)
         return app
+
+    @property
+    def requests_under_way(self) -> int:
+        return len(self._under_way)
 
     @web.middleware
     async def _every_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -246,17 +267,21 @@ class WebServer:
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
-        began = time.perf_counter()
-        status = _CLIENT_WENT
+        correlation.begin(self._links.request_id(request))
+        at, began = time.time(), time.perf_counter()
+        status, sent_bytes = _CLIENT_WENT, 0
         try:
             response = await self._answer(request, handler)
             if request.rel_url.raw_path.startswith(f"{self._links.api_path}/fhir"):
                 response = fhir_outcome.of_problem(response)
             status = response.status
+            if request.method != "HEAD":
+                sent_bytes = max(response.body_length, response.content_length or 0)
             return response
         finally:
             self._under_way.discard(task)
             self._log(request, status, began)
+            self._tell(request, status, (at, time.perf_counter() - began), sent_bytes)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -316,6 +341,25 @@ class WebServer:
         await self._admit(request)
         return await handler(request)
 
+    def _tell(self, request: web.Request, status: int, took: tuple[float, float], sent_bytes: int) -> None:
+        found = request.match_info
+        route = found.route.resource.canonical if found.route.resource else ""
+        self._watch(
+            Served(
+                self._service_names.find(request.method, route),
+                "web",
+                str(status),
+                status >= HTTPStatus.BAD_REQUEST,
+                f"{request.method} {route or '*'}",
+                self._links.caller(request),
+                *took,
+                getattr(request.content, "total_bytes", 0),
+                sent_bytes,
+                found.get("study") or request.query.get("studyUID", ""),
+                request.headers.get("traceparent", ""),
+            )
+        )
+
     def _log(self, request: web.Request, status: int, began: float) -> None:
         path = request.rel_url.raw_path
         if "patient" in request.match_info or "fhir_patient" in request.match_info:
@@ -358,6 +402,10 @@ def _hand_over(loop: asyncio.AbstractEventLoop, runner: web.AppRunner) -> Callab
             connection.close()
 
     return serve
+
+
+async def _name_request(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["X-Request-ID"] = correlation.current()
 
 
 def _wire_log() -> logging.Logger:

@@ -16,7 +16,7 @@ from pacs.errors import NotFound, PacsError
 from pacs.services.ups import ProcedureSteps
 from pacs.services.ups_attributes import UPS_PUSH
 from pacs.services.ups_events import Notifications, Pending
-from pacs.services.ups_subscriptions import FILTERED_STEPS
+from pacs.services.ups_subscriptions import FILTERED_STEPS, check_sees_all
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.searching import flag
@@ -108,6 +108,7 @@ class Subscribers:
         every WebSocket library does while it is read from. The newest connection of an AE is the one that is served.
         """
         ae_title = ae_title_of(request)
+        check_sees_all(self._links.caller(request))
         socket = web.WebSocketResponse(autoping=False, max_msg_size=4096, timeout=_CLOSE_S)
         await socket.prepare(request)
         channel = await self._bridge.run(self._notifications.open, ae_title)

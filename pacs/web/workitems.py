@@ -12,7 +12,7 @@ from aiohttp import web
 
 from pacs.dicom import keys as query_keys
 from pacs.dicom.json_model import dumps
-from pacs.dicom.model import Attributes
+from pacs.dicom.model import Attributes, Caller
 from pacs.dicom.uids import is_possible, new_uid
 from pacs.dicom.xml_model import to_xml
 from pacs.errors import Invalid
@@ -75,7 +75,7 @@ class Workitems:
     async def retrieve(self, request: web.Request) -> web.Response:
         """Without the Transaction UID (11.5)."""
         offer = choose(accepted(request.headers.getall("Accept", []), request.query.getall("accept", [])), _OFFERS)
-        found = await self._bridge.run(self._steps.retrieve, _workitem(request))
+        found = await self._bridge.run(self._steps.retrieve, _workitem(request), self._links.caller(request))
         attributes = {names.CHARACTER_SET: _CHARACTER_SET, **found}
         content_type, body = offer.media_type, b"[" + dumps(attributes) + b"]"
         if offer.media_type == DICOM_XML:
@@ -114,18 +114,18 @@ class Workitems:
     async def search(self, request: web.Request) -> web.Response:
         """200, 206 when there are more than these, or 204 for none (11.9)."""
         search = self._parse(request)
-        found = await self._bridge.run(self._find, search)
+        found = await self._bridge.run(self._find, search, self._links.caller(request))
         response = await self._bridge.run(answer_search, request, self._links, search, found)
         if response.status == HTTPStatus.OK and "Link" in response.headers:
             response.set_status(HTTPStatus.PARTIAL_CONTENT)
         return response
 
-    def _find(self, search: DataSetSearch) -> list[Attributes]:
+    def _find(self, search: DataSetSearch, caller: Caller) -> list[Attributes]:
         """All that match; those that are not on the page stand for themselves, without attributes."""
         page = range(search.offset, search.offset + search.limit)
         return [
             attributes if number in page else _ELSEWHERE
-            for number, attributes in enumerate(self._steps.search(search.keys))
+            for number, attributes in enumerate(self._steps.search(search.keys, caller))
         ]
 
     def _parse(self, request: web.Request) -> DataSetSearch:

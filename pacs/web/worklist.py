@@ -115,7 +115,8 @@ class WorklistResources:
         return answer_data_set(request, made, HTTPStatus.CREATED if is_new else HTTPStatus.OK, location)
 
     async def item(self, request: web.Request) -> web.Response:
-        return answer_data_set(request, await self._bridge.run(self._worklist.item, _key(request)))
+        found = await self._bridge.run(self._worklist.item, _key(request), self._links.caller(request))
+        return answer_data_set(request, found)
 
     async def replace(self, request: web.Request) -> web.Response:
         item = await read_data_set(request)

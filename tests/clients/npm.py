@@ -40,6 +40,14 @@ def missing() -> list[str]:
     return [package for package, digest in wanted().items() if not _is_there(package, digest)]
 
 
+def tarball(package: str) -> Path:
+    """The package as the registry has it."""
+    path = folder_of(package) / ".package.tgz"
+    if not path.exists():
+        fetch(package, wanted()[package])
+    return path
+
+
 def fetch(package: str, digest: str) -> None:
     """Pack, check and unpack one. Raises SystemExit when that cannot be done."""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -62,10 +70,10 @@ def fetch(package: str, digest: str) -> None:
         members = [member for member in tar.getmembers() if not member.name.endswith(".map")]
         # Its digest is the known one; Python before 3.11.4 has no filters.
         tar.extractall(fresh, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-    archive.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     (fresh / "package").rename(folder)
+    archive.replace(folder / ".package.tgz")
     (folder / ".digest").write_text(digest)
     shutil.rmtree(fresh)
 

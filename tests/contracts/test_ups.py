@@ -76,7 +76,7 @@ def created(steps: ProcedureSteps, **values: Any) -> str:
 
 
 def state_of(steps: ProcedureSteps, uid: str) -> str:
-    return str(steps.retrieve(uid)["00741000"]["Value"][0])
+    return str(steps.retrieve(uid, CALLER)["00741000"]["Value"][0])
 
 
 def subscribe(steps: ProcedureSteps, uid: str, ae_title: str = "WEB", *, lock: bool = False, **options: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_step_survives_with_who_performs_it(node: Open) -> None:
     other.update(uid, as_json(performed()), transaction, CALLER)
     assert other.change_state(uid, "COMPLETED", transaction, CALLER) is None
     assert one.change_state(uid, "COMPLETED", transaction, CALLER) is Caveat.ALREADY_COMPLETED
-    assert transaction not in orjson.dumps(dict(one.retrieve(uid))).decode()
+    assert transaction not in orjson.dumps(dict(one.retrieve(uid, CALLER))).decode()
 
 
 def test_a_uid_makes_one_step_only(node: Open) -> None:
@@ -175,7 +175,7 @@ def test_updates_from_two_nodes_are_all_kept(node: Open) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(update, range(16)))
-    found = nodes[1].retrieve(uid)
+    found = nodes[1].retrieve(uid, CALLER)
     assert [found[tag]["Value"] for tag in tags] == [[str(number)] for number in range(16)]
 
 
@@ -184,7 +184,7 @@ def test_steps_are_found_by_state_name_and_code(steps: ProcedureSteps) -> None:
     complete(steps, ready)
 
     def find(**keys: Any) -> list[str]:
-        return [str(found["00080018"]["Value"][0]) for found in steps.search(from_identifier(keys).matchers)]
+        return [str(found["00080018"]["Value"][0]) for found in steps.search(from_identifier(keys).matchers, CALLER)]
 
     state = {"vr": "CS", "Value": ["COMPLETED"]}
     assert find(**{"00741000": state}) == find(**{"00741000": {"vr": "CS", "Value": ["completed"]}}) == [ready]
@@ -225,7 +225,7 @@ def test_canceling_a_step_that_nobody_performs_is_told_step_by_step(steps: Proce
     reason = {"00741238": {"vr": "LT", "Value": ["broken"]}}
     assert steps.request_cancel(uid, "DOCTOR", reason, CALLER) is None
     assert told(steps) == [(1, "SCHEDULED"), (2, "DOCTOR"), (1, "IN PROGRESS"), (1, "CANCELED")]
-    (item,) = steps.retrieve(uid)["00741002"]["Value"]
+    (item,) = steps.retrieve(uid, CALLER)["00741002"]["Value"]
     assert item["00741238"]["Value"] == ["broken"]
     assert item["0074100E"]["Value"][0]["00080100"]["Value"] == ["110513"]
     assert item["00404052"]["Value"]
@@ -397,7 +397,7 @@ def test_final_steps_go_after_their_time_unless_a_lock_holds_them(steps: Procedu
     assert cleaning.clean(now + timedelta(days=3)) == 2
     for uid in (freed, gone):
         with pytest.raises(UnknownStep):
-            steps.retrieve(uid)
+            steps.retrieve(uid, CALLER)
     assert (state_of(steps, held), state_of(steps, open_)) == ("COMPLETED", "SCHEDULED")
     assert told(steps) == []  # its events are as old
     assert steps.subscriptions.unsubscribe(held, "WEB", CALLER)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pacs import correlation
 from pacs.dicom.model import Target
 from pacs.index.base import Index, Put
 from pacs.index.work import Change, ChangeKind, Job, JobEnd, JobState, NewJob, RecordWrite
@@ -38,6 +39,26 @@ class WorkContract:
         assert [each.key for each in index.work.jobs()] == ["one"]
         assert index.put([record()], jobs=[[NewJob("send", "two", due=NOW)]])[0].outcome is Put.SAME
         assert [each.key for each in index.work.jobs()] == ["one"]
+
+    def test_a_job_knows_what_asked_for_it(self, index: Index) -> None:
+        with correlation.caused_by("request-1"):
+            index.work.add_jobs([NewJob("send", "one", due=NOW)])
+        with correlation.caused_by("request-2"):
+            index.put([record()], jobs=[[NewJob("send", "two", due=NOW)]])
+        index.work.add_jobs([NewJob("send", "three", due=NOW)])
+        found = {job.key: job.cause for job in index.work.claim_jobs("send", NOW, NOW + timedelta(minutes=1), 10)}
+        assert found == {"one": "request-1", "two": "request-2", "three": ""}
+
+    def test_for_another_cause_alone_nothing_is_written(self, index: Index) -> None:
+        for cause in ("request-1", "request-2"):
+            with correlation.caused_by(cause):
+                index.work.add_jobs([NewJob("send", "one", due=NOW)])
+        assert [job.cause for job in index.work.jobs()] == ["request-1"]
+
+    def test_the_index_tells_its_size_and_what_waits(self, index: Index) -> None:
+        index.put([record()])
+        assert (index.size_bytes() or 0) > 0
+        assert index.load() == 0
 
     def test_no_job_follows_from_what_was_not_committed(self, index: Index) -> None:
         def fail() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,7 @@ def test_a_process_that_was_quiet_goes_on_in_the_newest_file(tmp_path: Path) -> 
     quiet.info("begins")
     for number in range(400):
         busy.info("line %d", number)
+    time.sleep(1.1)
     quiet.info("speaks again")
     (line,) = Journal(tmp_path).newest(Wanted(), 1).lines
     assert line["message"] == "speaks again"

@@ -30,6 +30,7 @@ CSRF = "X-Pacs-Csrf"
 # The table. What is in none of these sets: READER to GET, WRITER to do anything else.
 PUBLIC = {
     *("GET /", "GET /health/live", "GET /health/ready", "GET /ui/config.json", "GET /ui/{file}"),
+    *("GET /viewer", "GET /viewer/{file}"),
     *("GET /dicom-web/session", "POST /dicom-web/session", "DELETE /dicom-web/session"),
 }
 READER_TOO = {

@@ -29,6 +29,7 @@ from pacs.dimse.requests import Requests
 from pacs.dimse.user import Identities, Identity, IdentityType
 from pacs.dimse.users import Users, hashed
 from pacs.dimse.wire import Timeouts
+from pacs.peering import unlimited
 from tests.builders import ct
 from tests.server import Server
 from tests.unit.dimse.archive import dimse_archive
@@ -40,12 +41,12 @@ STUDY_FIND = StudyRootQueryRetrieveInformationModelFind
 def users(tmp_path_factory):
     path = tmp_path_factory.mktemp("users") / "users"
     path.write_text(f"anna:{hashed('secret')}\nconsole:*\n")
-    return Users(path)
+    return unlimited(Users(path).check)
 
 
 @pytest.fixture(scope="module")
 def pacs(tmp_path_factory, users):
-    checks = {IdentityType.USERNAME: users.check, IdentityType.USERNAME_PASSCODE: users.check}
+    checks = {IdentityType.USERNAME: users, IdentityType.USERNAME_PASSCODE: users}
     with dimse_archive(tmp_path_factory.mktemp("open"), identities=Identities(checks)) as archive:
         archive.put(ct("1.2.826.0.1.3680043.10.1462.801", PatientName="Meyer^Anna"))
         yield archive
@@ -54,7 +55,7 @@ def pacs(tmp_path_factory, users):
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory, users):
     """Where only users come in."""
-    checks = {IdentityType.USERNAME_PASSCODE: users.check}
+    checks = {IdentityType.USERNAME_PASSCODE: users}
     with dimse_archive(tmp_path_factory.mktemp("closed"), identities=Identities(checks, is_required=True)) as archive:
         yield archive
 

@@ -13,6 +13,7 @@ import requests
 
 from pacs.errors import Invalid
 from pacs.services.retrieve import Retrieve
+from pacs.web.health import Check
 from pacs.web.server import Limits, WebServer
 from tests import builders
 from tests.unit.web.running import RunningArchive
@@ -233,21 +234,22 @@ def test_options_without_origin_says_what_is_allowed(web: RunningArchive) -> Non
 
 
 def test_health_and_root(tmp_path: Path) -> None:
-    problems: list[str] = []
+    problems: list[Check] = [Check("peer AWAY", "AWAY does not answer", is_needed=False)]
     with RunningArchive(tmp_path, health=lambda: problems) as web:
         assert stow(web, [builders.ct("1.1")]).ok  # type: ignore[arg-type]
         assert requests.get(f"{web.root_url}/health/live", timeout=5).json() == {"status": "ok"}
         assert requests.get(f"{web.root_url}/health/ready", timeout=5).status_code == 200
-        problems.append("the disk is full")
+        problems.append(Check("disk", "the disk is full"))
         response = requests.get(f"{web.root_url}/health/ready", timeout=5)
         assert response.status_code == 503
         assert response.json()["problems"] == ["the disk is full"]
+        assert [check["name"] for check in response.json()["checks"]] == ["peer AWAY", "disk"]
         root = requests.get(f"{web.root_url}/", timeout=5).json()
         assert root["studies"] == f"{web.dicomweb_url}/studies"
         assert root["counts"]["instances"] == 1
         page = requests.get(f"{web.root_url}/", headers={"Accept": "text/html,*/*;q=0.8"}, timeout=5)
         assert page.headers["Content-Type"].startswith("text/html")
-        assert web.dicomweb_url in page.text
+        assert "ui/app.js" in page.text
 
 
 def test_a_taken_port_is_named(web: RunningArchive, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pacs.dicom.model import Role, Scope
 from pacs.dimse.peer import Peer, Rules, Sending
 from pacs.dimse.peers import Peers
 from pacs.dimse.tls import ClientTls, Files
@@ -145,3 +146,19 @@ def test_the_example_is_a_valid_file(files, caplog):
         peers = read(files, (PROJECT / "config" / "peers.toml.example").read_text())
     assert not caplog.records
     assert len(peers.all()) >= 3
+
+
+def test_role_and_scope_of_a_peer_are_read(files):
+    peers = read(files, '[peers.VIEWER]\nrole = "reader"\nmodalities = ["CT", "MR"]\nlabels = ["study-7"]\n')
+    rules = peers.caller("VIEWER").rules
+    assert (rules.role, rules.scope) == (Role.READER, Scope(frozenset({"CT", "MR"}), frozenset({"study-7"})))
+    allowed = ("store", "find", "move", "get", "echo", "worklist", "mpps", "mpps-retrieve", "ups", "commitment")
+    assert {name for name in allowed if rules.allows(name)} == set(allowed) - {"store", "mpps", "commitment"}
+    assert peers.caller("VIEWER").described()["modalities"] == ["CT", "MR"]
+
+
+@pytest.mark.parametrize(
+    "entry", ['role = "boss"', 'modalities = "CT"', 'modalities = ["ct"]', 'labels = ["two words"]']
+)
+def test_a_peer_whose_scope_cannot_be_understood_may_do_nothing(files, entry):
+    assert read(files, f"[peers.VIEWER]\n{entry}\n").caller("VIEWER").is_broken

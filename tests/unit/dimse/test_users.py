@@ -10,9 +10,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pacs.dicom.model import Role
 from pacs.dimse.user import Identities, Identity, IdentityType, Verdict
 from pacs.dimse.users import Tokens, Users, hashed, parse_users
 from pacs.errors import Invalid
+from pacs.peering import unlimited
+from pacs.services.access import Principal
 
 SECRET_HASH = hashed("secret")
 
@@ -49,6 +52,10 @@ def test_who_knows_the_passcode_is_the_user_and_nobody_else(path):
 
 def test_two_hashes_of_a_passcode_differ():
     assert hashed("secret") != SECRET_HASH
+
+
+def of_file(path):
+    return unlimited(Users(path).check)
 
 
 @pytest.mark.parametrize(
@@ -128,15 +135,15 @@ def test_a_key_that_is_none_is_refused_at_the_start(tmp_path):
 @pytest.mark.parametrize("is_required", [False, True])
 @pytest.mark.parametrize("kind", [None, IdentityType.KERBEROS, IdentityType.SAML, IdentityType.JWT, 77])
 def test_what_cannot_be_verified_is_no_identity(path, is_required, kind):
-    users = Users(path)
-    identities = Identities({IdentityType.USERNAME: users.check}, is_required)
+    identities = Identities({IdentityType.USERNAME: of_file(path)}, is_required)
     identity = Identity(kind, b"ticket", wants_answer=True) if kind else None
     assert identities.decide(identity) == Verdict(is_refused=is_required)
 
 
 def test_a_user_is_confirmed_when_that_was_asked(path):
-    identities = Identities({IdentityType.USERNAME_PASSCODE: Users(path).check})
-    assert identities.decide(with_passcode("jürgen", "secret")) == Verdict(user="jürgen")
+    identities = Identities({IdentityType.USERNAME_PASSCODE: of_file(path)})
+    someone = Principal("jürgen", Role.ADMIN, via="dimse")
+    assert identities.decide(with_passcode("jürgen", "secret")) == Verdict(user=someone)
     asked = identities.decide(with_passcode("jürgen", "secret", wants_answer=True))
-    assert asked == Verdict(user="jürgen", is_answered=True)
+    assert asked == Verdict(user=someone, is_answered=True)
     assert identities.decide(with_passcode("jürgen", "wrong", wants_answer=True)) == Verdict(is_refused=True)

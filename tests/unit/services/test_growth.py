@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from pacs.dicom.model import Target
@@ -133,15 +136,22 @@ def test_a_small_archive_is_counted_by_modality_for_who_asks(index: SqliteIndex)
 
 
 def test_who_serves_the_archive_is_seen_until_it_ends(index: SqliteIndex) -> None:
-    one, two = Presence(index.work, {"version": "1"}), Presence(index.work, {"version": "2"})
-    one.start()
-    two.start()
+    context = multiprocessing.get_context("fork")
+    other = context.Process(target=time.sleep, args=(60,))
+    other.start()
+    own, far = Presence(index.work, {"version": "1"}), Presence(index.work, {"version": "2", "host": "elsewhere"})
+    near = Presence(index.work, {"version": "3", "pid": other.pid})
+    for one in (own, far, near):
+        one.start()
     now = datetime.now(UTC)
-    deadline = now + timedelta(seconds=10)
-    while len(one.processes(datetime.now(UTC))) < 2:
-        assert datetime.now(UTC) < deadline
-    two.stop()
-    assert [process["version"] for process in one.processes(datetime.now(UTC))] == ["1"]
-    assert one.processes(now + timedelta(minutes=5)) == []
-    one.stop()
-    assert index.work.records("process") == []
+    assert {process["version"] for process in own.processes(now)} == {"1", "2", "3"}
+    other.kill()
+    other.join()
+    for one in (own, far, near):
+        one.stop()
+    assert {process["version"] for process in own.processes(now)} == {"1", "2"}
+    assert own.processes(now + timedelta(minutes=5)) == []
+    again = Presence(index.work, {"version": "4"})
+    again.start()
+    again.stop()
+    assert {orjson.loads(record.content)["version"] for record in index.work.records("process")} == {"1", "2", "4"}

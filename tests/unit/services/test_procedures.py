@@ -110,8 +110,8 @@ def test_of_two_nodes_that_end_the_same_step_one_wins(node: Open) -> None:
         with ThreadPoolExecutor(2) as threads:
             (won,) = filter(None, threads.map(end, range(2)))
         for procedures in nodes:
-            assert procedures.performed.step(uid)["00400252"]["Value"] == [won]
-            assert status_of(procedures.worklist.item(key)) == won
+            assert procedures.performed.step(uid, CALLER)["00400252"]["Value"] == [won]
+            assert status_of(procedures.worklist.item(key, CALLER)) == won
             assert procedures.completeness.report(study).performed == {uid: won}
 
 
@@ -147,7 +147,7 @@ def test_steps_of_one_study_that_end_at_once_are_all_kept(node: Open) -> None:
     report = nodes[0].completeness.report(study)
     assert report.performed == dict.fromkeys(uids, "COMPLETED")
     assert sorted(report.missing) == [f"1.{number}" for number in range(8)]
-    assert status_of(nodes[1].worklist.item(next(iter(map(key_of, all_items(nodes[1])))))) == "COMPLETED"
+    assert status_of(nodes[1].worklist.item(next(iter(map(key_of, all_items(nodes[1])))), CALLER)) == "COMPLETED"
 
 
 def all_items(procedures: Procedures) -> list[Any]:

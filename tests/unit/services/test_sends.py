@@ -88,8 +88,8 @@ def test_bundles_that_end_at_once_in_several_threads_end_the_send_once(work: Wor
         thread.start()
     for thread in threads:
         thread.join()
-    assert sends.one(send_id)["state"] == "done"
-    assert sends.recent()[0]["sent"] == 400
+    assert sends.one(send_id, CALLER)["state"] == "done"
+    assert sends.recent(CALLER)[0]["sent"] == 400
 
 
 def test_what_failed_is_sent_again_beside_what_was_sent(work: Work) -> None:
@@ -104,10 +104,11 @@ def test_what_failed_is_sent_again_beside_what_was_sent(work: Work) -> None:
         bundle.note_failed(target, "no")
     sends.note(bundle, job)
     work.end_jobs([JobEnd(job)])
-    assert sends.one(send_id)["state"] == "failed"
+    assert sends.one(send_id, CALLER)["state"] == "failed"
 
-    sends.retry(send_id)
-    assert (sends.one(send_id)["state"], sends.one(send_id)["left"]) == ("sending", 2)
+    sends.retry(send_id, CALLER)
+    found = sends.one(send_id, CALLER)
+    assert (found["state"], found["left"]) == ("sending", 2)
     (job,) = claimed(work)
     bundle = sends.bundle(job)
     assert bundle is not None
@@ -115,7 +116,7 @@ def test_what_failed_is_sent_again_beside_what_was_sent(work: Work) -> None:
     for target in refused:
         bundle.note_sent(target)
     sends.note(bundle, job)
-    found = sends.one(send_id)
+    found = sends.one(send_id, CALLER)
     assert (found["state"], found["sent"], found["failures"], found["left"]) == ("done", 3, 0, 0)
 
 
@@ -126,10 +127,10 @@ def test_a_job_that_runs_hears_that_its_send_was_cancelled(work: Work) -> None:
     bundle = sends.bundle(job)
     assert bundle is not None
     bundle.note_sent(bundle.left[0])
-    sends.cancel(send_id)
+    sends.cancel(send_id, CALLER)
     assert not sends.note(bundle, job)
     assert sends.bundle(job) is None
-    found = sends.one(send_id)
+    found = sends.one(send_id, CALLER)
     assert (found["state"], found["sent"], found["left"]) == ("cancelled", 1, 1)
 
 
@@ -147,7 +148,7 @@ def test_what_ended_long_ago_is_forgotten_with_its_bundles(work: Work) -> None:
     work.write_records([RecordWrite("send", send_id, record.content, label=old)])
     sends.begin("FAR", [ALL], CALLER)
     with pytest.raises(NotFound):
-        sends.one(send_id)
+        sends.one(send_id, CALLER)
     assert work.records("send-bundle") == []
 
 

@@ -33,8 +33,11 @@ export function date(value) {
   const parts = /^(\d{4})(\d{2})(\d{2})$/.exec(value || "");
   if (!parts) return value || "";
   const day = new Date(Date.UTC(+parts[1], +parts[2] - 1, +parts[3]));
-  return new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeZone: "UTC" }).format(day);
+  if (dates?.of !== language()) dates = { of: language(), format: new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeZone: "UTC" }) };
+  return dates.format.format(day);
 }
+
+let dates = null; // costly to make, and asked for in every row of a list
 
 // TM as HH:MM.
 export function time(value) {

@@ -4,6 +4,13 @@ export const LANGUAGES = { en: "English", "zh-Hant": "繁體中文" };
 
 const texts = { en: {}, "zh-Hant": {} };
 let current = "en";
+// Costly to make, and asked for in every row of a list; the language stays until the page is loaded anew.
+const made = new Map();
+
+function formatOf(Kind) {
+  if (!made.has(Kind)) made.set(Kind, new Kind(current));
+  return made.get(Kind);
+}
 
 export function register(more) {
   for (const [language, words] of Object.entries(more)) Object.assign(texts[language], words);
@@ -21,6 +28,7 @@ export function storedLanguage() {
 
 export function setLanguage(name) {
   current = name in LANGUAGES ? name : "en";
+  made.clear();
   document.documentElement.lang = current;
 }
 
@@ -33,13 +41,13 @@ export function chooseLanguage(name) {
 export function t(key, values = {}) {
   let found = texts[current][key] ?? texts.en[key];
   if (found === undefined && "n" in values) {
-    const form = new Intl.PluralRules(current).select(values.n);
+    const form = formatOf(Intl.PluralRules).select(values.n);
     found = texts[current][`${key}.${form}`] ?? texts[current][`${key}.other`] ?? texts.en[`${key}.${form}`];
   }
   if (found === undefined) return key;
   return found.replace(/\{(\w+)\}/g, (whole, name) => {
     const value = values[name];
     if (value === undefined) return whole;
-    return typeof value === "number" ? new Intl.NumberFormat(current).format(value) : value;
+    return typeof value === "number" ? formatOf(Intl.NumberFormat).format(value) : value;
   });
 }

@@ -66,8 +66,9 @@ async function show() {
     const { default: view } = await route.load();
     if (signal.aborted) return;
     if (view.texts) register(view.texts);
-    for (const sheet of view.styles || []) await stylesheet(sheet);
+    await Promise.all((view.styles || []).map(sheet));
     if (signal.aborted) return;
+    wear(view.styles || []);
     const params = route.pattern.exec(path).groups || {};
     for (const name of Object.keys(params)) params[name] = decodeURIComponent(params[name]);
     const root = h(`div.view.${view.name}`);
@@ -93,16 +94,32 @@ function pattern(path) {
   return new RegExp(`^${path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}/?$`);
 }
 
-const sheets = new Map();
+const sheets = new Map(); // name → {link, loaded}
+const lasting = new Set();
 
+// A sheet that holds in all views, as a dialog or a message needs it. Resolves when it is there.
 export function stylesheet(name) {
+  lasting.add(name);
+  const loaded = sheet(name);
+  const there = sheets.get(name).link.sheet;
+  if (there) there.disabled = false;
+  return loaded;
+}
+
+function sheet(name) {
   if (!sheets.has(name)) {
-    sheets.set(name, new Promise((resolve) => {
-      const link = h("link", { rel: "stylesheet", href: `ui/style/${name}.css` });
+    const link = h("link", { rel: "stylesheet", href: `ui/style/${name}.css` });
+    const loaded = new Promise((resolve) => {
       link.addEventListener("load", resolve);
       link.addEventListener("error", resolve);
-      document.head.append(link);
-    }));
+    });
+    document.head.append(link);
+    sheets.set(name, { link, loaded });
   }
-  return sheets.get(name);
+  return sheets.get(name).loaded;
+}
+
+// Only the sheets of the view that is shown: two views may mean different things by one class.
+function wear(names) {
+  for (const [name, { link }] of sheets) if (link.sheet) link.sheet.disabled = !names.includes(name) && !lasting.has(name);
 }

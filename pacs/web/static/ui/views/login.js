@@ -1,6 +1,7 @@
 // Log in with a name and a password, or at an OpenID Connect provider; then on to where one wanted to go (next=).
 
 import { address, json } from "../core/api.js";
+import { config } from "../core/config.js";
 import { h } from "../core/dom.js";
 import { LANGUAGES, chooseLanguage, language, t } from "../core/i18n.js";
 import { href } from "../core/router.js";
@@ -28,7 +29,7 @@ export default {
         try {
           await json("session", { method: "POST", json: { name: name.value, password: password.value } });
           await refresh();
-          location.hash = next;
+          location.href = next;
         } catch (error) {
           failure.textContent = said(error);
           failure.hidden = false;
@@ -61,8 +62,12 @@ export function field(id, label, control, hint = "") {
   return h("div.field", {}, h("label", { for: id }, label), control, hint && h("p.soft", { id: `${id}-hint` }, hint));
 }
 
-// Only places of this page: what another site put into the link is not followed.
+// Only places of this page, and of the viewer: what another site put into the link is not followed.
 function target(next) {
+  if (next && config.viewer) {
+    const [place, viewer] = [next, config.viewer].map((each) => URL.canParse(each, document.baseURI) && new URL(each, document.baseURI).href);
+    if (place && place.startsWith(viewer)) return place;
+  }
   return next && next.startsWith("/") && !next.startsWith("//") && !next.startsWith("/login") ? `#${next}` : href("/studies");
 }
 

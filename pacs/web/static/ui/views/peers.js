@@ -75,8 +75,8 @@ export default {
         h("td", { dataset: { name: t("peers.address") } }, h("span", {}, canAsk ? h("span.mono", {}, `${peer.host}:${peer.port}`) : h("span.soft", {}, t("peers.calls")), " ",
           peer.tls && h("span.chip.good", {}, "TLS"))),
         h("td", { dataset: { name: t("peers.may") } }, h("div", {}, may(peer))),
-        h("td", { dataset: { name: t("peers.sending") } }, h("div", {}, sending(peer))),
-        h("td", { dataset: { name: t("peers.answer") } }, h("div", {}, button, answer)));
+        h("td", { dataset: { name: t("peers.sending") } }, peer.host ? h("div", {}, sending(peer)) : null),
+        h("td", { dataset: { name: t("peers.answer") } }, canAsk ? h("div", {}, button, answer) : null));
       return { element, ask: canAsk ? ask : null };
     }
   },
@@ -102,7 +102,6 @@ function may(peer) {
 }
 
 function sending(peer) {
-  if (!peer.host) return "";
   return [
     h("div", {}, t("peers.connections", { n: peer.connections })),
     peer.bytes_per_s ? h("div.soft", {}, t("peers.pace", { pace: bytes(peer.bytes_per_s) })) : null,
