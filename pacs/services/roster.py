@@ -162,6 +162,11 @@ class Rosters:
                 self._read()
             return self._seen
 
+    def renew(self) -> None:
+        """Read again, fresh or not: for what another process has just written. Raises OutOfResources."""
+        with self._renewing:
+            self._read()
+
     def change(self, decide: Callable[[Roster], Sequence[RecordWrite]]) -> None:
         """Write what is decided over the roster as it is now; nobody else changes it in between.
 

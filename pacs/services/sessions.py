@@ -24,6 +24,7 @@ from pacs.services.roster import Account, Rosters, write_ended
 from pacs.services.shares import shown_by
 
 SETTING = "session-secret"  # of the index, so of all processes and nodes
+_NEW = timedelta(seconds=5)  # longer than other processes take to see a change
 _PASSWORD, _SHARE = "password", "share"  # ways to log in
 
 
@@ -46,7 +47,7 @@ class Session:
 
 
 class Sessions:
-    """secret: of the archive; salt: SERVER_SESSION_SECRET_KEY. Only ``end`` may block."""
+    """secret: of the archive; salt: SERVER_SESSION_SECRET_KEY. Only ``end`` and ``look_again`` may block."""
 
     def __init__(
         self,
@@ -114,6 +115,18 @@ class Sessions:
         if account is None or account.is_disabled or account.epoch != session.epoch:
             return None
         return session, Principal(account.name, account.role, account.scope, "session")
+
+    def may_be_too_new(self, text: str) -> bool:
+        """Whether a cookie that does not hold was signed here a moment ago: another process may know what this one
+        does not yet, an account's new epoch or a share."""
+        data, _, signature = text.encode("utf-8", "replace").partition(b".")
+        if not hmac.compare_digest(signature, self._signature(data).encode()):
+            return False
+        return self._clock() - _session(data).began < _NEW
+
+    def look_again(self) -> None:
+        """At accounts and shares; may block. Raises OutOfResources."""
+        self._rosters.renew()
 
     def renewed(self, session: Session) -> Session | None:
         """As it goes on from now; None while it is too early for a new cookie."""

@@ -22,7 +22,7 @@ _MOST = 5000  # of an archive: every process holds them
 
 
 class Shares:
-    """Safe to call from any thread; all but ``principal`` may block."""
+    """Safe to call from any thread; calls may block."""
 
     def __init__(self, rosters: Rosters) -> None:
         self._rosters = rosters
@@ -71,13 +71,12 @@ class Shares:
 
         self._rosters.change(decide)
 
-    def refresh(self) -> None:
-        """See what other processes made or took back."""
-        self._rosters.current()
-
     def principal(self, text: str) -> tuple[Principal, Share]:
-        """Who has a link, by the roster as it was last seen. Raises Gone when it does not hold, or never did."""
-        matched, roster = _TEXT.fullmatch(text), self._rosters.seen
+        """Who has a link. Raises Gone when it does not hold, or never did."""
+        matched, roster = _TEXT.fullmatch(text), self._rosters.current()
+        if matched is not None and matched[1] not in roster.shares:
+            self._rosters.renew()  # somebody may just have made it, and sent it on
+            roster = self._rosters.seen
         share = roster.shares.get(matched[1]) if matched else None
         if matched is None or share is None or not hmac.compare_digest(share.digest, _digest(matched[2])):
             raise Gone("this link is over, or was taken back")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from pacs.errors import OutOfResources, PacsError, Unauthorized
+from pacs.errors import Forbidden, OutOfResources, PacsError, Unauthorized
 from pacs.services.access import Principal
 from pacs.services.sessions import Sessions
 from pacs.web.additions import Addition
@@ -131,7 +131,9 @@ class OidcResources:
         except OutOfResources as error:
             response = self._refused(request, "away", error)
         except Unauthorized as error:
-            response = self._refused(request, "role" if type(error) is not Unauthorized else "refused", error)
+            response = self._refused(request, "refused", error)
+        except Forbidden as error:
+            response = self._refused(request, "role", error)
         # Whatever came of it: an answer counts once.
         self._set_cookie(request, response, state, None)
         return response

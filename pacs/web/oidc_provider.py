@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from pacs.dicom.model import Role
-from pacs.errors import Invalid, OutOfResources, Unauthorized
+from pacs.errors import Forbidden, Invalid, OutOfResources, Unauthorized
 from pacs.services.access import Principal
 from pacs.web.oidc_tokens import (
     Key,
@@ -52,7 +52,7 @@ class Client:
     ca_file: Path | None = None
 
 
-class NoRole(Unauthorized):
+class NoRole(Forbidden):
     """The provider knows somebody, and gives them nothing to do here."""
 
 
@@ -75,7 +75,9 @@ class Provider:
         try:
             self._tls = ssl.create_default_context(cafile=str(client.ca_file) if client.ca_file else None)
         except OSError as error:
-            raise Invalid(f"{client.ca_file}: {error.strerror or 'no certificates'}", "OIDC_TLS_CA_FILE") from error
+            raise Invalid(
+                f"OIDC_TLS_CA_FILE={client.ca_file}: {error.strerror or 'no certificates'}", "OIDC_TLS_CA_FILE"
+            ) from error
 
     async def start(self) -> None:
         """Look for the provider, and go on looking while it is away; without waiting for it."""
@@ -119,7 +121,7 @@ class Provider:
             raise Unauthorized("this answer is not the provider's")
 
     async def redeem(self, code: str, redirect_uri: str, verifier: str, nonce: str) -> Principal:
-        """Who logged in. Raises Unauthorized, its NoRole, and OutOfResources while the provider is away."""
+        """Who logged in. Raises Unauthorized, NoRole, and OutOfResources while the provider is away."""
         answer = await self._tokens(code, redirect_uri, verifier)
         id_token, access_token = answer.get("id_token"), answer.get("access_token")
         if not isinstance(id_token, str):
@@ -131,7 +133,7 @@ class Provider:
         return self._named(claims)
 
     async def principal(self, token: str) -> Principal:
-        """Who shows an access token. Raises Unauthorized, its NoRole, and OutOfResources."""
+        """Who shows an access token. Raises Unauthorized, NoRole, and OutOfResources."""
         claims = await self._claims(token, self._client.audience, ("exp", "iat"))
         check_access_token(header_of(token), claims)
         return self._named(claims)

@@ -88,7 +88,7 @@ class SessionResources:
         """
         try:
             principal = await self._known().who(request)
-        except Unauthorized:
+        except (Unauthorized, Forbidden):
             principal = None
         return self._told(principal, session_of(request))
 
@@ -141,8 +141,7 @@ class SessionResources:
 
     async def _shared(self, request: web.Request, text: str) -> web.Response:
         login = self._known()
-        await asyncio.to_thread(self._shares.refresh)
-        principal, share = self._shares.principal(text)
+        principal, share = await asyncio.to_thread(self._shares.principal, text)
         try:
             known = await login.who(request)
         except PacsError:

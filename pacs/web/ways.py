@@ -95,6 +95,9 @@ class SessionWay:
     async def identify(self, request: web.Request) -> Principal | None:
         text = request.cookies.get(self._sessions.cookie) if "Cookie" in request.headers else None
         found = self._sessions.read(text) if text else None
+        if found is None and text and self._sessions.may_be_too_new(text):
+            await asyncio.to_thread(self._sessions.look_again)
+            found = self._sessions.read(text)
         if found is None:
             return None
         request[SESSION], principal = found

@@ -22,6 +22,8 @@ def needs(*debian: str, npm_packages: Iterable[str] = ()) -> pytest.MarkDecorato
     """Skip, naming what is missing. npm_packages: names without version."""
     names = tuple(npm_packages)
     missing = [f"Debian's {package}" for package in debian if not _is_installed(package)]
+    if "oidc-provider" in names and not npm.has_identity_provider():
+        missing.append("npm's oidc-provider")
     missing += [f"npm's {package}" for package in npm.missing() if package.rpartition("@")[0] in names]
     return pytest.mark.skipif(bool(missing), reason=f"MISSING: {', '.join(missing)} (scripts/test installs it as root)")
 

@@ -19,6 +19,9 @@ from pathlib import Path
 PACKAGES = Path(__file__).with_name("npm-packages.txt")
 CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "npm"
 MODULES = CACHE / "node_modules"
+# An OpenID Connect provider, which needs a hundred packages: npm's own lock file pins them, with their digests.
+IDENTITY_SOURCE = Path(__file__).with_name("oidc-provider")
+IDENTITY_PROVIDER = CACHE.parent / "oidc-provider"
 _TIMEOUT_S = 300
 
 
@@ -80,10 +83,36 @@ def _is_there(package: str, digest: str) -> bool:
     return mark.is_file() and mark.read_text() == digest
 
 
+def has_identity_provider() -> bool:
+    """Whether it is there, as its lock file has it."""
+    lock, mark = IDENTITY_SOURCE / "package-lock.json", IDENTITY_PROVIDER / ".installed"
+    return mark.is_file() and mark.read_text() == lock.read_text()
+
+
+def fetch_identity_provider() -> None:
+    """Raises SystemExit when npm cannot."""
+    IDENTITY_PROVIDER.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(IDENTITY_SOURCE / name, IDENTITY_PROVIDER / name)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    try:
+        run = subprocess.run(
+            command, cwd=IDENTITY_PROVIDER, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SystemExit(f"npm ci: {error}") from error
+    if run.returncode:
+        raise SystemExit(f"npm ci failed:\n{run.stderr[-2000:]}")
+    shutil.copy(IDENTITY_SOURCE / "package-lock.json", IDENTITY_PROVIDER / ".installed")
+
+
 def main() -> None:
     for package in missing():
         print(f"Fetching {package} …", file=sys.stderr)
         fetch(package, wanted()[package])
+    if not has_identity_provider():
+        print("Fetching oidc-provider …", file=sys.stderr)
+        fetch_identity_provider()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def refusal(folder: Path, values: dict[str, str], *, has_accounts: bool = False)
         ({"ALLOW_ANONYMOUS": "false"}, False, True),
         ({"ALLOW_ANONYMOUS": "false"}, True, False),
         (WEB | {"ADMIN_API": "true"}, False, True),
+        (WEB | {"OIDC_ISSUER": "https://login.example", "OIDC_CLIENT_ID": "pacs"}, False, False),
         (WEB | {"TRUSTED_PROXIES": "127.0.0.1"}, False, True),
         (DIMSE, False, True),
         (DIMSE, True, True),
