@@ -10,7 +10,8 @@ import orjson
 
 from pacs.dicom.attributes import BY_TAG
 from pacs.dicom.json_model import dumps
-from pacs.dicom.matchers import UidList
+from pacs.dicom.matchers import Matcher, Single, TagPath, UidList, ValueList
+from pacs.dicom.matching import is_universal, matches
 from pacs.dicom.model import Level, Scope
 from pacs.index.base import Fields, Index, Page, Query
 from pacs.services.access import narrowed
@@ -34,10 +35,14 @@ class _Seen:
 def search_visible(index: Index, query: Query, scope: Scope) -> Page:
     """What ``Index.search`` finds within a scope that has limits.
 
-    ModalitiesInStudy and the numbers of series and instances are those of what is visible; totals of patients, and
-    SOPClassesInStudy where some modalities are hidden, are left out.
+    ModalitiesInStudy, and the numbers of series and instances, are those of what is visible; totals of patients, and
+    SOPClassesInStudy where modalities may be hidden, are left out. Nobody finds anything by what they are not told.
     """
     query = replace(query, scope=narrowed(query.scope, scope))
+    keys = _keys_on_visible(query.keys, query.scope)
+    if keys is None:
+        return Page([], total=0 if query.count else None)
+    query = replace(query, keys=keys)
     borrowed: frozenset[str] = frozenset()
     if query.level is Level.PATIENT or (query.level is Level.STUDY and query.scope.modalities is not None):
         # The index takes these from any instance, be it a hidden one.
@@ -49,6 +54,23 @@ def search_visible(index: Index, query: Query, scope: Scope) -> Page:
     rows: list[dict[str, Any]] = [orjson.loads(row) for row in page.rows]
     seen = _seen_of(index, rows, query, borrowed)
     return replace(page, rows=[dumps(_corrected(row, query.scope, seen, borrowed)) for row in rows])
+
+
+def _keys_on_visible(keys: Mapping[TagPath, Matcher], scope: Scope) -> Mapping[TagPath, Matcher] | None:
+    """None when nothing can match. Totals match whatever is asked, as optional keys do that are not supported."""
+    untold = {*_PATIENT_TOTALS}
+    if scope.modalities is not None:
+        untold |= {_CLASSES, _STUDY_SERIES, _STUDY_INSTANCES}
+    kept = {path: matcher for path, matcher in keys.items() if path[0] not in untold}
+    asked = kept.get((_MODALITIES,))
+    if scope.modalities is None or asked is None or is_universal(asked):
+        return kept
+    seen = [
+        modality
+        for modality in sorted(scope.modalities)
+        if matches(asked, (_MODALITIES,), {_MODALITIES: {"vr": "CS", "Value": [modality]}})
+    ]
+    return {**kept, (_MODALITIES,): ValueList(tuple(map(Single, seen)))} if seen else None
 
 
 def _seen_of(

@@ -194,6 +194,10 @@ def test_numbers_and_modalities_of_a_study_tell_nothing_of_its_rest(scoped: Scop
     asked = f"/studies?StudyInstanceUID={scoped.mixed_study}&ModalitiesInStudy=MR"
     assert scoped.get("by-label", asked).status_code == 200
     assert scoped.get("by-modality", asked).status_code == 204
+    for key, found in (("ModalitiesInStudy=C*", 200), ("NumberOfStudyRelatedInstances=3", 200), ("Modality=MR", 204)):
+        # By totals nothing is found, or not found, that they would tell.
+        asked = f"/studies?StudyInstanceUID={scoped.mixed_study}&{key}"
+        assert scoped.get("by-modality", asked).status_code == found, key
     (row,) = scoped.get("by-modality", f"/series?StudyInstanceUID={scoped.mixed_study}").json()
     assert row["0020000E"]["Value"] == [scoped.mixed_ct]
     count = {
