@@ -54,7 +54,7 @@ def views(desk: Desk) -> list[dict[str, str]]:
         {"name": "jobs", "at": "/jobs", "ready": ".tiles dd"},
         {"name": "system", "at": "/system", "ready": "h1"},
         {"name": "system-log", "at": "/system?tab=log", "ready": "h1"},
-        {"name": "system-settings", "at": "/system?tab=settings", "ready": "table"},
+        {"name": "system-settings", "at": "/system?tab=settings", "ready": ".setting"},
         {"name": "accounts", "at": "/accounts", "ready": "table"},
         {"name": "me", "at": "/me", "ready": "form"},
         {"name": "help", "at": "/help", "ready": "h1"},
@@ -84,7 +84,7 @@ def test_all_that_people_do_is_done_in_the_page(
     before = len(desk.receiver.received())
 
     def received(count: int) -> None:
-        eventually(lambda: len(desk.receiver.received()) == before + count)
+        eventually(lambda: len(desk.receiver.received()) == before + count, "all that was sent")
 
     plan = {
         **desk.plan,
@@ -94,7 +94,6 @@ def test_all_that_people_do_is_done_in_the_page(
         "root": root,
         "fifty": walk_desk.fifty(tmp_path / "scans", root),
         "noDicom": str(note),
-        "noDicomName": note.name,
         "studies": [f"{root}.0", f"{root}.1"],
         "study": desk.study,
         "sent": 25,
@@ -102,4 +101,19 @@ def test_all_that_people_do_is_done_in_the_page(
     answers = {"received": received, "stop": desk.server.stop, "start": desk.server.start}
     found = walk_desk.run("acts.cjs", plan, answers)
     assert found["complaints"] == []
-    assert len(found["done"]) == 19
+    assert len(found["done"]) == 20
+
+
+def test_everything_is_reached_by_keyboard_and_the_focus_is_seen(desk: Desk) -> None:
+    study = f"/studies/{desk.study}"
+    dialogs = [
+        {"name": "label", "at": study, "opener": ".add-label"},
+        {"name": "send", "at": study, "opener": ".actions button >> nth=1"},
+        {"name": "order", "at": "/worklist", "opener": ".head button.primary"},
+        {"name": "account", "at": "/accounts", "opener": ".head button.primary"},
+        {"name": "token", "at": "/me", "opener": "section .head button"},
+        {"name": "discard", "at": "/jobs?state=dead", "opener": "tbody .actions button >> nth=1"},
+    ]
+    found = walk_desk.run("keys.cjs", {**desk.plan, "views": views(desk), "dialogs": dialogs})
+    assert found["wrong"] == []
+    assert found["reached"] > 300

@@ -61,7 +61,7 @@ walk(async (plan, browser) => {
   })
   await step('a file that is no DICOM is left out, and why is told', async () => {
     await drop([plan.noDicom])
-    await says(await t('upload', 'upload.why.nodicom').then(found => found === 'upload.why.nodicom' ? plan.noDicomName : found))
+    await says(await t('upload', 'upload.reason.not-dicom'))
     await shot('upload-no-dicom')
   })
   await step('the studies are searched as one types', async () => {
@@ -96,6 +96,7 @@ walk(async (plan, browser) => {
     if (fs.readFileSync(path).subarray(0, 2).toString() !== 'PK' || fs.statSync(path).size < 10000) throw new Error('no ZIP')
     if (!download.suggestedFilename().endsWith('.zip')) throw new Error(download.suggestedFilename())
   })
+  const isAt = async state => dialog.locator('.chip').getByText(await t('send', `send.state.${state}`), { exact: true }).waitFor()
   const send = async peer => {
     await button(await t('study', 'study.send')).click()
     await dialog.locator(`input[value=${peer}]`).check()
@@ -103,17 +104,17 @@ walk(async (plan, browser) => {
   }
   await step('it is sent to another archive', async () => {
     await send('READING')
-    await says(await t('send', 'send.state.done'))
+    await isAt('done')
     await shot('sent')
     await button(await t('send', 'send.close'), dialog).last().click()
     await ask('received', { count: plan.sent })
   })
   await step('a peer that is away is waited for, and the send cancelled', async () => {
     await send('AWAY')
-    await says(await t('send', 'send.state.waiting'))
+    await isAt('waiting')
     await shot('send-away')
     await button(await t('send', 'send.cancel'), dialog).click()
-    await says(await t('send', 'send.state.cancelled'))
+    await isAt('cancelled')
     await button(await t('send', 'send.close'), dialog).last().click()
     await go(page, '/sends')
     await page.waitForSelector('table tbody tr')

@@ -10,6 +10,8 @@ const axePath = require.resolve(`${modules}/axe-core/axe.min.js`)
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const say = value => process.stdout.write(JSON.stringify(value) + '\n')
 const hear = async () => JSON.parse((await lines.next()).value)
+// In software: there is no graphics card where tests run. It costs much, and only OHIF needs it.
+const WEBGL = ['--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader']
 const SIZES = { desktop: { width: 1400, height: 900 }, phone: { width: 390, height: 844 } }
 
 async function ask(name, more = {}) {
@@ -23,7 +25,7 @@ async function walk(run) {
   const plan = await hear()
   const browser = await chromium.launch({
     executablePath: '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-dev-shm-usage', '--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader',
+    args: ['--no-sandbox', '--disable-dev-shm-usage', ...(plan.needsWebGl ? WEBGL : ['--disable-gpu']),
       '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1']
   })
   try {

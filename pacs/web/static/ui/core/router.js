@@ -3,7 +3,6 @@
 import { h, replace } from "./dom.js";
 import { may, session } from "./session.js";
 import { register, t } from "./i18n.js";
-import { toastError } from "./toast.js";
 
 let known = [];
 let place = null;
@@ -79,8 +78,8 @@ async function show() {
     if (!signal.aborted && document.activeElement === document.body) place.focus({ preventScroll: true });
   } catch (error) {
     if (signal.aborted || error.name === "AbortError") return;
-    replace(place, h("div.view.empty", {}, h("h1", {}, t("core.failed")), h("p", {}, error.message)));
-    toastError(error);
+    const words = error.status === 0 ? t("core.offline") : error.message;
+    replace(place, h("div.view.empty", { role: "alert" }, h("h1", {}, t("core.failed")), h("p", {}, words), h("p", {}, h("a", { href: "#/studies" }, t("core.back")))));
   } finally {
     if (!signal.aborted) place.removeAttribute("aria-busy");
   }

@@ -1,4 +1,5 @@
-// Short messages at the edge; one with an action stays until it is used or dismissed.
+// Short messages at the edge. An error, and one with an action, stays until it is used, dismissed, or left behind with its
+// view after it could be read; one without kind, which tells how far something is, stays over all views.
 
 import { h, icon } from "./dom.js";
 import { icons } from "./icons.js";
@@ -15,6 +16,7 @@ export function toast(text, { kind = "", action = null, ms = action || kind === 
     h("button.icon", { type: "button", "aria-label": t("core.close"), onclick: close }, icon(icons.close, 16)));
   document.getElementById("toasts").append(element);
   if (ms) setTimeout(close, ms);
+  else if (kind) setTimeout(() => window.addEventListener("route", close, { once: true }), SHOWN_MS);
   return close;
 }
 

@@ -1,6 +1,7 @@
 export default {
   en: {
     "peers.title": "Peers",
+    "peers.sends": "Sends",
     "peers.lead": "Systems that this archive knows: those it can send to, and what each may do here.",
     "peers.ae": "AE title",
     "peers.address": "Address",
@@ -42,6 +43,7 @@ export default {
   },
   "zh-Hant": {
     "peers.title": "節點",
+    "peers.sends": "傳送紀錄",
     "peers.lead": "本影像庫已知的系統：可傳送的對象，以及各系統在此的權限。",
     "peers.ae": "AE Title",
     "peers.address": "位址",

@@ -102,7 +102,7 @@ async function edit(account, draw) {
         run: () => {
           const body = { role: role.value, ...limits.values() };
           if (account) return json(`accounts/${encodeURIComponent(account.name)}`, { method: "PATCH", json: body });
-          return json("accounts", { method: "POST", json: { ...body, name: name.value, password: password.value } });
+          return json("accounts", { method: "POST", json: { ...body, name: name.value, password: passwordOf(password) } });
         },
       },
     ],
@@ -120,7 +120,7 @@ async function reset(account) {
       {
         text: t("accounts.save"),
         kind: "primary",
-        run: () => json(`accounts/${encodeURIComponent(account.name)}`, { method: "PATCH", json: { password: password.value } }),
+        run: () => json(`accounts/${encodeURIComponent(account.name)}`, { method: "PATCH", json: { password: passwordOf(password) } }),
       },
     ],
   });
@@ -129,6 +129,12 @@ async function reset(account) {
 
 export function passwordInput(id, autocomplete = "new-password") {
   return h("input", { id, type: "password", autocomplete, minlength: "8", required: true });
+}
+
+// What was typed. Throws what is wrong with it, in the reader's language; the server says the same in English.
+function passwordOf(input) {
+  if (input.value.length < input.minLength) throw new Error(t("password.hint"));
+  return input.value;
 }
 
 export function roleSelect(id, chosen, most = "admin") {

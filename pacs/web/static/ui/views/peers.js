@@ -19,7 +19,7 @@ export default {
   async mount(root, { signal }) {
     const place = h("div", { "aria-busy": "true" });
     const all = h("button", { type: "button", hidden: true, onclick: () => askAll() }, icon(icons.refresh, 16), t("peers.echo.all"));
-    replace(root, h("div.head", {}, h("h1", {}, t("peers.title")), all), h("p.soft", {}, t("peers.lead")), place);
+    replace(root, h("div.head", {}, h("h1", {}, t("peers.title")), h("a.button", { href: "#/sends" }, icon(icons.send, 16), t("peers.sends")), all), h("p.soft", {}, t("peers.lead")), place);
     let rows = [];
     bind({ e: ["peers.echo.all", () => askAll()] }, signal);
     await look();

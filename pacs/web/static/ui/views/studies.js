@@ -6,6 +6,7 @@ import { TAGS, all, first } from "../core/dicom.js";
 import { bind } from "../core/keys.js";
 import { note } from "../core/router.js";
 import { t } from "../core/i18n.js";
+import { may } from "../core/session.js";
 import { toastError } from "../core/toast.js";
 import { SORTS, asked, filtersUsed, isAnythingAsked, noted, qido } from "../list/asked.js";
 import { watchArrivals } from "../list/arrivals.js";
@@ -135,7 +136,8 @@ class StudyList {
       h("h1.unseen", {}, t("nav.studies")),
       h("div.bar", { role: "search" },
         h("div.searchbox", {}, icon(icons.search, 18), this.box, h("kbd", { "aria-hidden": "true" }, "/")),
-        this.filterButton, this.order, this.news, this.total),
+        this.filterButton, this.order, this.news, this.total,
+        may("writer") && h("a.button.icon", { href: "#/trash", "aria-label": t("studies.trash"), title: t("studies.trash") }, icon(icons.trash, 18))),
       this.filters,
       h("div.frame", {}, this.grid, this.notice),
       this.selection.bar);
