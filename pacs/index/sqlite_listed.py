@@ -13,19 +13,32 @@ from typing import Any
 from pacs.index.base import Order
 from pacs.index.listing import INSTANCES, KEYS, RECEIVED
 from pacs.index.sqlite_conditions import Condition
+from pacs.index.sqlite_listing import words
 
 # Studies that are sorted sooner than an index is gone through.
 _FEW = 2000
-_BY_WORDS = "SELECT rowid FROM study_words "
 
 
 class Listed:
-    """Studies whose ids are in all of some sets (SELECTs). quick: how many of the first an index leads to."""
+    """Studies that have words with some beginnings, and whose ids are in all of some sets (SELECTs).
 
-    def __init__(self, connection: sqlite3.Connection, sets: Sequence[Condition], quick: int) -> None:
+    quick: how many of the first sets an index leads to.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, begins: Sequence[str], sets: Sequence[Condition], quick: int
+    ) -> None:
         self._connection = connection
-        self._sets = sets
-        self._is_few = any(self._has_few(one) for one in sets[:quick])
+        self._words = words(begins) if begins else None
+        self._is_by_words = bool(begins) and not sets
+        self._sets = list(sets)
+        if self._words:
+            (settled, matched), (fresh, contained) = self._words
+            sql = f"SELECT rowid FROM study_words WHERE {settled}"
+            sql += f" UNION ALL SELECT study_id FROM fresh_words WHERE {fresh}"
+            self._sets.insert(0, (sql, [*matched, *contained]))
+            quick += 1
+        self._is_few = any(self._has_few(one) for one in self._sets[:quick])
 
     def page(self, order: Order | None, after: int, offset: int, limit: int) -> list[int]:
         """Ids. after: of ids, in the order of first storage only. limit: -1 for all."""
@@ -34,18 +47,28 @@ class Listed:
         return self._by_key(order, offset, limit)
 
     def count(self) -> int:
-        if self._is_by_words():
-            sql, values = self._sets[0]
-            return self._number(f"SELECT COUNT(*) FROM {sql.removeprefix('SELECT rowid FROM ')}", values)
+        if self._is_by_words and self._words:
+            (settled, matched), (fresh, contained) = self._words
+            return self._number(
+                f"SELECT (SELECT COUNT(*) FROM study_words WHERE {settled})"
+                f" + (SELECT COUNT(*) FROM fresh_words WHERE {fresh})",
+                [*matched, *contained],
+            )
         condition, values = self._condition("l.study_id")
         return self._number(f"SELECT COUNT(*) FROM listed l WHERE {condition}", values)
 
     def _by_id(self, after: int, offset: int, limit: int, *, is_descending: bool) -> list[int]:
         way = "DESC" if is_descending else "ASC"
-        if self._is_by_words():
-            sql, values = self._sets[0]
+        if self._is_by_words and self._words:
+            # Both come in this order by themselves, and are merged.
+            (settled, matched), (fresh, contained) = self._words
             return self._ids(
-                f"{sql} AND rowid > ? ORDER BY rowid {way} LIMIT ? OFFSET ?", [*values, after], limit, offset
+                f"SELECT rowid FROM study_words WHERE {settled} AND rowid > ?"
+                f" UNION ALL SELECT study_id FROM fresh_words WHERE {fresh} AND study_id > ?"
+                f" ORDER BY 1 {way} LIMIT ? OFFSET ?",
+                [*matched, after, *contained, after],
+                limit,
+                offset,
             )
         condition, values = self._condition("l.study_id")
         return self._ids(
@@ -77,9 +100,6 @@ class Listed:
         rest = f"SELECT l.study_id FROM listed l WHERE {condition} AND {key} IS NULL ORDER BY l.study_id"
         more = limit if limit < 0 else limit - len(found)
         return found + self._ids(f"{rest} LIMIT ? OFFSET ?", values, more, max(left_out, 0))
-
-    def _is_by_words(self) -> bool:
-        return len(self._sets) == 1 and self._sets[0][0].startswith(_BY_WORDS)
 
     def _has_few(self, one: Condition) -> bool:
         sql, values = one

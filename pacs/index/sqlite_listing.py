@@ -2,12 +2,16 @@
 
 Triggers note the studies that something of it has changed for, a process of an older version's changes too; what is
 noted is made anew before the transaction ends (``settle``), so that a study that changes often in it is written once.
+
+A full-text table writes and merges a piece of its index with each transaction, which would be a good part of what a new
+study costs. So words wait in a small plain table, where searches look as well, until they are some hundred studies'.
+A study's words are in one of both.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -16,8 +20,11 @@ from pacs.dicom.attributes import BY_TAG
 from pacs.dicom.model import Level
 from pacs.index.listing import KEYS, LABELS, PATIENT_NAME, SOURCES, listing
 from pacs.index.rows import columns
+from pacs.index.sqlite_conditions import Condition
 
 _NAMES = tuple(KEYS.values())
+# Studies that are listed at a time, and whose words may wait.
+_MANY = 256
 # Those that large archives are gone through by, a page at a time.
 _INDEXED = ("date", "name", "patient")
 _STUDY = tuple(f"c{tag}" for tag in SOURCES if BY_TAG[tag].level is Level.STUDY)
@@ -27,10 +34,14 @@ _WORDS = (
     "CREATE VIRTUAL TABLE study_words USING fts5(words, detail = none, columnsize = 0, prefix = '1 2 3',"
     " tokenize = 'ascii')"
 )
-_LISTED = (
-    f"SELECT s.id, {', '.join([*(f's.{name}' for name in _STUDY), *(f'p.{name}' for name in _PATIENT)])},"
-    " (SELECT json_group_array(label) FROM study_labels WHERE study_uid = s.c0020000D)"
-    " FROM studies s JOIN patients p ON p.id = s.patient_id WHERE s.id = ?"
+_FRESH = "CREATE TABLE fresh_words (study_id INTEGER PRIMARY KEY, words TEXT NOT NULL)"
+_NOTED = (
+    f"SELECT u.study_id, s.id, {', '.join([*(f's.{name}' for name in _STUDY), *(f'p.{name}' for name in _PATIENT)])},"
+    " (SELECT json_group_array(label) FROM study_labels WHERE study_uid = s.c0020000D),"
+    " l.study_id IS NOT NULL AND f.study_id IS NULL"
+    " FROM unlisted u LEFT JOIN studies s ON s.id = u.study_id LEFT JOIN patients p ON p.id = s.patient_id"
+    " LEFT JOIN listed l ON l.study_id = u.study_id LEFT JOIN fresh_words f ON f.study_id = u.study_id"
+    f" ORDER BY u.study_id LIMIT {_MANY}"
 )
 _WRITE = f"INSERT OR REPLACE INTO listed (study_id, {', '.join(_NAMES)}) VALUES (?{', ?' * len(_NAMES)})"
 
@@ -46,6 +57,7 @@ def create(connection: sqlite3.Connection) -> None:
         # What is visible to who may see some modalities.
         "CREATE INDEX series_modality ON series (modality, study_id)",
         _WORDS,
+        _FRESH,
         *_triggers(),
         _labelled("records", "records.", f" WHERE kind = '{LABELS}'"),
         "INSERT INTO unlisted SELECT id FROM studies",
@@ -56,35 +68,54 @@ def create(connection: sqlite3.Connection) -> None:
 
 def settle(connection: sqlite3.Connection) -> None:
     """List anew what has changed; within the transaction of the change."""
-    changed = [row[0] for row in connection.execute("SELECT study_id FROM unlisted ORDER BY study_id")]
-    for study_id in changed:
-        row = connection.execute(_LISTED, (study_id,)).fetchone()
-        connection.execute("DELETE FROM study_words WHERE rowid = ?", (study_id,))
-        if row is None:
-            connection.execute("DELETE FROM listed WHERE study_id = ?", (study_id,))
-            continue
-        found = listing(dict(_values(row[1:-1])), orjson.loads(row[-1]))
-        connection.execute(_WRITE, (study_id, *(found.keys[name] for name in _NAMES)))
-        connection.execute("INSERT INTO study_words (rowid, words) VALUES (?, ?)", (study_id, " ".join(found.words)))
-    if changed:
-        connection.execute("DELETE FROM unlisted")
+    while found := connection.execute(_NOTED).fetchall():
+        _list(connection, found)
+        connection.execute("DELETE FROM unlisted WHERE study_id <= ?", (found[-1][0],))
+        if connection.execute(f"SELECT 1 FROM fresh_words LIMIT 1 OFFSET {_MANY}").fetchone():
+            connection.execute(
+                "INSERT INTO study_words (rowid, words) SELECT study_id, words FROM fresh_words ORDER BY study_id"
+            )
+            connection.execute("DELETE FROM fresh_words")
+        if len(found) < _MANY:
+            break
 
 
 def clear(connection: sqlite3.Connection) -> None:
     """Forget all studies; labels stay, as the records do that they are from."""
-    for table in ("listed", "unlisted"):
+    for table in ("listed", "unlisted", "fresh_words"):
         connection.execute(f"DELETE FROM {table}")
     # Its rows would be taken out one by one.
     connection.execute("DROP TABLE study_words")
     connection.execute(_WORDS)
 
 
-def matching(begins: list[str]) -> str:
-    """What study_words is asked for so that each is the beginning of some word; they are letters and digits."""
-    return " ".join(f'"{begin}"*' for begin in begins)
+def words(begins: Sequence[str]) -> tuple[Condition, Condition]:
+    """Conditions on study_words and fresh_words: each is the beginning of some word. They are letters and digits."""
+    settled = "study_words MATCH ?", [" ".join(f'"{begin}"*' for begin in begins)]
+    fresh = " AND ".join("instr(words, ?)" for _ in begins), [f" {begin}" for begin in begins]
+    return settled, fresh
 
 
-def _values(row: tuple[Any, ...]) -> Iterator[tuple[str, list[Any]]]:
+def _list(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows: of _NOTED."""
+    outdated = [(row[0],) for row in rows if row[-1]]
+    if outdated:
+        connection.executemany("DELETE FROM study_words WHERE rowid = ?", outdated)
+    gone = [(row[0],) for row in rows if row[1] is None]
+    for table in ("listed", "fresh_words") if gone else ():
+        connection.executemany(f"DELETE FROM {table} WHERE study_id = ?", gone)
+    keys, texts = [], []
+    for study_id, there, *values, labels, _ in rows:
+        if there is not None:
+            found = listing(dict(_values(values)), orjson.loads(labels))
+            keys.append((study_id, *(found.keys[name] for name in _NAMES)))
+            # A space before each, so that a word's beginning is found.
+            texts.append((study_id, "".join(f" {word}" for word in found.words)))
+    connection.executemany(_WRITE, keys)
+    connection.executemany("INSERT OR REPLACE INTO fresh_words VALUES (?, ?)", texts)
+
+
+def _values(row: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
     values = dict(zip((*_STUDY, *_PATIENT), row, strict=True))
     for tag in SOURCES:
         own = [values[name] for name in columns(BY_TAG[tag])]

@@ -1,4 +1,4 @@
-"""What a caller may see, labels and words of a text, as conditions of a search."""
+"""What a caller may see, and labels, as conditions of a search."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Collection, Iterator
 import orjson
 
 from pacs.dicom.model import Level, Scope
-from pacs.index.listing import begins
 from pacs.index.sqlite_conditions import NEVER, Condition
-from pacs.index.sqlite_listing import matching
 
 _ANY_OF = "(SELECT value FROM json_each(?))"
 
@@ -31,11 +29,8 @@ def conditions(scope: Scope, labels: Collection[str], *, within: bool) -> Iterat
         yield Level.SERIES, (f"e.modality IN {_ANY_OF}", [_listed(scope.modalities)])
 
 
-def study_ids(scope: Scope, labels: Collection[str], text: str, *, with_modalities: bool) -> Iterator[Condition]:
-    """The same as SELECTs of ids of studies, all of which a study has to be in; that of words first."""
-    asked = begins(text)
-    if asked:
-        yield words(asked)
+def study_ids(scope: Scope, labels: Collection[str], *, with_modalities: bool) -> Iterator[Condition]:
+    """The same as SELECTs of ids of studies, all of which a study has to be in."""
     for one in (scope.labels, labels or None):
         if one is not None:
             yield _labelled(one)
@@ -43,10 +38,6 @@ def study_ids(scope: Scope, labels: Collection[str], text: str, *, with_modaliti
         yield f"SELECT id FROM studies WHERE c0020000D IN {_ANY_OF}", [_listed(scope.studies)]
     if with_modalities and scope.modalities is not None:
         yield f"SELECT study_id FROM series WHERE modality IN {_ANY_OF}", [_listed(scope.modalities)]
-
-
-def words(asked: list[str]) -> Condition:
-    return "SELECT rowid FROM study_words WHERE study_words MATCH ?", [matching(asked)]
 
 
 def on_one(scope: Scope) -> Condition:

@@ -20,7 +20,7 @@ from pacs.dicom.model import EVERYTHING, Level, Scope, StoredInstance, Target
 from pacs.errors import Invalid
 from pacs.index import sqlite_added
 from pacs.index.base import Page, Query
-from pacs.index.listing import check_order
+from pacs.index.listing import begins, check_order
 from pacs.index.sqlite_conditions import Condition, Slots, is_led, on_columns, on_metadata
 from pacs.index.sqlite_json import RowReader
 from pacs.index.sqlite_listed import Listed
@@ -98,13 +98,13 @@ def _listed(connection: sqlite3.Connection, slots: Slots, query: Query, after: i
     # Keys of series and images are met by what is visible.
     below = replace(query.scope, labels=None, studies=None) if has_below else EVERYTHING
     where = _Where(slots, query.keys, query.within, below)
-    sets = list(study_ids(query.scope, query.labels, query.text, with_modalities=not has_below))
+    sets = list(study_ids(query.scope, query.labels, with_modalities=not has_below))
     quick = len(sets)
     if where.by_level:
         condition, values = where.at(Level.STUDY)
         sets.append((f"SELECT s.id FROM studies s WHERE {condition}", values))
         quick += where.is_led_at(Level.STUDY)
-    listed = Listed(connection, sets, quick)
+    listed = Listed(connection, begins(query.text), sets, quick)
     order, limit = query.order, -1 if query.limit is None else query.limit + 1
     # Where others than ids are compared, a cursor is how many came before.
     first = max(query.offset, 0) + (0 if order is None else after or 0)
