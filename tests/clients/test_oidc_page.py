@@ -32,7 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """That trusts a provider, and holds two studies."""
     archive = Server(tmp_path_factory.mktemp("archive"))
     with archive:
-        files = [builders.ct(uid, f"{uid}.1", f"{uid}.1.1", PatientName=name, PatientID=name) for uid, name in _STUDIES.items()]
+        files = [
+            builders.ct(uid, f"{uid}.1", f"{uid}.1.1", PatientName=name, PatientID=name)
+            for uid, name in _STUDIES.items()
+        ]
         assert stow(archive, files).status_code == 200
     with IdentityProvider(tmp_path_factory.mktemp("provider"), archive.dicomweb_url) as provider:
         archive.env.update(provider.settings())
@@ -88,9 +91,7 @@ def test_one_logs_in_at_the_provider_and_comes_to_where_one_wanted(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_one_without_a_role_is_told_what_to_do(
-    browser: Browser, server: Server, tmp_path: Path, language: str
-) -> None:
+def test_one_without_a_role_is_told_what_to_do(browser: Browser, server: Server, tmp_path: Path, language: str) -> None:
     page = opened(browser, server.http_url, language, 390)
     log_in(page, "nobody")
     page.wait_for("location.hash === '#/login?failed=role' && !!document.querySelector('.login .failure')")
@@ -108,7 +109,9 @@ def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
     page = opened(browser, f"{server.http_url}/#/studies/{STUDY}", language, width)
     log_in(page, "wanda.pacs-writer")
     words = {"en": "Share", "zh-Hant": "分享"}[language]
-    button = f"[...document.querySelectorAll('.actions button')].find((each) => each.textContent === {json.dumps(words)})"
+    button = (
+        f"[...document.querySelectorAll('.actions button')].find((each) => each.textContent === {json.dumps(words)})"
+    )
     page.wait_for(f"!!({button})")
     page.run(f"({button}).click()")
     page.wait_for("!!document.querySelector('.share-dialog .shares li')")
