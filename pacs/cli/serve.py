@@ -204,7 +204,7 @@ def _totals(archive: Archive) -> tuple[int, int]:
 
 
 def _announce(settings: Settings, instances: int, studies: int) -> None:
-    web = f"http://{_reachable(settings.server_host)}:{settings.server_port}/{settings.dicomweb_api}"
+    root = f"http://{_reachable(settings.server_host)}:{settings.server_port}/"
     called = f"{settings.dimse_ae_title}@{_reachable(settings.dimse_hostname)}"
     dimse = "  ".join(
         f"{called}:{port}{how}"
@@ -212,7 +212,8 @@ def _announce(settings: Settings, instances: int, studies: int) -> None:
         if port
     )
     print(
-        f"\n  DICOMweb  {web}\n"
+        f"\n  Web page  {root}\n"
+        f"  DICOMweb  {root}{settings.dicomweb_api}\n"
         f"  DIMSE     {dimse if settings.enable_dimse else 'off (ENABLE_DIMSE=false)'}\n"
         f"  Data      {settings.dicom_store_rootpath}  "
         f"({console.plural(instances, 'instance')}, {console.plural(studies, 'study', 'studies')})\n"
