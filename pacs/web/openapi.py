@@ -45,6 +45,7 @@ _REASONS = {
     202: "Some were stored, or with warnings; or the request was passed on",
     204: "Nothing to send",
     206: "The range that was asked, or those of several that can be sent as asked",
+    303: "Elsewhere: Location",
     304: "The client has this version",
     400: "The request cannot mean anything; parameter names what is wrong",
     401: "Log in; WWW-Authenticate says how",
