@@ -32,7 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """That trusts a provider, and holds two studies."""
     archive = Server(tmp_path_factory.mktemp("archive"))
     with archive:
-        files = [builders.ct(uid, f"{uid}.1", f"{uid}.1.1", PatientName=name, PatientID=name) for uid, name in _STUDIES.items()]
+        files = [
+            builders.ct(uid, f"{uid}.1", f"{uid}.1.1", PatientName=name, PatientID=name)
+            for uid, name in _STUDIES.items()
+        ]
         assert stow(archive, files).status_code == 200
     with IdentityProvider(tmp_path_factory.mktemp("provider"), archive.dicomweb_url) as provider:
         archive.env.update(provider.settings())
@@ -80,7 +83,7 @@ def test_one_logs_in_at_the_provider_and_comes_to_where_one_wanted(
     page.screenshot(tmp_path / f"login-{language}-{width}.png")
     assert fits(page)
     log_in(page, "wanda.pacs-writer")
-    page.wait_for(f"location.hash === '#/studies/{STUDY}' && document.body.innerText.includes('Shown')")
+    page.wait_for(f"location.hash === '#/studies/{STUDY}' && document.body?.innerText.includes('Shown')")
     assert "wanda" in page.run("document.getElementById('top').textContent")
     page.run("document.querySelector('#top .tools button').click()")  # log out: the provider asks whether there too
     page.wait_for("location.pathname.includes('/session/end') && !!document.querySelector('form')")
@@ -88,9 +91,7 @@ def test_one_logs_in_at_the_provider_and_comes_to_where_one_wanted(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_one_without_a_role_is_told_what_to_do(
-    browser: Browser, server: Server, tmp_path: Path, language: str
-) -> None:
+def test_one_without_a_role_is_told_what_to_do(browser: Browser, server: Server, tmp_path: Path, language: str) -> None:
     page = opened(browser, server.http_url, language, 390)
     log_in(page, "nobody")
     page.wait_for("location.hash === '#/login?failed=role' && !!document.querySelector('.login .failure')")
@@ -108,7 +109,9 @@ def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
     page = opened(browser, f"{server.http_url}/#/studies/{STUDY}", language, width)
     log_in(page, "wanda.pacs-writer")
     words = {"en": "Share", "zh-Hant": "分享"}[language]
-    button = f"[...document.querySelectorAll('.actions button')].find((each) => each.textContent === {json.dumps(words)})"
+    button = (
+        f"[...document.querySelectorAll('.actions button')].find((each) => each.textContent === {json.dumps(words)})"
+    )
     page.wait_for(f"!!({button})")
     page.run(f"({button}).click()")
     page.wait_for("!!document.querySelector('.share-dialog .shares li')")
@@ -123,13 +126,13 @@ def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
 
     with Browser(tmp_path / "guest") as elsewhere:
         guest = opened(elsewhere, link, language, width)
-        guest.wait_for(f"location.hash === '#/studies/{STUDY}' && document.body.innerText.includes('Shown')")
+        guest.wait_for(f"location.hash === '#/studies/{STUDY}' && document.body?.innerText.includes('Shown')")
         guest.screenshot(tmp_path / f"guest-{language}-{width}.png")
         labels = guest.run("[...document.querySelectorAll('.actions button')].map((each) => each.textContent)")
         assert labels == []  # neither download nor anything that changes something
         assert fits(guest)
         guest.run("location.hash = '#/studies'")
-        guest.wait_for("document.body.innerText.includes('Shown')")
+        guest.wait_for("document.body?.innerText.includes('Shown')")
         assert "Other" not in guest.run("document.body.innerText")
         guest.run(f"location.hash = '#/view/{STUDY}'")
         guest.wait_for("[...document.querySelectorAll('canvas')].some((each) => each.width > 0)")
@@ -140,7 +143,7 @@ def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
         page.wait_for("!document.querySelector('.share-dialog .shares button')")
         late = opened(elsewhere, link, language, width)
         over = {"en": "This link no longer works", "zh-Hant": "此連結已失效"}[language]
-        late.wait_for(f"document.body.innerText.includes({json.dumps(over)})")
+        late.wait_for(f"document.body?.innerText.includes({json.dumps(over)})")
         late.screenshot(tmp_path / f"over-{language}-{width}.png")
         assert fits(late)
     assert requests.get(f"{server.dicomweb_url}/studies", timeout=30).status_code == 401

@@ -61,7 +61,9 @@ def desk(folder: Path, **settings: str) -> Iterator[Desk]:
         with server:
             slices = phantoms.ct_series()
             one = pydicom.dcmread(BytesIO(slices[0]))
-            made = Desk(server, receiver, str(one.StudyInstanceUID), str(one.SeriesInstanceUID), str(one.SOPInstanceUID))
+            made = Desk(
+                server, receiver, str(one.StudyInstanceUID), str(one.SeriesInstanceUID), str(one.SOPInstanceUID)
+            )
             for data in [*slices, *_others()]:
                 headers = {"Content-Type": "application/dicom"}
                 assert made.call("POST", "studies", data=data, headers=headers).status_code == 200
