@@ -132,7 +132,7 @@ def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
         assert labels == []  # neither download nor anything that changes something
         assert fits(guest)
         guest.run("location.hash = '#/studies'")
-        guest.wait_for("document.body?.innerText.includes('Shown')")
+        guest.wait_for("document.querySelector('.view.studies')?.innerText.includes('Shown')")
         assert "Other" not in guest.run("document.body.innerText")
         guest.run(f"location.hash = '#/view/{STUDY}'")
         guest.wait_for("[...document.querySelectorAll('canvas')].some((each) => each.width > 0)")
