@@ -37,6 +37,7 @@ READER_TOO = {
     *("POST /dicom-web/session/password", "POST /dicom-web/tokens", "DELETE /dicom-web/tokens/{id}"),
     *("OPTIONS /", "OPTIONS /dicom-web"),
 }
+WRITER_TOO = {"GET /dicom-web/shares"}
 ADMIN_ONLY = re.compile(r"\w+ /dicom-web/(accounts|jobs|peers|commitments)(/.*)?")
 
 
@@ -46,6 +47,8 @@ def needed(operation: str) -> str:
         return "nobody"
     if ADMIN_ONLY.fullmatch(operation):
         return "admin"
+    if operation in WRITER_TOO:
+        return "writer"
     return "reader" if operation.startswith("GET ") or operation in READER_TOO else "writer"
 
 
