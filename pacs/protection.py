@@ -10,6 +10,7 @@ from pacs.dicom.model import Role
 from pacs.errors import PacsError
 from pacs.index.base import Index
 from pacs.services import sessions
+from pacs.services.accesses import Hear, unheard
 from pacs.services.accounts import Accounts
 from pacs.services.attempts import Attempts
 from pacs.services.authentication import Authentication
@@ -30,9 +31,9 @@ log = logging.getLogger(__name__)
 
 
 class Protection:
-    """Of one server process."""
+    """Of one server process. hear: told of who logs in and out over HTTP."""
 
-    def __init__(self, settings: Settings, index: Index) -> None:
+    def __init__(self, settings: Settings, index: Index, hear: Hear = unheard) -> None:
         passwords = Passwords()
         self.rosters = Rosters(index.work)
         self.accounts = Accounts(self.rosters, passwords)
@@ -44,7 +45,7 @@ class Protection:
         self.sessions = Sessions(self.rosters, secret, salt, longest=longest, idle=idle)
         self._anonymous = anonymous(settings)
         self._hashing = Hashing(self.authentication)
-        self._session_resources = SessionResources(self.accounts, self.sessions, self._hashing)
+        self._session_resources = SessionResources(self.accounts, self.sessions, self._hashing, hear)
         self.additions: list[Addition] = [
             self._session_resources.addition(),
             account_resources.addition(self.accounts, self.tokens, is_administered=settings.is_administered),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from pacs.dicom.model import Role
-from pacs.errors import Forbidden, Invalid, Unauthorized
+from pacs.dicom.model import Caller, Role
+from pacs.errors import Forbidden, Invalid, PacsError, TooOften, Unauthorized
 from pacs.services.access import Principal, scope_as_json
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.accounts import Accounts, word_of
 from pacs.services.roster import Account
 from pacs.services.sessions import Session, Sessions
@@ -23,6 +25,7 @@ from pacs.web.operations import JSON, PROBLEM, Operation
 from pacs.web.ways import Hashing, session_of
 
 _GROUP = "Accounts"
+_LONGEST_NAME = 64  # in the audit trail, of those who could not log in
 _REFUSED: dict[int, tuple[str, ...]] = {401: (PROBLEM,), 429: (PROBLEM,)}
 OPERATIONS = (
     Operation("GET", "/session", "getSession", _GROUP, "Who the caller is", "", {200: (JSON,)}, is_public=True),
@@ -43,12 +46,13 @@ _STRANGER = {"name": "", "role": "none", "via": "anonymous"}
 
 
 class SessionResources:
-    """login: known when the server is put together, so before the first request."""
+    """login: known when the server is put together, so before the first request. hear: told of who logs in and out."""
 
-    def __init__(self, accounts: Accounts, sessions: Sessions, hashing: Hashing) -> None:
+    def __init__(self, accounts: Accounts, sessions: Sessions, hashing: Hashing, hear: Hear = unheard) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._hashing = hashing
+        self._hear = hear
         self._login: Login | None = None
         self._links: Links | None = None
 
@@ -84,17 +88,26 @@ class SessionResources:
         login.check_own_origin(request)
         found = await object_of(request)
         name, password = word_of(found, "name"), word_of(found, "password")
-        account = await self._hashing.verify(name, password, self._address(request))
+        try:
+            account = await self._hashing.verify(name, password, self._address(request))
+        except TooOften as error:
+            # No names: who tries thousands of them would fill the audit trail with those.
+            self._tell(request, Action.LOGGED_IN, failure=str(error))
+            raise
+        except PacsError as error:
+            self._tell(request, Action.LOGGED_IN, name[:_LONGEST_NAME], failure=str(error))
+            raise
         return self._begun(request, account)
 
     async def log_out(self, request: web.Request) -> web.Response:
         """204, also when nobody was logged in. The session is over for all who have its cookie."""
         login = self._known()
         login.check_own_origin(request)
-        await login.who(request)
+        principal = await login.who(request)
         session = session_of(request)
         if session is not None:
             await asyncio.to_thread(self._sessions.end, session)
+            self._tell(request, Action.LOGGED_OUT, principal.name if principal is not None else "")
         response = web.Response(status=204)
         login.set_cookie(request, response, None)
         return response
@@ -116,6 +129,7 @@ class SessionResources:
 
     def _begun(self, request: web.Request, account: Account) -> web.Response:
         session = self._sessions.begin(account)
+        self._tell(request, Action.LOGGED_IN, account.name)
         principal = Principal(account.name, account.role, account.scope, "session")
         response = self._told(principal, session)
         self._known().set_cookie(request, response, self._sessions.text(session))
@@ -130,9 +144,17 @@ class SessionResources:
         body["ways"] = self._known().ways
         return web.Response(body=orjson.dumps(body), content_type=JSON, headers={"Cache-Control": "no-store"})
 
+    def _tell(self, request: web.Request, action: Action, name: str = "", failure: str = "") -> None:
+        """name: whom somebody is, or says to be."""
+        caller = replace(self._caller(request), name=name)
+        self._hear(Access(action, caller, is_failure=bool(failure), detail=failure))
+
     def _address(self, request: web.Request) -> str:
+        return self._caller(request).address
+
+    def _caller(self, request: web.Request) -> Caller:
         assert self._links is not None
-        return self._links.caller(request).address
+        return self._links.caller(request)
 
     def _known(self) -> Login:
         assert self._login is not None
