@@ -115,5 +115,5 @@ def test_everything_is_reached_by_keyboard_and_the_focus_is_seen(desk: Desk) -> 
         {"name": "discard", "at": "/jobs?state=dead", "opener": "tbody .actions button >> nth=1"},
     ]
     found = walk_desk.run("keys.cjs", {**desk.plan, "views": views(desk), "dialogs": dialogs})
-    assert found["wrong"] == []
+    assert found["wrong"] == [], "\n".join(found["wrong"])
     assert found["reached"] > 300
