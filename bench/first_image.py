@@ -46,7 +46,12 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
     assert first and address, "the README does not begin with a command and an address"
     http, dimse = free_port(), free_port()
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    environment = {**kept, "HOME": str(home), "SERVER_PORT": str(http), "DIMSE_PORT": str(dimse)}
+    environment = {
+        **kept,
+        "HOME": str(home),
+        "SERVER_PORT": str(http),
+        "DIMSE_PORT": str(dimse),
+    }
     log = folder / "output"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -63,7 +68,9 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
         ready = time.monotonic()
         url = re.sub(r":\d+/", f":{http}/", address[1])
         walk_desk.ARTEFACTS.mkdir(parents=True, exist_ok=True)
-        seen = walk_desk.run("first_image.cjs", {"url": url, "artefacts": str(walk_desk.ARTEFACTS)})
+        seen = walk_desk.run(
+            "first_image.cjs", {"url": url, "artefacts": str(walk_desk.ARTEFACTS)}
+        )
         seen_at = time.monotonic()
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -80,7 +87,9 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
 def _wait(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while b"Stop with" not in log.read_bytes():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text(
+            errors="replace"
+        )[-3000:]
         time.sleep(0.2)
 
 
