@@ -1,8 +1,8 @@
 """How long a new user waits for the first image: ``python -m bench.first_image [REPOSITORY]``.
 
-A fresh clone, an empty home folder, and nothing but what the README says first: its command is run, the address that it
-names is opened in Chromium, and the eye of a study is clicked. Python packages come from the registry that pip is set up
-for. Ports are free ones, since those of the README may be in use here.
+A fresh clone, an empty home folder, and nothing but what the README says first: its command is run, the address that
+it names is opened in Chromium, and the eye of a study is clicked. Python packages come from the registry that pip is
+set up for. Ports are free ones, since those of the README may be in use here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
     readme = (clone / "README.md").read_text()
     first = re.search(r"```sh\n([^#\n]+)", readme)
     address = re.search(r"\*\*Open <(http://[^>]+)>", readme)
-    assert first and address, "the README does not begin with a command and an address"
+    assert first, "the README does not begin with a command"
+    assert address, "the README names no address to open"
     http, dimse = free_port(), free_port()
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     environment = {
@@ -68,9 +69,7 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
         ready = time.monotonic()
         url = re.sub(r":\d+/", f":{http}/", address[1])
         walk_desk.ARTEFACTS.mkdir(parents=True, exist_ok=True)
-        seen = walk_desk.run(
-            "first_image.cjs", {"url": url, "artefacts": str(walk_desk.ARTEFACTS)}
-        )
+        seen = walk_desk.run("first_image.cjs", {"url": url, "artefacts": str(walk_desk.ARTEFACTS)})
         seen_at = time.monotonic()
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -87,9 +86,8 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
 def _wait(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while b"Stop with" not in log.read_bytes():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text(
-            errors="replace"
-        )[-3000:]
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
         time.sleep(0.2)
 
 

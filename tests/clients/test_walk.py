@@ -16,9 +16,7 @@ from tests.clients.walk_desk import Desk
 from tests.wire.receivers import eventually
 
 pytestmark = [
-    needs(
-        "chromium", "node", "npm", "dcmtk", npm_packages=["playwright-core", "axe-core"]
-    ),
+    needs("chromium", "node", "npm", "dcmtk", npm_packages=["playwright-core", "axe-core"]),
     pytest.mark.slow,
 ]
 
@@ -83,12 +81,8 @@ def test_every_view_is_whole_readable_and_without_serious_issues_of_accessibilit
         "size": size,
         "withAxe": size == "desktop" or theme == "light",
     }
-    wrong = walk_desk.run(
-        "views.cjs", {**desk.plan, "looks": [look], "views": views(desk)}
-    )
-    assert wrong == {}, "\n".join(
-        f"{view}: {line}" for view, lines in wrong.items() for line in lines
-    )
+    wrong = walk_desk.run("views.cjs", {**desk.plan, "looks": [look], "views": views(desk)})
+    assert wrong == {}, "\n".join(f"{view}: {line}" for view, lines in wrong.items() for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +98,7 @@ def test_all_that_people_do_is_done_in_the_page(
     before = len(desk.receiver.received())
 
     def received(count: int) -> None:
-        eventually(
-            lambda: len(desk.receiver.received()) == before + count, "all that was sent"
-        )
+        eventually(lambda: len(desk.receiver.received()) == before + count, "all that was sent")
 
     plan = {
         **desk.plan,
@@ -144,8 +136,6 @@ def test_everything_is_reached_by_keyboard_and_the_focus_is_seen(desk: Desk) -> 
             "opener": "tbody .actions button >> nth=1",
         },
     ]
-    found = walk_desk.run(
-        "keys.cjs", {**desk.plan, "views": views(desk), "dialogs": dialogs}
-    )
+    found = walk_desk.run("keys.cjs", {**desk.plan, "views": views(desk), "dialogs": dialogs})
     assert found["wrong"] == [], "\n".join(found["wrong"])
     assert found["reached"] > 300

@@ -87,20 +87,12 @@ def desk(folder: Path, **settings: str) -> Iterator[Desk]:
             )
             for data in [*slices, *_others()]:
                 headers = {"Content-Type": "application/dicom"}
-                assert (
-                    made.call("POST", "studies", data=data, headers=headers).status_code
-                    == 200
-                )
+                assert made.call("POST", "studies", data=data, headers=headers).status_code == 200
             assert made.call("PUT", f"studies/{made.study}/labels/teaching").ok
             for number, words in enumerate(("Knee", "Thorax")):
                 item = json.dumps(_order(number, words))
                 headers = {"Content-Type": "application/dicom+json"}
-                assert (
-                    made.call(
-                        "POST", "mwlitems", data=item, headers=headers
-                    ).status_code
-                    == 201
-                )
+                assert made.call("POST", "mwlitems", data=item, headers=headers).status_code == 201
             yield made
 
 
@@ -111,10 +103,9 @@ def run(
 ) -> Any:
     """Findings of tests/clients/walk/<script>. answers: what it may ask for. Raises AssertionError with its trace."""
     command = ["node", str(SCRIPTS / script), str(npm.MODULES)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin and process.stdout
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(json.dumps(plan) + "\n")
         process.stdin.flush()
         for line in process.stdout:
@@ -173,9 +164,7 @@ def _others() -> Iterator[bytes]:
             "SeriesDescription": "Axial",
             "Modality": _WORDS[number % len(_WORDS)][:2],
         }
-        yield builders.ct(
-            study, f"{study}.1", f"{study}.1.1", rows=64, columns=64, **about
-        )
+        yield builders.ct(study, f"{study}.1", f"{study}.1.1", rows=64, columns=64, **about)
 
 
 def _order(number: int, words: str) -> dict[str, Any]:
