@@ -27,8 +27,20 @@ ARTEFACTS = PROJECT / "tests" / "artefacts" / "walk"
 SCRIPTS = Path(__file__).with_name("walk")
 CT, VERIFICATION = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
-_PATIENTS = ("Wang^XiaoDong=王^小東", "Doe^Jane", "Müller^Jörg", "Yamada^Tarou=山田^太郎", "O'Neill^Aoife")
-_WORDS = ("CT Thorax with contrast", "MR Knee left", "CR Chest PA", "US Abdomen", "CT Head")
+_PATIENTS = (
+    "Wang^XiaoDong=王^小東",
+    "Doe^Jane",
+    "Müller^Jörg",
+    "Yamada^Tarou=山田^太郎",
+    "O'Neill^Aoife",
+)
+_WORDS = (
+    "CT Thorax with contrast",
+    "MR Knee left",
+    "CR Chest PA",
+    "US Abdomen",
+    "CT Head",
+)
 _TIMEOUT_S = 900
 
 
@@ -48,7 +60,12 @@ class Desk:
     @property
     def plan(self) -> dict[str, Any]:
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
-        return {"url": self.server.http_url, "name": NAME, "password": PASSWORD, "artefacts": str(ARTEFACTS)}
+        return {
+            "url": self.server.http_url,
+            "name": NAME,
+            "password": PASSWORD,
+            "artefacts": str(ARTEFACTS),
+        }
 
 
 @contextmanager
@@ -62,7 +79,11 @@ def desk(folder: Path, **settings: str) -> Iterator[Desk]:
             slices = phantoms.ct_series()
             one = pydicom.dcmread(BytesIO(slices[0]))
             made = Desk(
-                server, receiver, str(one.StudyInstanceUID), str(one.SeriesInstanceUID), str(one.SOPInstanceUID)
+                server,
+                receiver,
+                str(one.StudyInstanceUID),
+                str(one.SeriesInstanceUID),
+                str(one.SOPInstanceUID),
             )
             for data in [*slices, *_others()]:
                 headers = {"Content-Type": "application/dicom"}
@@ -75,11 +96,16 @@ def desk(folder: Path, **settings: str) -> Iterator[Desk]:
             yield made
 
 
-def run(script: str, plan: Mapping[str, Any], answers: Mapping[str, Callable[..., None]] | None = None) -> Any:
+def run(
+    script: str,
+    plan: Mapping[str, Any],
+    answers: Mapping[str, Callable[..., None]] | None = None,
+) -> Any:
     """Findings of tests/clients/walk/<script>. answers: what it may ask for. Raises AssertionError with its trace."""
     command = ["node", str(SCRIPTS / script), str(npm.MODULES)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(json.dumps(plan) + "\n")
         process.stdin.flush()
         for line in process.stdout:
@@ -104,8 +130,20 @@ def fifty(folder: Path, root: str) -> list[str]:
     for number in range(50):
         study = f"{root}.{number % 2}"
         path = folder / f"image {number:02}.dcm"
-        about = {"PatientName": f"Walk^{root}", "PatientID": root, "StudyDescription": "CT Thorax"}
-        path.write_bytes(builders.ct(study, f"{study}.1", f"{study}.1.{number}", InstanceNumber=number, **about))
+        about = {
+            "PatientName": f"Walk^{root}",
+            "PatientID": root,
+            "StudyDescription": "CT Thorax",
+        }
+        path.write_bytes(
+            builders.ct(
+                study,
+                f"{study}.1",
+                f"{study}.1.{number}",
+                InstanceNumber=number,
+                **about,
+            )
+        )
         paths.append(str(path))
     return paths
 
@@ -130,5 +168,8 @@ def _others() -> Iterator[bytes]:
 
 
 def _order(number: int, words: str) -> dict[str, Any]:
-    day = {"00400002": {"vr": "DA", "Value": [f"{date.today():%Y%m%d}"]}, "00400007": {"vr": "LO", "Value": [words]}}
+    day = {
+        "00400002": {"vr": "DA", "Value": [f"{date.today():%Y%m%d}"]},
+        "00400007": {"vr": "LO", "Value": [words]},
+    }
     return order(step=day | {"00400009": {"vr": "SH", "Value": [f"S{number}"]}})

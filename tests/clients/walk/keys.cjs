@@ -86,8 +86,8 @@ walk(async (plan, browser) => {
   await go(page, '/studies')
   await page.keyboard.press('/')
   await page.keyboard.type('phantom')
-  await page.waitForFunction(() => document.querySelectorAll('.space .row .name').length === 1)
-  await page.keyboard.press('ArrowDown')
+  await page.keyboard.press('ArrowDown') // before the answer is there
+  await page.waitForFunction(() => document.querySelectorAll('.space .row .name').length === 1 && !!document.querySelector('.row.active') && document.activeElement.matches('.grid'))
   await page.keyboard.press('x')
   await page.waitForSelector('.selection:not([hidden])')
   await page.keyboard.press('Escape')

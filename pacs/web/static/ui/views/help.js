@@ -64,7 +64,7 @@ export default {
 };
 
 function pairs(rows) {
-  return h("dl.pairs.copied", {}, rows.map(([key, value]) => [h("dt", {}, t(key)), h("dd.mono", {}, value), copyButton(value, t(key))]));
+  return h("dl.pairs.copied", {}, rows.map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, h("span.mono", {}, value), copyButton(value, t(key)))]));
 }
 
 function document_link(href, title, text) {

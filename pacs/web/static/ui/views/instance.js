@@ -55,7 +55,7 @@ async function drawInstance(root, target, signal) {
     h("div.split", {},
       h("aside.card", {},
         drawPatient(metadata),
-        h("a.preview", { href: viewer, "aria-label": t("studies.view") }, drawPreview(path, first(metadata, TAGS.modality))),
+        h("a.preview", { href: viewer }, h("span.unseen", {}, t("studies.view")), drawPreview(path, first(metadata, TAGS.modality))),
         drawFacts([
           [t("study.instance.class"), names.uid(first(metadata, TAGS.sopClass)) || first(metadata, TAGS.sopClass)],
           [t("study.instance.frames"), first(metadata, TAGS.numberOfFrames) === undefined ? "" : String(first(metadata, TAGS.numberOfFrames))],

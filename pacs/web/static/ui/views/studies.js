@@ -175,6 +175,7 @@ class StudyList {
   // keepPlace: the same rows stay in sight, as far as they are still there.
   async #search({ at = 0, keepPlace = false } = {}) {
     clearTimeout(this.#typing);
+    this.#typing = 0;
     this.#searching.abort();
     const searching = (this.#searching = new AbortController());
     if (keepPlace) at = this.rows.top;
@@ -334,10 +335,12 @@ class StudyList {
     return this.#active < 0 ? null : this.#source?.row(this.#active);
   }
 
-  #boxKey(event) {
+  async #boxKey(event) {
     if (event.key === "ArrowDown" || event.key === "Enter") {
       event.preventDefault();
-      this.#move(this.#active < 0 ? 0 : this.#active);
+      // Into what was typed, not into what was found before.
+      if (this.#typing || this.grid.hasAttribute("aria-busy")) await this.#search();
+      if (document.activeElement === this.box) this.#move(this.#active < 0 ? 0 : this.#active);
     } else if (event.key === "Escape" && this.box.value) {
       event.preventDefault();
       event.stopPropagation();

@@ -78,8 +78,8 @@ function drawCard(study, row, pictures) {
   const title = first(row, TAGS.seriesDescription) || first(row, "00181030") || t("study.series.noname");
   const facts = [t("studies.images", { n: first(row, TAGS.numberOfSeriesInstances) ?? 0 }), first(row, TAGS.bodyPart)].filter(Boolean);
   return h("li.card.series", {},
-    h("a.look", { href: quickViewer({ study, series }), "aria-label": t("studies.view.of", { name: title }), title: t("studies.view") },
-      pictures.place(`studies/${study}/series/${series}`, modality)),
+    h("a.look", { href: quickViewer({ study, series }), title: t("studies.view") },
+      h("span.unseen", {}, t("studies.view.of", { name: title })), pictures.place(`studies/${study}/series/${series}`, modality)),
     h("div.about", {},
       h("p.sub", {}, h("span.modality", {}, modality || "–"), " ", first(row, TAGS.seriesNumber) === undefined ? "" : `#${first(row, TAGS.seriesNumber)}`),
       h("a.name", { href: `#/studies/${study}/series/${series}` }, title),
