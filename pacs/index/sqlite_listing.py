@@ -29,6 +29,8 @@ _MANY = 256
 _INDEXED = ("date", "name", "patient")
 _STUDY = tuple(f"c{tag}" for tag in SOURCES if BY_TAG[tag].level is Level.STUDY)
 _PATIENT = tuple(name for tag in SOURCES if BY_TAG[tag].level is Level.PATIENT for name in columns(BY_TAG[tag]))
+# Where the columns of each of SOURCES are among these.
+_PLACES = tuple((tag, [(*_STUDY, *_PATIENT).index(name) for name in columns(BY_TAG[tag])]) for tag in SOURCES)
 _WORDS = (
     # Whole words, and what one to three letters find, which would be most of all words.
     "CREATE VIRTUAL TABLE study_words USING fts5(words, detail = none, columnsize = 0, prefix = '1 2 3',"
@@ -119,9 +121,8 @@ def _list(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None
 
 
 def _values(row: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
-    values = dict(zip((*_STUDY, *_PATIENT), row, strict=True))
-    for tag in SOURCES:
-        own = [values[name] for name in columns(BY_TAG[tag])]
+    for tag, places in _PLACES:
+        own = [row[place] for place in places]
         if isinstance(own[0], bytes):
             several = orjson.loads(own[0])
             own = [part for name in several for part in name] if tag == PATIENT_NAME else several
