@@ -48,7 +48,8 @@ def test_an_older_index_is_listed_when_it_is_opened(path: Path) -> None:
             old.execute(f"DROP TRIGGER {name}")
         for table in ("listed", "unlisted", "study_labels", "study_words", "fresh_words"):
             old.execute(f"DROP TABLE {table}")
-        old.execute("DROP INDEX series_modality")
+        for name in ("series_modality", "study_instances"):
+            old.execute(f"DROP INDEX {name}")
         old.execute("PRAGMA user_version = 7")
     with closing(SqliteIndex(path)) as index:
         assert found(index, "rontg teach") == ["2"]
@@ -102,6 +103,9 @@ def test_orders_of_large_lists_go_through_an_index_alone(index: SqliteIndex, pat
             sql = f"SELECT l.study_id FROM listed l WHERE l.{name} IS NOT NULL ORDER BY l.{name} DESC, l.study_id DESC"
             (plan,) = raw.execute(f"EXPLAIN QUERY PLAN {sql} LIMIT 100 OFFSET 50000").fetchall()
             assert f"USING COVERING INDEX listed_{name}" in plan[3]
+        sql = "SELECT s.id FROM studies s WHERE 1 ORDER BY s.c00201208 DESC, s.id DESC LIMIT 100"
+        (plan,) = raw.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+        assert "USING COVERING INDEX study_instances" in plan[3]
 
 
 @pytest.mark.parametrize(
