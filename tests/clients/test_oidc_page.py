@@ -102,6 +102,7 @@ def test_one_without_a_role_is_told_what_to_do(browser: Browser, server: Server,
     forget(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "width"), [("en", 1280), ("zh-Hant", 390)])
 def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
     browser: Browser, server: Server, tmp_path: Path, language: str, width: int
