@@ -16,6 +16,7 @@ from pacs.index.listing import LABELS, begins
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.work import RecordWrite
 from tests.contracts.index_records import record
+from tests.unit.index.old_index import drop_listing
 
 _UID = Fields(frozenset(), frozenset({"0020000D"}))
 
@@ -41,14 +42,7 @@ def test_an_older_index_is_listed_when_it_is_opened(path: Path) -> None:
         index.put([record("1", StudyDate="20250101"), record("2", "2.1", "2.1.1", PatientName="Röntgen")])
         index.work.write_records([RecordWrite(LABELS, "2", b'["teaching"]')])
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
-        triggers = (
-            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND (name GLOB 'listed_*' OR name GLOB 'labels_*')"
-        )
-        for (name,) in old.execute(triggers).fetchall():
-            old.execute(f"DROP TRIGGER {name}")
-        for table in ("listed", "unlisted", "study_labels", "study_words"):
-            old.execute(f"DROP TABLE {table}")
-        old.execute("DROP INDEX series_modality")
+        drop_listing(old)
         old.execute("PRAGMA user_version = 7")
     with closing(SqliteIndex(path)) as index:
         assert found(index, "rontg teach") == ["2"]
