@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import sqlite3
 import sys
 import tempfile
 from contextlib import closing
@@ -58,6 +59,19 @@ def answers(index: Index) -> dict[str, Any]:
         ],
         "counts": list(map(str, [index.counts()])),
     }
+
+
+def drop_listing(connection: sqlite3.Connection) -> None:
+    """Take out what version 8 has brought."""
+    triggers = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger' AND (name GLOB 'listed_*' OR name GLOB 'labels_*')"
+    )
+    for (name,) in connection.execute(triggers).fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    for table in ("listed", "unlisted", "study_labels", "study_words", "fresh_words"):
+        connection.execute(f"DROP TABLE {table}")
+    for index in ("series_modality", "study_instances"):
+        connection.execute(f"DROP INDEX {index}")
 
 
 def _plain(instance: StoredInstance) -> list[Any]:
