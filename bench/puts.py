@@ -128,10 +128,10 @@ def _measure(uri: str, pid: int, turns: int) -> None:
                     del records[:1]
                 for begin in range(0, instances * turns, instances):
                     sys.stdin.readline()
-                    own, server = time.process_time(), _cpu_s(pid)
+                    own, server = time.process_time(), cpu_s(pid)
                     for at in range(begin, begin + instances, group):
                         index.put(records[at : min(at + group, begin + instances)])
-                    spent = time.process_time() - own, _cpu_s(pid) - server
+                    spent = time.process_time() - own, cpu_s(pid) - server
                     print(json.dumps([seconds / instances * 1e6 for seconds in spent]), flush=True)
 
 
@@ -150,7 +150,7 @@ def _records(first: int, size: int, instances: int) -> tuple[list, int]:  # type
     return records, first
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Of another process; 0 for none."""
     if not pid:
         return 0.0
