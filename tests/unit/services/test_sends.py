@@ -63,7 +63,7 @@ def test_progress_is_kept_by_bundle_and_read_by_another_process(work: Work) -> N
     assert sends.note(bundle, first)
 
     other = over(work, [])
-    found = other.one(send_id)
+    found = other.one(send_id, CALLER)
     assert (found["total"], found["sent"], found["failures"], found["left"]) == (250, 10, 1, 239)
     again = other.bundle(first)
     assert again is not None
