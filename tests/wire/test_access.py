@@ -50,10 +50,10 @@ def needed(operation: str) -> str:
     """nobody, reader, writer or admin."""
     if operation in PUBLIC:
         return "nobody"
-    if ADMIN_ONLY.fullmatch(operation):
-        return "admin"
     if operation == "POST /dicom-web/peers/{ae}/send":  # whoever may store may have things sent, too
         return "writer"
+    if ADMIN_ONLY.fullmatch(operation):
+        return "admin"
     if operation in READER_TOO:
         return "reader"
     return "reader" if operation.startswith("GET ") and operation not in WRITER_TOO else "writer"
