@@ -24,6 +24,7 @@ import orjson
 
 from bench.headers import Population, received_at
 from bench.million import _Mongo, _Sqlite
+from bench.puts import cpu_s
 from pacs.dicom.matching import Wildcard
 from pacs.dicom.model import Level, Scope
 from pacs.index.base import Fields, Index, Order, Query
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             engine = _Sqlite(folder) if options.engine == "sqlite" else _Mongo(options.mongo, folder, stack)
             index = stack.enter_context(closing(engine.open()))
-            table = [*_filled(index, options.seed, options.studies), "", *_measured(index, options)]
+            pid = engine.server_pid() if isinstance(engine, _Mongo) else 0
+            table = [*_filled(index, options.seed, options.studies), "", *_measured(index, options, pid)]
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -90,22 +92,23 @@ def _filled(index: Index, seed: int, studies: int) -> Iterator[str]:
         yield f"New studies of one instance each put: {first:,.0f} a second at first, {last:,.0f} at the end."
 
 
-def _measured(index: Index, options: argparse.Namespace) -> Iterator[str]:
+def _measured(index: Index, options: argparse.Namespace, pid: int) -> Iterator[str]:
     yield f"{index.counts().studies:,} studies; ms, {options.queries} searches each."
     yield ""
-    yield "| | median | p95 | longest | p95 of this process's CPU |"
-    yield "|---|---|---|---|---|"
+    yield "| | median | p95 | longest | p95 of this process's CPU | mean of mongod's |"
+    yield "|---|---|---|---|---|---|"
     for title, queries in _searches(options):
-        times, busy = [], []
+        times, busy, server_s = [], [], cpu_s(pid)
         for query in queries:
             began, cpu_began = time.perf_counter(), time.process_time()
             index.search(query)
             times.append((time.perf_counter() - began) * 1e3)
             busy.append((time.process_time() - cpu_began) * 1e3)
         p95, cpu = (quantiles(one, n=20)[-1] for one in (times, busy))
-        yield f"| {title} | {median(times):.1f} | {p95:.1f} | {max(times):.1f} | {cpu:.1f} |"
+        server = f"{(cpu_s(pid) - server_s) / len(queries) * 1e3:.1f}" if pid else ""
+        yield f"| {title} | {median(times):.1f} | {p95:.1f} | {max(times):.1f} | {cpu:.1f} | {server} |"
     for title, call in (("Labels of all studies", lambda: index.label_counts()),):
-        yield f"| {title} | {_timed(call):.1f} | | | |"
+        yield f"| {title} | {_timed(call):.1f} | | | | |"
 
 
 def _timed(call: Callable[[], object]) -> float:

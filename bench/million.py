@@ -147,6 +147,12 @@ class _Mongo:
         index: Index = MongoIndex(self._uri, self._DATABASE)
         return index
 
+    def server_pid(self) -> int:
+        import pymongo
+
+        with pymongo.MongoClient(self._uri) as client:
+            return int(client.admin.command("serverStatus")["pid"])
+
     def size_bytes(self) -> int:
         """Documents as they lie on disk, and indexes."""
         import pymongo

@@ -4,8 +4,8 @@
     python -m bench.puts --engine sqlite --against /tmp/before
 
 CPU time of this process, and of mongod, for each ``Index.put`` of instances of a study that is there, of studies of a
-hundred instances, and of studies of one; one instance a put, and 32. Both versions take turns, in processes of their
-own with an index of their own, and the least of all rounds counts: what else the machine does only adds to it.
+hundred instances, and of studies of one; one instance a put, and 32. Each version has a process and an index of its
+own; they take turns after every few puts, so that what else the machine does slows both, and medians count.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from uuid import uuid4
 
 _HERE = Path(__file__).resolve().parent.parent
 _SEED = 77
 _GROUP = 32
-# Title, instances of each study, whether the studies are there already, instances in all and instances a put.
+# Title, instances of each study (0: all of one that is there), instances a put and instances a turn.
 _CASES = (
-    ("Into a study that is there, one by one", 0, 1, 600),
-    (f"Into a study that is there, {_GROUP} a put", 0, _GROUP, 3200),
-    ("New studies of 100, one by one", 100, 1, 800),
-    (f"New studies of 100, {_GROUP} a put", 100, _GROUP, 3200),
-    ("New studies of one, one by one", 1, 1, 600),
-    (f"New studies of one, {_GROUP} a put", 1, _GROUP, 3200),
+    ("Into a study that is there, one by one", 0, 1, 20),
+    (f"Into a study that is there, {_GROUP} a put", 0, _GROUP, 160),
+    ("New studies of 100, one by one", 100, 1, 25),
+    (f"New studies of 100, {_GROUP} a put", 100, _GROUP, 160),
+    ("New studies of one, one by one", 1, 1, 20),
+    (f"New studies of one, {_GROUP} a put", 1, _GROUP, 160),
 )
 
 
@@ -41,24 +42,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.puts", description=__doc__)
     parser.add_argument("--engine", choices=("sqlite", "mongo"), default="sqlite")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another version's checkout")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--measure", metavar="URI", help=argparse.SUPPRESS)
     parser.add_argument("--pid", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure is not None:
-        print(json.dumps(_measure(options.measure, options.pid)))
+        _measure(options.measure, options.pid, options.turns)
         return 0
     versions = [one for one in (options.against, _HERE) if one]
-    best: list[dict[str, list[float]]] = [{} for _ in versions]
     with ExitStack() as stack:
         uri, pid = _server(options.engine, stack)
-        for _ in range(options.rounds):
-            for number, version in enumerate(versions):
-                for title, found in _run(version, uri, pid).items():
-                    known = best[number].setdefault(title, found)
-                    best[number][title] = [min(one, other) for one, other in zip(known, found, strict=True)]
-    print("\n".join(_table(best, with_server=options.engine == "mongo")))
+        children = [stack.enter_context(_child(version, uri, pid, options.turns)) for version in versions]
+        print("\n".join(_head(len(children))), flush=True)
+        for title, *_ in _CASES:
+            spent: list[list[list[float]]] = [[] for _ in children]
+            for turn in range(options.turns):
+                for number in range(len(children))[:: 1 if turn % 2 else -1]:
+                    spent[number].append(_turn(children[number]))
+            print(_row(title, spent), flush=True)
     return 0
+
+
+def _child(version: Path, uri: str, pid: int, turns: int) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--measure", uri, "--pid", str(pid), "--turns", str(turns)]
+    environment = {**os.environ, "PYTHONPATH": str(version)}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _turn(child: subprocess.Popen[str]) -> list[float]:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+    found: list[float] = json.loads(child.stdout.readline())
+    return found
 
 
 def _server(engine: str, stack: ExitStack) -> tuple[str, int]:
@@ -75,33 +92,23 @@ def _server(engine: str, stack: ExitStack) -> tuple[str, int]:
         return mongo.uri, int(client.admin.command("serverStatus")["pid"])
 
 
-def _run(version: Path, uri: str, pid: int) -> dict[str, list[float]]:
-    command = [sys.executable, __file__, "--measure", uri, "--pid", str(pid)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(version)},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    found: dict[str, list[float]] = json.loads(done.stdout)
-    return found
+def _head(versions: int) -> Iterator[str]:
+    yield "| µs of CPU an instance |" + " before |" * (versions - 1) + " now | |"
+    yield "|---|" + "---|" * (versions + 1)
 
 
-def _table(best: Sequence[dict[str, list[float]]], *, with_server: bool) -> Iterator[str]:
-    yield "| µs of CPU an instance |" + " before |" * (len(best) - 1) + " now | |"
-    yield "|---|" + "---|" * (len(best) + 1)
-    for title in best[-1]:
-        sums = [sum(one[title]) for one in best]
-        cells = [f"{sum(one[title]):.0f}" for one in best]
-        if with_server:
-            cells = [f"{sum(one[title]):.0f} ({one[title][1]:.0f} mongod)" for one in best]
-        yield f"| {title} | {' | '.join(cells)} | {(sums[-1] / sums[0] - 1) * 100:+.1f} % |"
+def _row(title: str, spent: Sequence[Sequence[Sequence[float]]]) -> str:
+    """spent: of each version, each turn's time of the process and of mongod."""
+    medians = [[median(one) for one in zip(*turns, strict=True)] for turns in spent]
+    sums = [sum(one) for one in medians]
+    cells = [f"{own + server:.0f}" + (f" ({server:.0f} mongod)" if server else "") for own, server in medians]
+    return f"| {title} | {' | '.join(cells)} | {(sums[-1] / sums[0] - 1) * 100:+.1f} % |"
 
 
-def _measure(uri: str, pid: int) -> dict[str, list[float]]:
+def _measure(uri: str, pid: int, turns: int) -> None:
+    """Put a turn's instances for each line that comes in."""
     from pacs.index.base import Index
 
-    found = {}
     with tempfile.TemporaryDirectory(prefix="pacs-puts-") as folder:
         index: Index
         if uri:
@@ -114,20 +121,18 @@ def _measure(uri: str, pid: int) -> dict[str, list[float]]:
             index = SqliteIndex(Path(folder) / "index.sqlite")
         with closing(index):
             first = 0
-            for title, size, group, instances in _CASES:
-                records, first = _records(first, size, instances)
+            for _, size, group, instances in _CASES:
+                records, first = _records(first, size, instances * turns)
                 if size == 0:
                     index.put(records[:1])
                     del records[:1]
-                groups = [records[at : at + group] for at in range(0, len(records), group)]
-                own, server = time.process_time(), _cpu_s(pid)
-                for one in groups:
-                    index.put(one)
-                spent = time.process_time() - own, _cpu_s(pid) - server
-                found[title] = [seconds / len(records) * 1e6 for seconds in spent]
-            if uri:
-                index._client.drop_database(index._tables.meta.database.name)  # type: ignore[attr-defined]
-    return found
+                for begin in range(0, instances * turns, instances):
+                    sys.stdin.readline()
+                    own, server = time.process_time(), cpu_s(pid)
+                    for at in range(begin, begin + instances, group):
+                        index.put(records[at : min(at + group, begin + instances)])
+                    spent = time.process_time() - own, cpu_s(pid) - server
+                    print(json.dumps([seconds / instances * 1e6 for seconds in spent]), flush=True)
 
 
 def _records(first: int, size: int, instances: int) -> tuple[list, int]:  # type: ignore[type-arg]
@@ -145,7 +150,7 @@ def _records(first: int, size: int, instances: int) -> tuple[list, int]:  # type
     return records, first
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Of another process; 0 for none."""
     if not pid:
         return 0.0

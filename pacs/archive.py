@@ -140,6 +140,7 @@ class Archive:
                     blobs,
                     max_inflated_bytes=settings.max_inflated_bytes,
                     follow=following.after_restore,
+                    hear=hear,
                 ),
                 room,
                 Retaining(index, retention.load(settings.retention)),

@@ -105,16 +105,19 @@ class Lines:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """level: the least. text: has to be in message or logger, in whatever case. requests: those of HTTP that went
-    well, too."""
+    well, too. id: of the association or request that lines are because of."""
 
     level: str = "DEBUG"
     text: str = ""
     requests: bool = True
+    id: str = ""
 
     def takes(self, line: dict[str, Any]) -> bool:
         if _LEVELS.get(str(line.get("level")), 0) < _LEVELS[self.level]:
             return False
         if not self.requests and _REQUEST.match(str(line.get("message", ""))):
+            return False
+        if self.id and line.get("id") != self.id:
             return False
         wanted = self.text.casefold()
         return not wanted or any(
@@ -129,7 +132,7 @@ class Journal:
         self._folder = folder
 
     def newest(self, wanted: Wanted, limit: int) -> Lines:
-        """The last lines that are wanted."""
+        """The last lines that are wanted. limit 0: all of them."""
         found: list[dict[str, Any]] = []
         last = ""
         for number in reversed(_numbers(self._folder)):

@@ -40,6 +40,10 @@ class SharedFile:
         self._descriptor = self._open()
         self._is_torn = _is_torn(path)
 
+    def is_at(self, path: Path, max_bytes: int, keep: int) -> bool:
+        """Whether it was made with these."""
+        return (self.path, self._max_bytes, self._keep) == (path, max_bytes, max(1, keep))
+
     def write(self, data: bytes) -> None:
         """Append whole lines. Raises OSError."""
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,12 @@ class Line:
     correlation_id: str = ""
     worker: int = 0
 
+    def as_text(self) -> str:
+        """As ``TextLines`` writes it."""
+        worker = f"[{self.worker}] " if self.worker else ""
+        cause = f" id={self.correlation_id}" if self.correlation_id else ""
+        return f"{self.time} {worker}{self.level} {self.logger} {_printable(self.message)}{cause}"
+
 
 def configure(
     level: str = "INFO",
@@ -65,21 +71,25 @@ def configure(
     """
     formatter = JsonLines(worker) if form == "json" else TextLines(worker)
     handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stderr)]
+    root = logging.getLogger()
     if file is not None:
+        # The one that is there already goes on: another thread may be about to write to it.
+        known = [one for one in root.handlers if isinstance(one, FileHandler) and one.file.is_at(*astuple(file))]
         try:
-            handlers.append(FileHandler(SharedFile(file.path, file.max_bytes, file.keep)))
+            handlers += known or [FileHandler(SharedFile(file.path, file.max_bytes, file.keep))]
         except OSError as error:
             raise Invalid(f"LOG_FILE={file.path} cannot be written: {error.strerror}", "LOG_FILE") from error
-    root = logging.getLogger()
+    for handler in handlers:
+        handler.setFormatter(formatter)
     for old in list(root.handlers):
-        if getattr(old, "stays", False):  # what is kept for the web page is no matter of these settings
+        # What is kept for the web page is no matter of these settings.
+        if old in handlers or getattr(old, "stays", False):
             continue
         root.removeHandler(old)
         if isinstance(old, FileHandler):
             old.close()
     for handler in handlers:
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
+        root.addHandler(handler)  # once, however often
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
@@ -124,9 +134,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         # A peer's bytes may be in the message: they must not forge a line of their own.
-        message = record.getMessage()
-        if not message.isprintable():
-            message = "".join(char if char.isprintable() else _escape(char) for char in message)
+        message = _printable(record.getMessage())
         cause = f" id={correlation_id}" if (correlation_id := correlation.current()) else ""
         line = f"{_timestamp(record)} {self._worker}{record.levelname} {record.name} {message}{cause}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -162,6 +170,12 @@ def _timestamp(record: logging.LogRecord) -> str:
 @lru_cache(maxsize=2)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _printable(message: str) -> str:
+    if message.isprintable():
+        return message
+    return "".join(char if char.isprintable() else _escape(char) for char in message)
 
 
 def _escape(character: str) -> str:

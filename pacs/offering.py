@@ -55,7 +55,7 @@ class Offering:
         self._commitment = StorageCommitment(settings, archive, peers, timeouts, lambda: self.followers.wake())
         composite = CompositeRetrieve(archive.retrieve, archive.parts, sender, ae_title, timeouts)
         asked = Sends(work, archive.retrieve.instances, lambda peer: peers.find(peer) is not None)
-        self.protection = Protection(settings, archive.index, archive.query)
+        self.protection = Protection(settings, archive.index, archive.query, auditing.hear)
         self._operating = Operating(settings, archive, lambda: [check.problem for check in look() if check.problem])
         self.additions = [
             *self.protection.additions,

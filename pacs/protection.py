@@ -12,6 +12,7 @@ from pacs.errors import PacsError
 from pacs.index.base import Index
 from pacs.services import sessions
 from pacs.services.access import Principal
+from pacs.services.accesses import Hear, unheard
 from pacs.services.accounts import Accounts
 from pacs.services.attempts import Attempts
 from pacs.services.authentication import Authentication
@@ -40,9 +41,9 @@ log = logging.getLogger(__name__)
 
 
 class Protection:
-    """Of one server process."""
+    """Of one server process. hear: told of who logs in and out over HTTP."""
 
-    def __init__(self, settings: Settings, index: Index, query: QueryService) -> None:
+    def __init__(self, settings: Settings, index: Index, query: QueryService, hear: Hear = unheard) -> None:
         passwords = Passwords()
         self.rosters = Rosters(index.work)
         self.accounts = Accounts(self.rosters, passwords)
@@ -58,7 +59,7 @@ class Protection:
         self._provider = _provider(settings)
         self._oidc = OidcResources(self._provider, self.sessions) if self._provider else None
         self._session_resources = SessionResources(
-            *(self.accounts, self.shares, self.sessions, self._hashing),
+            *(self.accounts, self.shares, self.sessions, self._hashing, hear),
             self._provider.logout_url if self._provider else lambda page: None,
         )
         self.additions: list[Addition] = [

@@ -98,6 +98,7 @@ class Reloader:
 
     def reload(self) -> bool:
         """Whether the configuration was taken over. What is under way goes on as it began."""
+        logs.reopen()  # whoever moved the log file did so whatever the configuration is like
         change = read_change(self._settings, self._read)
         if change is None:
             return False

@@ -1,4 +1,4 @@
-"""``pacs log``: the log file, filtered, and what comes to it."""
+"""``pacs log``: the log file, filtered, and what comes to it; without one, what is kept for the web page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import orjson
 
 from pacs.cli import console
 from pacs.errors import Invalid, OutOfResources
+from pacs.journal import Journal, Wanted
 from pacs.log_file import lines_backwards
 from pacs.logs import Line, parse
+from pacs.operating import log_folder
 
 _NOTES = """\
+Where no LOG_FILE is written, lines are those that the server keeps for its web page (LOG_KEPT_BYTES).
+
 Lines of a trace belong to the line before them. --id is the X-Request-ID of an answer, or the id= at the end of a
 line: it shows everything that happened because of one association or request, jobs and their attempts included.
 
@@ -28,6 +32,7 @@ examples:
 """
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _LOOK_S = 0.25
+_AT_ONCE = 1000  # lines
 
 Keeps = Callable[[Line], bool]
 
@@ -36,7 +41,7 @@ def add_to(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "log",
         help="show and follow the log file",
-        description="Show the end of LOG_FILE, those before it included, and follow it.",
+        description="Show the end of the log, files that were rotated included, and follow it.",
         epilog=_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,9 +58,14 @@ def add_to(subcommands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    path = Path(arguments.file) if arguments.file else console.load_settings(log_level="ERROR").log_file
+    path = Path(arguments.file) if arguments.file else None
     if path is None:
-        raise Invalid("no log file is written: set LOG_FILE, or say --file", "LOG_FILE")
+        settings = console.load_settings(log_level="ERROR")
+        path = settings.log_file
+        if path is None:
+            if not settings.log_kept_bytes:
+                raise Invalid("no log is kept: set LOG_FILE or LOG_KEPT_BYTES, or say --file", "LOG_FILE")
+            return _run_journal(log_folder(settings), arguments)
     if not path.exists() and not arguments.follow:
         raise OutOfResources(f"{path}: there is no such file yet")
     keeps = _filter(arguments)
@@ -72,6 +82,23 @@ def run(arguments: argparse.Namespace) -> int:
             if is_kept:
                 show([text])
     return console.OK
+
+
+def _run_journal(folder: Path, arguments: argparse.Namespace) -> int:
+    if not folder.is_dir() and not arguments.follow:
+        raise OutOfResources(f"{folder}: there is no log yet; a server keeps one there, or in LOG_FILE")
+    journal = Journal(folder)
+    wanted = Wanted(arguments.level.upper(), arguments.text or "", id=arguments.id or "")
+    show = _show_json if arguments.json else _show_entry
+    found = journal.newest(wanted, arguments.lines)
+    while True:
+        for entry in found.lines:
+            show([orjson.dumps(entry).decode(), *str(entry.get("exception", "")).splitlines()])
+        if not arguments.follow:
+            return console.OK
+        if not found.more:
+            time.sleep(_LOOK_S)
+        found = journal.after(found.last, wanted, _AT_ONCE)
 
 
 def _filter(arguments: argparse.Namespace) -> Keeps:
@@ -138,6 +165,12 @@ def _inode(file: Any) -> int:
 
 def _show(texts: list[str]) -> None:
     print("\n".join(texts), flush=True)
+
+
+def _show_entry(texts: list[str]) -> None:
+    line = parse(texts[0])
+    if line is not None:
+        _show([line.as_text(), *texts[1:]])
 
 
 def _show_json(texts: list[str]) -> None:

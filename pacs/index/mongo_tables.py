@@ -22,6 +22,7 @@ from pymongo.write_concern import WriteConcern
 from pacs.dicom.attributes import ALL
 from pacs.dicom.model import Level
 from pacs.errors import Corrupt, OutOfResources
+from pacs.index.listing import INSTANCES, KEYS
 from pacs.index.mongo_documents import COLLECTIONS, PARTS, Document, field_of
 from pacs.index.parts import PARTED
 
@@ -212,7 +213,12 @@ def indexes_of(name: str, *, sharded: bool) -> list[IndexModel]:
 
 
 _PLAIN: dict[str, Sequence[Sequence[str]]] = {
-    "studies": (["patient"], ["w", "o"], ["s.date", "o"], ["s.name", "o"], ["s.patient", "o"], ["labels"], ["m"]),
+    "studies": (
+        *(["patient"], ["w", "o"], ["labels"], ["m"]),
+        *([f"s.{name}", "o"] for name in KEYS.values()),
+        # Changes with every transaction, but a page in this order would go through all studies without it.
+        [f"n.{INSTANCES}", "o"],
+    ),
     "series": (["study_uid"], ["modality"]),
     "instances": (["series_id"], ["study_uid", "o"], ["blob_key"], ["x.p", "x.k", "x.v"]),
     "contents": (["study_uid"],),

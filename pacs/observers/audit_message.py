@@ -24,6 +24,7 @@ _EVENTS = {
     Action.SENT: ("110104", "DICOM Instances Transferred", "R"),
     Action.VIEWED: ("110103", "DICOM Instances Accessed", "R"),
     Action.DELETED: ("110105", "DICOM Study Deleted", "D"),
+    Action.RESTORED: ("110103", "DICOM Instances Accessed", "C"),
     Action.QUERIED: ("110112", "Query", "E"),
     Action.ALERTED: ("110113", "Security Alert", "E"),
     Action.LOGGED_IN: ("110114", "User Authentication", "E"),

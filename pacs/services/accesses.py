@@ -17,6 +17,7 @@ class Action(StrEnum):
     QUERIED = "queried"
     VIEWED = "viewed"  # metadata, frames, pictures
     DELETED = "deleted"
+    RESTORED = "restored"  # from the trash
     LOGGED_IN = "logged in"
     LOGGED_OUT = "logged out"
     ALERTED = "alerted"  # somebody who may not tried to

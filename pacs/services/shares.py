@@ -73,10 +73,10 @@ class Shares:
 
     def principal(self, text: str) -> tuple[Principal, Share]:
         """Who has a link. Raises Gone when it does not hold, or never did."""
-        matched, roster = _TEXT.fullmatch(text), self._rosters.current()
-        if matched is not None and matched[1] not in roster.shares:
-            self._rosters.renew()  # somebody may just have made it, and sent it on
-            roster = self._rosters.seen
+        matched = _TEXT.fullmatch(text)
+        if matched is not None:
+            self._rosters.renew()  # it may just have been made, or taken back, by another process
+        roster = self._rosters.seen
         share = roster.shares.get(matched[1]) if matched else None
         if matched is None or share is None or not hmac.compare_digest(share.digest, _digest(matched[2])):
             raise Gone("this link is over, or was taken back")

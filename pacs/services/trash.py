@@ -24,6 +24,7 @@ from pacs.dicom.model import EVERYTHING, Caller, InstanceRecord, Scope, Target
 from pacs.errors import Invalid, NotFound, PacsError, Uncertain
 from pacs.index.base import Deletion, Discarded, Index, Put, deletion_key
 from pacs.index.work import NewJob
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.delete import note_of, withdraw_record, write_record
 from pacs.services.labels import Labels
 from pacs.services.stored_file import record_of
@@ -71,7 +72,10 @@ class Page:
 
 
 class Trash:
-    """Safe to call from any thread, of any process. follow: the jobs that follow from each instance that is back."""
+    """Safe to call from any thread, of any process.
+
+    follow: the jobs that follow from each instance that is back. hear: told of each restoration that somebody asks for.
+    """
 
     def __init__(
         self,
@@ -80,11 +84,13 @@ class Trash:
         *,
         max_inflated_bytes: int = 4 << 30,
         follow: Callable[[Target], Sequence[NewJob]] = lambda target: (),
+        hear: Hear = unheard,
     ) -> None:
         self._index = index
         self._blobs = blobs
         self._max_inflated_bytes = max_inflated_bytes
         self._follow = follow
+        self._hear = hear
         self._threads = _THREADS if blobs.is_local else _THREADS_AFAR
 
     def page(self, after: str | None, limit: int, scope: Scope = EVERYTHING) -> Page:
@@ -125,6 +131,12 @@ class Trash:
             *(target.study_uid, target.series_uid or "", target.sop_uid or "", caller.name),
             *(result.restored, len(result.conflicts)),
         )
+        part = target.sop_uid or target.series_uid or ""
+        if result.restored:
+            self._hear(Access(Action.RESTORED, caller, target.study_uid, instances=result.restored, part=part))
+        if result.conflicts:
+            reason = f"{len(result.conflicts)} stay deleted: {result.conflicts[0].reason}"
+            self._hear(Access(Action.RESTORED, caller, target.study_uid, is_failure=True, part=part, detail=reason))
         return result
 
     def restore_files(self, keys: Collection[str]) -> int:

@@ -79,16 +79,6 @@ OPERATIONS = (
         bodies=(JSON,),
         needs=Role.ADMIN,
     ),
-    Operation(
-        "DELETE",
-        "/jobs/{job}",
-        "discardJob",
-        "Follow-up",
-        "Give a job up",
-        "",
-        {204: (), **_MISSING},
-        own=(_JOB,),
-    ),
 )
 
 

@@ -32,7 +32,7 @@ from pacs.web.fhir_capabilities import CONVERSION, read_operations
 from pacs.web.operations import Operation, operations
 
 
-def all_operations(*, with_delete: bool, with_administration: bool, with_oidc: bool) -> list[Operation]:
+def all_operations(*, with_delete: bool, with_administration: bool, with_oidc: bool = False) -> list[Operation]:
     """DICOMweb's own, then those of other services."""
     procedures = (worklist, performed, ups, commitment)
     services = (*procedures, changes, labels, sends, session, shares, accounts, page, viewer, about, manual)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from pacs.dicom.model import Role
-from pacs.errors import Forbidden, Invalid, PacsError, Unauthorized
+from pacs.dicom.model import Caller, Role
+from pacs.errors import Forbidden, Invalid, PacsError, TooOften, Unauthorized
 from pacs.services.access import Principal, scope_as_json
+from pacs.services.accesses import Access, Action, Hear, unheard
 from pacs.services.accounts import Accounts, word_of
 from pacs.services.roster import Account
 from pacs.services.sessions import Session, Sessions
@@ -24,6 +26,7 @@ from pacs.web.operations import JSON, PROBLEM, Operation
 from pacs.web.ways import Hashing, session_of
 
 _GROUP = "Accounts"
+_LONGEST_NAME = 64  # in the audit trail, of those who could not log in
 _REFUSED: dict[int, tuple[str, ...]] = {401: (PROBLEM,), 429: (PROBLEM,)}
 OPERATIONS = (
     Operation("GET", "/session", "getSession", _GROUP, "Who the caller is", "", {200: (JSON,)}, is_public=True),
@@ -44,8 +47,10 @@ _STRANGER = {"name": "", "role": "none", "via": "anonymous"}
 
 
 class SessionResources:
-    """login: known when the server is put together, so before the first request. logout_url: where to log out at an
-    OpenID Connect provider too, of the page's own address; None where there is none."""
+    """login: known when the server is put together, so before the first request. hear: told of who logs in and out.
+
+    logout_url: where to log out at an OpenID Connect provider too, of the page's own address; None where there is none.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class SessionResources:
         shares: Shares,
         sessions: Sessions,
         hashing: Hashing,
+        hear: Hear = unheard,
         logout_url: Callable[[str], str | None] = lambda page: None,
     ) -> None:
         self._accounts = accounts
@@ -60,6 +66,7 @@ class SessionResources:
         self._logout_url = logout_url
         self._sessions = sessions
         self._hashing = hashing
+        self._hear = hear
         self._login: Login | None = None
         self._links: Links | None = None
 
@@ -104,7 +111,15 @@ class SessionResources:
         if "share" in found:
             return await self._shared(request, word_of(found, "share"))
         name, password = word_of(found, "name"), word_of(found, "password")
-        account = await self._hashing.verify(name, password, self._address(request))
+        try:
+            account = await self._hashing.verify(name, password, self._address(request))
+        except TooOften as error:
+            # No names: who tries thousands of them would fill the audit trail with those.
+            self._tell(request, Action.LOGGED_IN, failure=str(error))
+            raise
+        except PacsError as error:
+            self._tell(request, Action.LOGGED_IN, name[:_LONGEST_NAME], failure=str(error))
+            raise
         return self._begun(request, account)
 
     async def log_out(self, request: web.Request) -> web.Response:
@@ -114,10 +129,11 @@ class SessionResources:
         """
         login = self._known()
         login.check_own_origin(request)
-        await login.who(request)
+        principal = await login.who(request)
         session = session_of(request)
         if session is not None:
             await asyncio.to_thread(self._sessions.end, session)
+            self._tell(request, Action.LOGGED_OUT, principal.name if principal is not None else "")
         assert self._links is not None
         there = self._logout_url(self._links.page(request)) if session and session.way == "oidc" else None
         response = _json({"logout": there}) if there else web.Response(status=204)
@@ -149,12 +165,14 @@ class SessionResources:
         if known is not None and known.scope.is_everything:
             return self._told(known, session_of(request), {"study": share.study_uid})
         session = self._sessions.begin_for(principal)
+        self._tell(request, Action.LOGGED_IN, principal.name)
         response = self._told(principal, session, {"study": share.study_uid})
         login.set_cookie(request, response, self._sessions.text(session))
         return response
 
     def _begun(self, request: web.Request, account: Account) -> web.Response:
         session = self._sessions.begin(account)
+        self._tell(request, Action.LOGGED_IN, account.name)
         principal = Principal(account.name, account.role, account.scope, "session")
         response = self._told(principal, session)
         self._known().set_cookie(request, response, self._sessions.text(session))
@@ -171,9 +189,17 @@ class SessionResources:
         body["ways"] = self._known().ways
         return _json({**body, **(more or {})})
 
+    def _tell(self, request: web.Request, action: Action, name: str = "", failure: str = "") -> None:
+        """name: whom somebody is, or says to be."""
+        caller = replace(self._caller(request), name=name)
+        self._hear(Access(action, caller, is_failure=bool(failure), detail=failure))
+
     def _address(self, request: web.Request) -> str:
+        return self._caller(request).address
+
+    def _caller(self, request: web.Request) -> Caller:
         assert self._links is not None
-        return self._links.caller(request).address
+        return self._links.caller(request)
 
     def _known(self) -> Login:
         assert self._login is not None

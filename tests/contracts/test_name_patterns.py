@@ -25,6 +25,7 @@ from pacs.index.sqlite import SqliteIndex
 from tests.builders import json_of
 from tests.contracts.index_records import record
 from tests.mongod import replica_set
+from tests.unit.index.old_index import drop_listing
 
 NAME = ("00100010",)
 NAMES: list[Any] = [
@@ -73,6 +74,7 @@ def _age_sqlite(path: Path) -> None:
         for name in ("insert", "update", "delete"):
             connection.execute(f"DROP TRIGGER name_parts_{name}")
         connection.execute("DROP TABLE name_parts")
+        drop_listing(connection)
         connection.execute("PRAGMA user_version = 6")
 
 

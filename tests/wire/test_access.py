@@ -37,7 +37,13 @@ READER_TOO = {
     *("POST /dicom-web/session/password", "POST /dicom-web/tokens", "DELETE /dicom-web/tokens/{id}"),
     *("OPTIONS /", "OPTIONS /dicom-web"),
 }
-ADMIN_ONLY = re.compile(r"\w+ /dicom-web/(accounts|jobs|peers|commitments)(/.*)?")
+WRITER_TOO = {
+    *("GET /dicom-web/sends", "GET /dicom-web/sends/{send}", "GET /dicom-web/trash", "GET /dicom-web/shares"),
+    *("GET /dicom-web/peers", "POST /dicom-web/peers/{ae}/echo", "POST /dicom-web/peers/{ae}/send"),
+}
+ADMIN_ONLY = re.compile(
+    r"GET /metrics|\w+ /dicom-web/(accounts|audit|commitments|jobs|log|settings|storage|system)(/.*)?"
+)
 
 
 def needed(operation: str) -> str:
@@ -46,7 +52,11 @@ def needed(operation: str) -> str:
         return "nobody"
     if ADMIN_ONLY.fullmatch(operation):
         return "admin"
-    return "reader" if operation.startswith("GET ") or operation in READER_TOO else "writer"
+    if operation == "POST /dicom-web/peers/{ae}/send":  # whoever may store may have things sent, too
+        return "writer"
+    if operation in READER_TOO:
+        return "reader"
+    return "reader" if operation.startswith("GET ") and operation not in WRITER_TOO else "writer"
 
 
 def may(role: str, operation: str) -> bool:
@@ -111,7 +121,7 @@ def operations(server: Server) -> list[tuple[str, str]]:
 
 def test_the_table_is_about_operations_that_there_are(operations: list[tuple[str, str]]) -> None:
     offered = {f"{method} {path}" for method, path in operations}
-    assert offered >= PUBLIC | READER_TOO
+    assert offered >= PUBLIC | READER_TOO | WRITER_TOO
     assert len(offered) > 80
     assert {needed(operation) for operation in offered} == {"nobody", *ROLES}
 

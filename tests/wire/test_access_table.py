@@ -187,11 +187,11 @@ def perform(association: Association, sop_class: str) -> int:
 
 
 def notify(association: Association, sop_class: str) -> int:
-    return int(association.send_n_create(Dataset(), NOTIFICATION, new_uid())[0].Status)
+    return int(association.send_n_create(query("", StudyInstanceUID=new_uid()), NOTIFICATION, new_uid())[0].Status)
 
 
 def performed(association: Association, sop_class: str) -> int:
-    return int(association.send_n_get([0x00400252], MPPS, "1.2.3", meta_uid=MPPS_RETRIEVE)[0].Status)
+    return int(association.send_n_get([0x00400252], MPPS_RETRIEVE, "1.2.3")[0].Status)
 
 
 @dataclass(frozen=True)
@@ -278,6 +278,8 @@ def test_every_service_lets_in_whom_it_should(scoped: Scoped, who: Who) -> None:
 def test_a_reader_is_refused_to_store_on_contexts_for_what_it_gets(scoped: Scoped) -> None:
     who = Who("STRANGER", "reader")
     with associated(scoped, who, CT_IMAGE_STORAGE, STUDY_GET, as_scp=[CT_IMAGE_STORAGE]) as association:
+        for context in association.accepted_contexts:
+            context._as_scu = True  # whatever was agreed on: it sends
         assert store(association, CT_IMAGE_STORAGE) == NOT_AUTHORIZED
 
 
@@ -293,7 +295,7 @@ def test_an_account_that_is_not_proved_is_not_let_in(scoped: Scoped, user: str) 
 
 
 def test_every_sop_class_is_in_the_table(tmp_path: Path) -> None:
-    settings = Settings(dicom_store_rootpath=tmp_path / "data")
+    settings = Settings(home=tmp_path, dicom_store_rootpath=tmp_path / "data")
     with Archive.open(settings) as archive:
         peers = known_peers(settings)
         sender = Sender("ARCHIVE", peers, archive.retrieve, Timeouts(), is_keeping=False)
@@ -359,7 +361,7 @@ def test_c_find_finds_what_is_visible(scoped: Scoped, who: Who) -> None:
 def test_steps_of_what_is_hidden_are_not_there(scoped: Scoped, who: Who) -> None:
     with associated(scoped, who, MPPS_RETRIEVE, UPS_PULL, UPS_WATCH) as association:
         for part, expected in ((scoped.visible, (0, 0)), (scoped.hidden, (0x0112, 0xC307))):
-            performed, _ = association.send_n_get([0x00400252], MPPS, part.mpps, meta_uid=MPPS_RETRIEVE)
+            performed, _ = association.send_n_get([0x00400252], MPPS_RETRIEVE, part.mpps)
             planned, _ = association.send_n_get([0x00741000], UPS_PUSH, part.workitem, meta_uid=UPS_PULL)
             assert (performed.Status, planned.Status) == expected
         asked = Dataset()

@@ -17,6 +17,7 @@ from tests.wire.clients import association, sop_uid_of, store_bytes, stow, wado
 from tests.wire.receivers import eventually
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).parents[1] / "unit" / "observers" / "audit_message.rng"))
+PASSWORD = "correct horse"  # noqa: S105
 STUDY = "1.2.826.0.1.3680043.8.498.77"
 
 
@@ -125,6 +126,60 @@ def test_who_stored_searched_viewed_took_and_deleted_is_told(server):
     lines = Path(server.env["AUDIT_FILE"]).read_bytes().splitlines()
     assert len([_valid(line) for line in lines]) >= 6
     assert b"Secret" not in b"".join(lines)
+
+
+def test_who_restored_from_the_trash_is_told(server):
+    study = f"{STUDY}.5"
+    assert stow(server, [ct(study, PatientID="P-5")]).status_code == 200
+    assert requests.delete(f"{server.dicomweb_url}/studies/{study}", timeout=20).status_code == 204
+    assert requests.post(f"{server.dicomweb_url}/studies/{study}/undelete", timeout=20).status_code == 200
+
+    def restored(is_failure):
+        found = [one for one in audit(server, study=study, event="110103") if one["action"] == "C"]
+        return [one for one in found if one["isFailure"] is is_failure]
+
+    eventually(lambda: len(restored(False)) == 1, "the restoration")
+    assert restored(False)[0]["patients"] == ["P-5"]
+    assert restored(False)[0]["instances"] == 1
+    assert restored(True) == []
+
+
+def test_deletion_by_a_retention_rule_is_told_with_the_rule(tmp_path):
+    (tmp_path / "retention.toml").write_text('[[rule]]\nname = "old CT"\nolder_than = "1y"\nby = "study date"\n')
+    settings = {"AUDIT_FILE": str(tmp_path / "audit.log"), "AUDIT_WINDOW_S": "0.2"}
+    server = Server(tmp_path, settings)
+    with server:
+        assert stow(server, [ct(STUDY, StudyDate="20100101")]).status_code == 200
+    server.env["RETENTION"] = str(tmp_path / "retention.toml")
+    with server:
+        eventually(lambda: audit(server, study=STUDY, event="110105", user="retention old CT"), "the deletion", 30)
+
+
+def test_who_logs_in_and_out_or_fails_to_is_told(tmp_path):
+    settings = {"ADMIN_PASSWORD": PASSWORD, "AUDIT_FILE": str(tmp_path / "audit.log"), "AUDIT_WINDOW_S": "0.2"}
+    with Server(tmp_path, settings) as server:
+        url = f"{server.dicomweb_url}/session"
+        assert requests.post(url, json={"name": "admin", "password": "guess"}, timeout=20).status_code == 401
+        with requests.Session() as session:
+            answer = session.post(url, json={"name": "admin", "password": PASSWORD}, timeout=20)
+            assert answer.status_code == 200
+            assert session.delete(url, timeout=20).status_code == 204
+            assert session.delete(url, timeout=20).status_code == 204  # nobody was logged in any more
+
+        def told():
+            lines = Path(settings["AUDIT_FILE"]).read_bytes().splitlines()
+            found = [root for root in map(_valid, lines) if _event(root) == "110114"]
+            return sorted(
+                (
+                    root.find("EventIdentification/EventTypeCode").get("originalText"),
+                    root.find("ActiveParticipant[@UserIsRequestor='true']").get("UserID"),
+                    root.find("EventIdentification").get("EventOutcomeIndicator"),
+                )
+                for root in found
+            )
+
+        wanted = [("Login", "admin", "0"), ("Login", "admin", "4"), ("Logout", "admin", "0")]
+        eventually(lambda: told() == wanted, "all three")
 
 
 def test_those_that_may_not_are_told_of(server):

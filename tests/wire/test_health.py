@@ -6,9 +6,11 @@ from pacs.blobs.base import IDENTITY_KEY
 from tests.server import Server, free_port
 from tests.wire.receivers import eventually
 
+PASSWORD = "correct horse"  # noqa: S105
 
-def ready(server):
-    return requests.get(f"{server.http_url}/health/ready", timeout=20)
+
+def ready(server, auth=None):
+    return requests.get(f"{server.http_url}/health/ready", auth=auth, timeout=20)
 
 
 def test_index_store_and_disk_are_looked_at(tmp_path):
@@ -30,10 +32,13 @@ def test_index_store_and_disk_are_looked_at(tmp_path):
 
 
 def test_strangers_are_not_told_what_is_wrong(tmp_path):
-    with Server(tmp_path, {"ADMIN_API": "false", "MIN_FREE_BYTES": "900TiB"}) as server:
+    with Server(tmp_path, {"ADMIN_PASSWORD": PASSWORD, "MIN_FREE_BYTES": "900TiB"}) as server:
         answer = ready(server)
         assert answer.status_code == 503
         assert answer.json() == {"status": "unavailable"}
+        told = ready(server, ("admin", PASSWORD))
+        assert told.status_code == 503
+        assert len(told.json()["problems"]) == 1
 
 
 def test_peers_that_do_not_answer_are_told_of_and_change_nothing(tmp_path):

@@ -79,7 +79,12 @@ def test_sighup_goes_on_in_a_new_file(server):
     log, moved = server.folder / "pacs.log", server.folder / "pacs.log.moved"
     log.rename(moved)
     os.kill(server.pid, signal.SIGHUP)
-    eventually(log.exists, "the file is there again")
+
+    def reloaded():
+        said = lines(log) if log.exists() else []
+        return {line.worker for line in said if line.message.startswith("configuration reloaded")}
+
+    eventually(lambda: reloaded() == {0, 1, 2}, "all processes go on in the file that is there again")
     size = moved.stat().st_size
     for _ in range(10):
         requests.get(f"{server.dicomweb_url}/studies?limit=1", timeout=20)

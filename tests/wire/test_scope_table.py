@@ -44,7 +44,7 @@ LISTS = {
 }
 # Only what they began themselves; or numbers; or deletions; or nothing at all: tested one by one below.
 ALONE = {
-    *("listSends", "getSend", "checkCommitment", "countWorklistItems", "listDeleted", "getRoot"),
+    *("listSends", "getSend", "listShares", "checkCommitment", "countWorklistItems", "listDeleted", "getRoot"),
     "openNotificationConnection",
 }
 NOTHING_OF_STUDIES = {

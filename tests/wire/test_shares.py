@@ -187,7 +187,9 @@ def test_without_download_pictures_are_shown_and_files_are_not(server: Server, o
 def gone_soon(server: Server, session: requests.Session) -> bool:
     deadline = time.monotonic() + 15
     url = f"{server.dicomweb_url}/studies/{SHOWN}/series"
-    while {session.get(url, timeout=30).status_code for _ in range(4)} != {401}:  # both workers know
+    while {requests.get(url, cookies=session.cookies, timeout=30).status_code for _ in range(6)} != {
+        401
+    }:  # both workers know
         if time.monotonic() > deadline:
             return False
         time.sleep(0.3)

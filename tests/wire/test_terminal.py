@@ -114,6 +114,30 @@ def test_log_shows_what_one_request_did(server):
     assert server.pacs("log", "--level", "error").stdout == ""
 
 
+def test_log_without_a_log_file_shows_what_is_kept_for_the_web_page(tmp_path):
+    with Server(tmp_path, {"SERVER_WORKERS": "2"}) as server:
+        request_id = stow(server, [ct()]).headers["X-Request-ID"]
+        lines = server.pacs("log", "--id", request_id, "-n", "0").stdout.splitlines()
+        assert len(lines) >= 2
+        assert all(line.endswith(f"id={request_id}") for line in lines)
+        as_json = [json.loads(line) for line in server.pacs("log", "--id", request_id, "--json").stdout.splitlines()]
+        assert [line["message"] in text for line, text in zip(as_json, lines, strict=True)] == [True] * len(lines)
+        assert server.pacs("log", "--text", "NOBODY SAYS THIS").stdout == ""
+        assert len(server.pacs("log", "-n", "3").stdout.splitlines()) == 3
+        with subprocess.Popen(
+            [sys.executable, "-m", "pacs", "log", "-f", "-n", "1", "--text", "stored sop="],
+            env={**server.env, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as following:
+            try:
+                assert request_id in following.stdout.readline()
+                later = stow(server, [ct()]).headers["X-Request-ID"]
+                assert later in following.stdout.readline()
+            finally:
+                following.terminate()
+
+
 def test_log_follows_also_over_a_rotation(server, tmp_path):
     path = tmp_path / "own.log"
     line = "2026-01-31T12:00:00.123Z {} pacs.test said number={}\n"
@@ -142,7 +166,8 @@ def test_log_follows_also_over_a_rotation(server, tmp_path):
 
 
 def test_log_without_a_log_file_says_which_setting_is_missing(tmp_path):
-    found = Server(tmp_path).pacs("log")
+    server = Server(tmp_path, {"LOG_KEPT_BYTES": "0"})
+    found = server.pacs("log")
     assert found.returncode == 2
     assert "LOG_FILE" in found.stderr
 

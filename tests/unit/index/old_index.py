@@ -1,6 +1,7 @@
 """An index of an older version and what that version answered, to be migrated by tests.
 
-``index_v3.sqlite.gz`` and ``index_v3.json.gz`` were written by the program before version 5 of the schema:
+``index_v3.sqlite.gz`` and ``index_v3.json.gz`` were written by the program before version 5 of the schema, those of
+``v7`` by the one before version 8, which knew of jobs but not of their causes:
 
     git worktree add /tmp/old <commit> && cp tests/unit/index/old_index.py /tmp/old/tests/unit/index/
     cd /tmp/old && python -m tests.unit.index.old_index 3 <this folder>
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import sqlite3
 import sys
 import tempfile
 from contextlib import closing
@@ -59,6 +61,19 @@ def answers(index: Index) -> dict[str, Any]:
     }
 
 
+def drop_listing(connection: sqlite3.Connection) -> None:
+    """Take out what version 8 has brought."""
+    triggers = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger' AND (name GLOB 'listed_*' OR name GLOB 'labels_*')"
+    )
+    for (name,) in connection.execute(triggers).fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    for table in ("listed", "unlisted", "study_labels", "study_words", "fresh_words"):
+        connection.execute(f"DROP TABLE {table}")
+    for index in ("series_modality", "study_instances"):
+        connection.execute(f"DROP INDEX {index}")
+
+
 def _plain(instance: StoredInstance) -> list[Any]:
     target, blob = instance.target, instance.blob
     return [
@@ -77,6 +92,15 @@ def _records() -> list[InstanceRecord]:
     ]
 
 
+def _ask(index: Index) -> None:
+    """Jobs, and labels of a study."""
+    from pacs.index.work import NewJob
+    from pacs.services.labels import Labels
+
+    index.work.add_jobs([NewJob("send", "waits", payload=b'{"to": "AWAY"}')])
+    Labels(index.work).add("9", "teaching")
+
+
 def write(version: int, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         path = Path(made) / "index.sqlite"
@@ -85,6 +109,8 @@ def write(version: int, folder: Path) -> None:
                 index.put([one], replace=True)
             index.delete(Target("9", "9.1", "9.1.7"), DELETED_AT)
             index.add_index(("00180050",))
+            if version >= 6:
+                _ask(index)
             found = orjson.dumps(answers(index))
         assert not Path(f"{path}-wal").exists()
         for name, data in ((f"index_v{version}.sqlite.gz", path.read_bytes()), (f"index_v{version}.json.gz", found)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pacs.index.listing import LABELS, begins
 from pacs.index.sqlite import SqliteIndex
 from pacs.index.work import RecordWrite
 from tests.contracts.index_records import record
+from tests.unit.index.old_index import drop_listing
 
 _UID = Fields(frozenset(), frozenset({"0020000D"}))
 
@@ -41,14 +42,7 @@ def test_an_older_index_is_listed_when_it_is_opened(path: Path) -> None:
         index.put([record("1", StudyDate="20250101"), record("2", "2.1", "2.1.1", PatientName="Röntgen")])
         index.work.write_records([RecordWrite(LABELS, "2", b'["teaching"]')])
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
-        triggers = (
-            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND (name GLOB 'listed_*' OR name GLOB 'labels_*')"
-        )
-        for (name,) in old.execute(triggers).fetchall():
-            old.execute(f"DROP TRIGGER {name}")
-        for table in ("listed", "unlisted", "study_labels", "study_words", "fresh_words"):
-            old.execute(f"DROP TABLE {table}")
-        old.execute("DROP INDEX series_modality")
+        drop_listing(old)
         old.execute("PRAGMA user_version = 7")
     with closing(SqliteIndex(path)) as index:
         assert found(index, "rontg teach") == ["2"]
@@ -68,32 +62,8 @@ def test_what_is_gone_leaves_nothing_behind(index: SqliteIndex, path: Path) -> N
     index.put([record(str(n), f"{n}.1", f"{n}.1.1") for n in range(3)])
     index.remove([one.target for one in index.stored()])
     with closing(sqlite3.connect(path)) as raw:
-        for table in ("listed", "unlisted", "study_words", "fresh_words"):
+        for table in ("listed", "unlisted", "study_words"):
             assert raw.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
-
-
-def test_words_that_wait_and_those_that_do_not_are_found_alike(index: SqliteIndex, path: Path) -> None:
-    def put(numbers: Iterable[int], name: str) -> None:
-        index.put([record(str(n), f"{n}.1", f"{n}.1.{name}", PatientID=str(n), PatientName=name) for n in numbers])
-
-    put(range(1, 401), "Doe^Jane")
-    put(range(401, 411), "Dot^Jane")
-    with closing(sqlite3.connect(path)) as raw:
-        waiting = raw.execute("SELECT COUNT(*) FROM fresh_words").fetchone()[0]
-        assert 0 < waiting < 400
-    # One of each comes under another name.
-    put([1, 410], "Roe^Jane")
-    index.remove([one.target for one in index.stored() if one.target.study_uid in ("2", "409")])
-    everybody = [str(n) for n in range(1, 411) if n not in (2, 409)]
-    assert found(index, "ja") == everybody
-    assert found(index, "jan", Order("", is_descending=True)) == everybody[::-1]
-    assert found(index, "ane") == []
-    assert found(index, "roe jane") == ["1", "410"]
-    assert found(index, "doe") == [str(n) for n in range(3, 401)]
-    page = index.search(Query(Level.STUDY, {}, fields=_UID, text="jane do", limit=300, count=True))
-    assert (len(page.rows), page.total) == (300, 398 + 8)
-    page = index.search(Query(Level.STUDY, {}, fields=_UID, text="jane do", limit=300, count=True, after=page.next))
-    assert [orjson.loads(row)["0020000D"]["Value"][0] for row in page.rows] == everybody[301:-1]
 
 
 def test_orders_of_large_lists_go_through_an_index_alone(index: SqliteIndex, path: Path) -> None:

@@ -9,6 +9,7 @@ from pacs.dicom.model import Role
 from pacs.protection import anonymous
 from pacs.settings import load
 from pacs.web.login import is_direct
+from pacs.web.offered import all_operations
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,11 @@ def test_what_those_may_do_who_are_not_known(
     assert rule.role(direct, has_accounts=True) == here_with_accounts
     for has_accounts in (False, True):
         assert rule.role(make_mocked_request("GET", "/", _FORWARDED), has_accounts=has_accounts) == forwarded
+
+
+def test_what_is_declared_twice_takes_the_same_role_each_time() -> None:
+    roles: dict[tuple[str, str], set[Role]] = {}
+    for operation in all_operations(with_delete=True, with_administration=True):
+        roles.setdefault((operation.method, operation.path), set()).add(operation.role)
+    assert len(roles) > 80
+    assert {route: found for route, found in roles.items() if len(found) > 1} == {}

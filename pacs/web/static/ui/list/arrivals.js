@@ -2,11 +2,13 @@
 // has few connections to one server, and each tab would keep one.
 
 import { address, json } from "../core/api.js";
+import { session } from "../core/session.js";
 
 const AGAIN_MS = 10_000;
 
 // onStored(study): something of that study was stored after the list was drawn.
 export function watchArrivals(onStored, signal) {
+  if (session.via === "share") return; // a guest has one study, and no feed
   let stream = null;
   let last = "now";
   let timer = 0;

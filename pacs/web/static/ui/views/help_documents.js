@@ -5,7 +5,8 @@ import { address } from "../core/api.js";
 import { t } from "../core/i18n.js";
 
 export const NAMES = [
-  "start", "modality", "viewer", "ohif", "searching", "sending", "security", "operating", "cluster", "migrating", "worklist",
+  "start", "modality", "studies", "viewer", "ohif", "searching", "sending", "security", "operating", "operator-page",
+  "monitoring", "audit", "cluster", "migrating", "worklist",
   "commitment", "dimse", "follow-up", "ups", "fhir", "architecture", "contributing",
 ];
 
