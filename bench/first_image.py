@@ -74,7 +74,9 @@ def _walk(source: str, folder: Path) -> dict[str, float]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
-    assert not seen["complaints"], seen["complaints"]
+    # Thumbnails of examples that are no pictures are refused, and their modality is shown in their place.
+    complaints = [each for each in seen["complaints"] if "status of 406" not in each]
+    assert not complaints, complaints
     return {
         "clone, s": round(cloned - begin, 1),
         "set up, import and start, s": round(ready - cloned, 1),
