@@ -20,6 +20,7 @@ from pacs.errors import Invalid
 from pacs.index import mongo_added
 from pacs.index.base import Order, Page, Query
 from pacs.index.listing import INSTANCES, KEYS, SERIES_NUMBER, check_order
+from pacs.index.mongo_chains import WITHOUT_KEYS, by_ids, chains_of
 from pacs.index.mongo_conditions import Filter, on_values
 from pacs.index.mongo_contents import contents
 from pacs.index.mongo_documents import (
@@ -47,8 +48,7 @@ _ABOVE = {
 }
 _LINKS = {"patient": 1, "study_uid": 1, "series_id": 1, "o": 1}
 _TEXTS = {"f": 1, "r": 1, "p.f": 1, "p.r": 1, "n": 1, "modalities": 1, "classes": 1, "timezone": 1}
-_WITHOUT_KEYS = {"k": 0, "p.k": 0}
-_WITHOUT_CONTENTS = {"m": 0, "l": 0, "x": 0, **_WITHOUT_KEYS}
+_WITHOUT_CONTENTS = {"m": 0, "l": 0, "x": 0, **WITHOUT_KEYS}
 
 
 def search(tables: Tables, query: Query) -> Page:
@@ -69,7 +69,7 @@ def search(tables: Tables, query: Query) -> Page:
     if query.count:
         is_all = not has_more and not query.offset and after is None
         total = len(documents) if is_all else rows.count()
-    chains, metadata = _chains(tables, level, maker, documents), {}
+    chains, metadata = chains_of(tables, level, maker, documents), {}
     found = []
     for begin in range(0, len(documents), _METADATA_PAGE):
         page = documents[begin : begin + _METADATA_PAGE]
@@ -122,7 +122,7 @@ def _selected(tables: Tables, keys: Mapping[TagPath, Matcher], within: Target | 
         if len(ids) > 1:
             listed = sorted(ids)
             for begin in range(0, len(listed), _FEW):
-                where = _by_ids(Level.SERIES if name == "series" else Level.STUDY, listed[begin : begin + _FEW])
+                where = by_ids(Level.SERIES if name == "series" else Level.STUDY, listed[begin : begin + _FEW])
                 orders.update((one["_id"], one["o"]) for one in tables[name].find(where, {"o": 1}))
 
     def order(one: Document) -> tuple[Any, ...]:
@@ -234,7 +234,7 @@ class _Rows:
         ids = [one[2] for one in [*numbered, *others]][skip : None if limit is None else skip + limit]
         found: dict[str, Document] = {}
         for begin in range(0, len(ids), _FEW):
-            where = _by_ids(self._level, ids[begin : begin + _FEW])
+            where = by_ids(self._level, ids[begin : begin + _FEW])
             found.update((one["_id"], one) for one in self._collection(self._level).find(where, _WITHOUT_CONTENTS))
         return [found[one] for one in ids if one in found]
 
@@ -316,7 +316,7 @@ class _Rows:
 
     def _meets_above(self, batch: Sequence[Document], above: Level, field: str) -> set[str]:
         ids = sorted({one[field] for one in batch})
-        met = {one["_id"] for one in self._documents(above, _by_ids(above, ids))}
+        met = {one["_id"] for one in self._documents(above, by_ids(above, ids))}
         return {one["_id"] for one in batch if one[field] in met}
 
     def _narrow_from_below(self) -> None:
@@ -341,7 +341,7 @@ class _Rows:
     def _above(self, documents: Sequence[Document], at: Level, above: Level) -> list[Document]:
         """Those that are asked for among what the documents belong to."""
         ids = sorted(self._ids_at(documents, at, above))
-        return list(self._documents(above, _by_ids(above, ids)))
+        return list(self._documents(above, by_ids(above, ids)))
 
     def _ids_at(self, documents: Sequence[Document], at: Level, above: Level) -> set[str]:
         if above is Level.PATIENT and at > Level.STUDY:
@@ -460,48 +460,6 @@ def _renamed(where: Filter) -> Filter:
         return {"$or": [_renamed(one) for one in where["$or"]]}
     (condition,) = where.values()
     return {"study_uid": condition}
-
-
-def _by_ids(level: Level, ids: Sequence[str]) -> Filter:
-    where: Filter = {"_id": {"$in": list(ids)}}
-    if level > Level.STUDY:
-        # Which shards to ask.
-        where["study_uid"] = {"$in": sorted({study_of(one) for one in ids})}
-    return where
-
-
-def _chains(
-    tables: Tables, level: Level, maker: RowMaker, documents: Sequence[Document]
-) -> list[dict[Level, Document] | None]:
-    """Each row's document and those above it that are needed; None when one of them is gone."""
-    above: dict[Level, dict[str, Document]] = {}
-    if Level.SERIES in maker.needs:
-        above[Level.SERIES] = _read(tables, Level.SERIES, {one["series_id"] for one in documents})
-    studies: dict[str, Document] = {}
-    if level > Level.STUDY and maker.needs & {Level.STUDY, Level.PATIENT}:
-        studies = _read(tables, Level.STUDY, {one["study_uid"] for one in documents})
-    if Level.PATIENT in maker.needs:
-        holding = documents if level is Level.STUDY else list(studies.values())
-        above[Level.PATIENT] = _read(tables, Level.PATIENT, {one["patient"] for one in holding})
-    chains: list[dict[Level, Document] | None] = []
-    for document in documents:
-        chain: dict[Level, Document | None] = {level: document}
-        if level > Level.STUDY and studies:
-            chain[Level.STUDY] = studies.get(document["study_uid"])
-        if Level.SERIES in above:
-            chain[Level.SERIES] = above[Level.SERIES].get(document["series_id"])
-        if Level.PATIENT in above:
-            study = chain.get(Level.STUDY)
-            chain[Level.PATIENT] = above[Level.PATIENT].get(study["patient"]) if study else None
-        chains.append(None if None in chain.values() else chain)  # type: ignore[arg-type]  # no None among them
-    return chains
-
-
-def _read(tables: Tables, level: Level, ids: set[str]) -> dict[str, Document]:
-    if not ids:
-        return {}
-    found = tables[COLLECTIONS[level]].find(_by_ids(level, sorted(ids)), _WITHOUT_KEYS)
-    return {one["_id"]: one for one in found}
 
 
 def _instance_of(level: Level, document: Document) -> str:
