@@ -194,10 +194,16 @@ walk(async (plan, browser) => {
   await step('an order is made with a mistake, then without', async () => {
     await go(page, '/worklist')
     await button(await t('worklist', 'worklist.new')).first().click()
-    await dialog.waitFor()
+    await dialog.locator('#order-family').fill(`Order${word}`)
+    await dialog.locator('footer .primary').click()
+    await dialog.locator('.failure:not([hidden])').waitFor() // names what is missing
     await shot('order')
-    await page.keyboard.press('Escape')
+    for (const [name, value] of [['id', 'O1'], ['procedure', 'CT Thorax'], ['modality', 'CT'], ['station', 'CT1'], ['time', '10:30']]) {
+      await dialog.locator(`#order-${name}`).fill(value)
+    }
+    await dialog.locator('footer .primary').click()
     await dialog.waitFor({ state: 'detached' })
+    await page.locator('tbody tr', { hasText: `Order${word}` }).waitFor()
   })
   await step('a dead job is tried again', async () => {
     await go(page, '/jobs?state=dead')
