@@ -26,10 +26,10 @@ walk(async (plan, browser) => {
   await first.waitForURL(/#\/studies/)
   const state = await first.context().storageState()
   await first.context().close()
-  for (const { language, theme, size, withAxe } of plan.looks) {
+  for (const { language, theme, size } of plan.looks) {
     const note = async (page, name) => {
       await page.screenshot({ path: `${plan.artefacts}/${name}-${language}-${theme}-${size}.png` })
-      const wrong = [...await page.evaluate(look), ...(withAxe ? await axe(page) : []), ...page.complaints.splice(0).filter(each => !/status of (404|410)/.test(each))]
+      const wrong = [...await page.evaluate(look), ...await axe(page), ...page.complaints.splice(0).filter(each => !/status of (404|410)/.test(each))]
       if (wrong.length) found[`${name} ${language} ${theme} ${size}`] = wrong
     }
     const out = await open(browser, plan, { language, theme, size })
