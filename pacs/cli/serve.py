@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pacs import gate, journal, logs
@@ -183,15 +184,19 @@ def _import_examples(settings: Settings) -> None:
     import pydicom.data
 
     from pacs.archive import Archive
+    from pacs.cli import phantom
 
     # What lies in the wheel; pydicom's own look-up would download further files.
     folder = Path(pydicom.data.__file__).parent
     # A line for every example would bury what counts.
     service_log = logging.getLogger("pacs.services")
     service_log.setLevel(logging.ERROR)
-    with Archive.open(settings) as archive:
+    with Archive.open(settings) as archive, TemporaryDirectory() as made:
+        phantom.write(Path(made))
         # One thread: of several examples under the same UIDs, the first one is taken each time.
-        summary = import_.take_in(archive.store, [folder / "test_files", folder / "charset_files"], threads=1)
+        summary = import_.take_in(
+            archive.store, [Path(made), folder / "test_files", folder / "charset_files"], threads=1
+        )
     service_log.setLevel(logging.NOTSET)
     print(
         f"Examples: {summary.stored} stored, {summary.same} already there; {len(summary.failed)} more are variants "
