@@ -1,136 +1,20 @@
-"""The list over 100,000 studies, in Chromium: how soon it paints and answers, and whether it stutters."""
+"""The list over thousands of studies, in Chromium. How fast it is, over a hundred thousand: bench/page.py."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import quantiles
-from typing import Any
 
-import pytest
-
-from bench.headers import Population
-from tests.clients import large_list
-from tests.clients.browser import Browser, Page
+from bench import page
+from tests.clients.browser import Browser
 from tests.clients.needs import needs
-from tests.server import PROJECT, Server
 
-pytestmark = [needs("chromium"), pytest.mark.slow]
+pytestmark = needs("chromium")
 
-STUDIES = 100_000
-FIGURES = PROJECT / "tests" / "artefacts" / "page-list-large.json"
-# Ahead of the page: what takes long, and when the first rows are there.
-WATCH = """
-performance.setResourceTimingBufferSize(10000);
-window.longTasks = [];
-new PerformanceObserver(list => longTasks.push(...list.getEntries().map(each => each.duration)))
-    .observe({type: 'longtask', buffered: true});
-new MutationObserver((_, watching) => {
-    if (document.querySelector('.space .row .name')) { window.firstRows = performance.now(); watching.disconnect(); }
-}).observe(document, {childList: true, subtree: true});
-localStorage.setItem('pacs.language', 'en');
-"""
-# Letters one after the other, each when the one before has its answer; milliseconds until the rows are drawn.
-TYPE = """(async word => {
-    const input = document.querySelector('#search');
-    const frame = () => new Promise(resolve => requestAnimationFrame(resolve));
-    const drawn = [];
-    for (let length = 1; length <= word.length; length += 1) {
-        input.value = word.slice(0, length);
-        const begin = performance.now();
-        input.dispatchEvent(new Event('input'));
-        const isThere = () => new URLSearchParams(location.hash.split('?')[1]).get('q') === input.value
-            && !document.querySelector('.grid[aria-busy]');
-        while (!isThere()) await frame();
-        drawn.push(performance.now() - begin);
-    }
-    return drawn;
-})"""
-ANSWERED = """performance.getEntriesByType('resource')
-    .filter(each => /\\/studies\\?.*search=/.test(each.name)).map(each => each.duration)"""
-# So many steps from one part of the list to another; milliseconds of each frame.
-SCROLL = """(async (from, to, steps) => {
-    const grid = document.querySelector('.grid');
-    const way = grid.scrollHeight - grid.clientHeight;
-    const frames = [];
-    for (let at = 0; at <= steps; at += 1) {
-        const begin = performance.now();
-        grid.scrollTop = way * (from + (to - from) * at / steps);
-        await new Promise(resolve => requestAnimationFrame(resolve));
-        frames.push(performance.now() - begin);
-    }
-    return frames;
-})"""
+STUDIES = 3000
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Population]]:
-    folder = tmp_path_factory.mktemp("large-list")
-    server = Server(folder)
-    with server:
-        pass  # an index that is still empty gets to know the store, which will hold none of its files
-    population = large_list.fill(server.data / "index.sqlite", STUDIES)
-    with server:
-        yield server, population
-
-
-def test_a_hundred_thousand_studies_are_painted_searched_and_scrolled_without_stutter(
-    large: tuple[Server, Population], tmp_path: Path
-) -> None:
-    server, population = large
-    with Browser(tmp_path / "browser") as browser:
-        figures = measured(server, browser, population)
-    FIGURES.parent.mkdir(exist_ok=True)
-    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
-    # Bars are above what is promised (1 s, 150 ms, 100 ms): other processes run beside tests.
-    assert figures["first paint, ms"] < 2000, figures
-    assert figures["first rows, ms"] < 3000, figures
-    assert figures["search answered, p95 ms"] < 300, figures
-    assert figures["longest task while scrolling, ms"] < 200, figures
-
-
-def measured(server: Server, browser: Browser, population: Population) -> dict[str, Any]:
-    page = browser.open(f"{server.http_url}/#/studies", before=WATCH)
-    page.wait_for("window.firstRows > 0")
-    assert page.run("document.querySelector('.total').textContent") == f"{STUDIES:,} studies"
-    paint = page.wait_for("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
-    loading = page.run("Math.max(0, ...longTasks)")
-    plans = [population.plan(number) for number in range(0, STUDIES, STUDIES // 6)]
-    words = [plan.patient_name.split("^")[0].lower()[:7] for plan in plans]
-    words += [plans[0].patient_id, f"{plans[1].day:%Y-%m-%d}", "ct thorax", "a0042000"]
-    drawn = [time_ms for word in words for time_ms in page.run(f"{TYPE}({json.dumps(word)})")]
-    answered = page.run(ANSWERED)
-    assert page.run("document.querySelectorAll('.space .row .name').length") == 1  # the accession number's study
-    page.close()
-    page = browser.open(f"{server.http_url}/#/studies?sort=PatientName", before=WATCH)
-    page.wait_for("window.firstRows > 0")
-    page.run("longTasks.length = 0")
-    # Through all of it in large steps, then smoothly through a few hundred rows.
-    frames = [*page.run(f"{SCROLL}(0, 1, 30)"), *page.run(f"{SCROLL}(0.5, 0.5005, 40)")]
-    check_the_end_is_reached(page)
-    return {
-        "studies": STUDIES,
-        "first paint, ms": round(paint),
-        "first rows, ms": round(page.run("firstRows")),
-        "longest task while loading, ms": round(loading),
-        "search answered, p50 ms": round(median_of(answered)),
-        "search answered, p95 ms": round(p95_of(answered)),
-        "typed letter to drawn rows, p95 ms": round(p95_of(drawn)),
-        "searches": len(answered),
-        "longest task while scrolling, ms": round(page.run("Math.max(0, ...longTasks)")),
-        "frame while scrolling, p95 ms": round(p95_of(frames)),
-    }
-
-
-def check_the_end_is_reached(page: Page) -> None:
-    page.run("document.querySelector('.grid').scrollTop = 1e9")
-    page.wait_for(f"!!document.querySelector('#study-{STUDIES - 1} .name')")
-
-
-def median_of(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
-def p95_of(values: list[float]) -> float:
-    return quantiles(values, n=20)[-1]
+def test_thousands_of_studies_are_counted_searched_and_scrolled_to_the_last(tmp_path: Path) -> None:
+    server, population = page.filled(tmp_path, STUDIES)
+    with server, Browser(tmp_path / "browser") as browser:
+        figures = page.measured(server, browser, population, STUDIES)
+    assert figures["searches"] > 0
