@@ -74,6 +74,8 @@ def load_all() -> None:
     """What would be loaded, or made, at first use only: for a process that forks others. Starts and opens nothing."""
     _loop_runner()
     dictionary.public_vrs()
+    gc.collect()
+    _give_back_memory()
 
 
 async def _serve(
@@ -282,6 +284,7 @@ def _settle_memory() -> None:
     Nor after every few hundred objects, of which a single header makes more: together a tenth of a C-STORE's time.
     """
     gc.collect()
+    _give_back_memory()
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS, 20, 20)
 
@@ -293,6 +296,12 @@ def _limit_arenas() -> None:
     """
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def _give_back_memory() -> None:
+    """To the system what was freed after the start, and glibc keeps for later."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:

@@ -11,7 +11,14 @@ import pytest
 
 from scripts.local_cluster.mongod import ReplicaSet, find_mongod
 
-_AT_ONCE = ("--journalCommitInterval", "1")  # ms; else each drop of a database waits 0.1 s for the journal
+_OPTIONS = (
+    *("--journalCommitInterval", "1"),  # ms; else each drop of a database waits 0.1 s for the journal
+    # s; else the files of dropped databases stay open for minutes, until there are too many of a hundred tests.
+    *(
+        "--wiredTigerEngineConfigString",
+        "file_manager=(close_idle_time=3,close_scan_interval=1,close_handle_minimum=50)",
+    ),
+)
 
 
 def mongod_or_skip() -> Path:
@@ -28,6 +35,6 @@ def replica_set(*options: str, cache_gb: float = 0.25) -> Iterator[str]:
     path = mongod_or_skip()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ReplicaSet(path, Path(folder), options=[*_AT_ONCE, *options], cache_gb=cache_gb) as running,
+        ReplicaSet(path, Path(folder), options=[*_OPTIONS, *options], cache_gb=cache_gb) as running,
     ):
         yield running.uri

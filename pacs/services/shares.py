@@ -29,6 +29,7 @@ class Shares:
 
     def of(self, by: Principal, study_uid: str | None = None) -> list[Share]:
         """Those that hold, of one study or all: all for administrators, else those that they made. Oldest first."""
+        self._rosters.renew()  # another process may just have made one
         now = datetime.now(UTC)
         found = [
             each

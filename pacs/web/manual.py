@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
-from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
 
 from pacs.errors import NotFound
 from pacs.web.additions import Addition
 from pacs.web.bridge import Bridge
 from pacs.web.operations import HTML, PROBLEM, Operation, Parameter
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 _NAME = re.compile(r"(?:adr/)?[a-z0-9-]+\.md")
 _PAGE = Parameter(
@@ -84,6 +85,10 @@ def _folder() -> Traversable:
 
 @cache
 def _page(name: str) -> str:
+    # Here, not above: a server whose pages nobody reads does without its megabytes.
+    from markdown_it import MarkdownIt
+    from markdown_it.renderer import RendererHTML
+
     file = _folder().joinpath(*name.split("/"))
     if not file.is_file():
         raise NotFound("there is no such page")

@@ -14,7 +14,7 @@ from pacs.cli import top
 from pacs.dicom.model import Caller
 from pacs.metrics import BUCKETS, Board, Kind, Sampling, quantile
 from pacs.watching import Associated, Served
-from pacs.web.metrics import _WORDS
+from pacs.web.exposition import _WORDS
 
 OPS = Path(__file__).parents[2] / "docs" / "ops"
 CALLER = Caller("CT1", "10.0.0.7:4000", "dimse")

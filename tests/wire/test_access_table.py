@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from pacs.archive import Archive
+from pacs.auditing import Auditing
 from pacs.dicom.non_patient import MODELS as NON_PATIENT
 from pacs.dicom.uids import new_uid
 from pacs.dimse.availability import NOTIFICATION
@@ -26,6 +27,7 @@ from pacs.dimse.sender import Sender
 from pacs.dimse.ups import UPS_CLASSES
 from pacs.dimse.wire import Timeouts
 from pacs.dimse.worklist import MODALITY_WORKLIST
+from pacs.metrics import Board
 from pacs.offering import Offering
 from pacs.peering import known_peers
 from pacs.settings import Settings
@@ -299,7 +301,7 @@ def test_every_sop_class_is_in_the_table(tmp_path: Path) -> None:
     with Archive.open(settings) as archive:
         peers = known_peers(settings)
         sender = Sender("ARCHIVE", peers, archive.retrieve, Timeouts(), is_keeping=False)
-        offering = Offering(settings, archive, peers, sender, lambda: [])
+        offering = Offering(settings, archive, peers, sender, lambda: [], Board(), Auditing(settings))
         served = {(uid, service.name) for service in offering.services for uid in service.sop_classes}
         offering.stop(1.0)
         offering.close()

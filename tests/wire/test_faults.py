@@ -104,7 +104,7 @@ def _exchange(port: int, data: bytes, timeout_s: float = 10) -> bytes:
 GARBAGE = {
     "random bytes": random.Random(1).randbytes(5000),
     "zeros": bytes(5000),
-    "an HTTP request": b"GET /dicom-web/studies HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an HTTP request": b"GET /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a TLS hello": bytes.fromhex("16030100a5010000a10303") + random.Random(2).randbytes(160),
     "a PDU of a type that does not exist": struct.pack(">BBI", 99, 0, 4) + b"DICM",
     "an A-ASSOCIATE-RQ of random bytes": struct.pack(">BBI", 1, 0, 500) + random.Random(3).randbytes(500),
@@ -171,7 +171,7 @@ def test_an_idle_http_client_does_not_keep_others_waiting(archive: Server, templ
     waiting = [socket.create_connection(("127.0.0.1", archive.http_port), 5) for _ in range(30)]
     try:
         for connection in waiting:
-            connection.sendall(b"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n--")
+            connection.sendall(b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n--")
         assert clients.stow(archive, [template.stamp(Slice(101, 101, 1))]).status_code == 200
     finally:
         for connection in waiting:
@@ -238,7 +238,8 @@ def test_a_stow_request_that_breaks_off_leaves_nothing_half_stored(
     part = body[: int(len(body) * 0.6)]
     with socket.create_connection(("127.0.0.1", archive.http_port), 10) as connection:
         length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(body)}"
-        head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {clients.STOW_TYPE}\r\n{length}\r\n\r\n"
+        fields = f"Host: localhost\r\nContent-Type: {clients.STOW_TYPE}\r\n{length}\r\n\r\n"
+        head = f"POST /dicom-web/studies HTTP/1.1\r\n{fields}"
         connection.sendall(head.encode())
         connection.sendall(b"%x\r\n" % len(part) + part if is_chunked else part)
     _wait_for_no_incoming(archive)
@@ -372,7 +373,9 @@ def big_series(archive: Server) -> Slice:
 def test_a_wado_client_that_vanishes_or_does_not_read_costs_nothing(archive: Server, big_series: Slice) -> None:
     process = psutil.Process(archive.pid)
     before, files = archive.rss_bytes(), process.num_fds()
-    request = f"GET /dicom-web/studies/{big_series.study_uid} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode()
+    request = (
+        f"GET /dicom-web/studies/{big_series.study_uid} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n".encode()
+    )
     readers = [socket.create_connection(("127.0.0.1", archive.http_port), 10) for _ in range(8)]
     for reader in readers:
         reader.sendall(request)

@@ -49,7 +49,8 @@ ALONE = {
 }
 NOTHING_OF_STUDIES = {
     *("getCapabilities", "getOpenApi", "getDocs", "getDocsFile", "isAlive", "isReady", "getSession", "listTokens"),
-    *("getPageConfig", "getPageFile", "getConformance", "getAbout"),
+    *("getPageConfig", "getPageFile", "getConformance", "getAbout", "listPeers"),
+    *("enterViewer", "getViewerFile", "getManualPage"),
     *("fhirMetadata", "fhirSearchEndpoint", "fhirReadEndpoint"),
 }
 OFFERED = {each.name: each for each in all_operations(with_delete=True, with_administration=True)}

@@ -326,7 +326,7 @@ def test_nothing_is_left_in_the_incoming_folder(archive: Server) -> None:
 def test_a_client_that_goes_half_way_leaves_nothing(archive: Server) -> None:
     body = body_of([*metadata_parts([with_pixels()], JSON), bulk_part("bulk/1", bytes(3 << 20))])
     head = (
-        f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        f"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         f'Content-Type: multipart/related; type="{JSON}"; boundary=metadata-boundary-3f1c\r\n\r\n'
     )
     with socket.create_connection(("127.0.0.1", archive.http_port)) as client:
