@@ -670,14 +670,7 @@ def test_deleting_from_the_list_asks_first_and_leaves_the_others(desk: Desk) -> 
     page.close()
 
 
-@pytest.fixture
-def trash(desk: Desk) -> None:
-    """Skip where the server has no way to take a deletion back."""
-    if requests.get(f"{desk.server.dicomweb_url}/trash", timeout=10).status_code == 404:
-        pytest.skip("MISSING: undelete of this server")
-
-
-def test_what_was_deleted_comes_back_by_undo_and_by_restore(desk: Desk, trash: None) -> None:
+def test_what_was_deleted_comes_back_by_undo_and_by_restore(desk: Desk) -> None:
     study = stored(desk, PatientName="Undo^Uma", PatientID="UNDO")
     page = desk.open("/studies?id=UNDO")
     page.wait_for(f"{NAMES}[0] === 'Undo, Uma'")
@@ -697,7 +690,7 @@ def test_what_was_deleted_comes_back_by_undo_and_by_restore(desk: Desk, trash: N
     page.close()
 
 
-def test_an_instance_is_deleted_from_its_page_and_comes_back(desk: Desk, trash: None) -> None:
+def test_an_instance_is_deleted_from_its_page_and_comes_back(desk: Desk) -> None:
     page = desk.open(desk.instance)
     page.wait_for(f"!!{button('Delete')}")
     page.run(f"{button('Delete')}.click()")
