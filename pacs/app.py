@@ -22,6 +22,7 @@ from pacs.dimse.sender import Sender
 from pacs.dimse.server import DimseServer
 from pacs.dimse.tls import ServerTls
 from pacs.errors import Invalid
+from pacs.imaging import encode
 from pacs.metrics import Board, Meter
 from pacs.offering import Offering
 from pacs.peering import PeerEchoes, identities, known_peers, tls_files, usual_timeouts
@@ -74,8 +75,7 @@ def load_all() -> None:
     """What would be loaded, or made, at first use only: for a process that forks others. Starts and opens nothing."""
     _loop_runner()
     dictionary.public_vrs()
-    gc.collect()
-    _give_back_memory()
+    encode.maker()
 
 
 async def _serve(
@@ -284,7 +284,6 @@ def _settle_memory() -> None:
     Nor after every few hundred objects, of which a single header makes more: together a tenth of a C-STORE's time.
     """
     gc.collect()
-    _give_back_memory()
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS, 20, 20)
 
@@ -296,12 +295,6 @@ def _limit_arenas() -> None:
     """
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
-
-
-def _give_back_memory() -> None:
-    """To the system what was freed after the start, and glibc keeps for later."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:

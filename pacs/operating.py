@@ -44,7 +44,7 @@ class Operating:
         is_allowed = settings.is_administered
         self.additions: list[Addition] = [
             storage.addition(storage.Storage(self._holdings, self._growth, disk) if is_allowed else None),
-            system.addition(system.System(self._state, _described(settings)) if is_allowed else None),
+            system.addition(system.System(self._state, partial(_described, settings)) if is_allowed else None),
             log.addition(Journal(log_folder(settings)) if is_allowed else None),
             about.addition(partial(as_text, settings)),
             manual.addition(),

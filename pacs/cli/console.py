@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pacs import logs, settings
 from pacs.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 OK = 0
 FAILED = 1  # it ran, and some of it failed or a problem was found
@@ -61,6 +62,9 @@ def data_overrides(arguments: argparse.Namespace) -> dict[str, str]:
 @contextmanager
 def progress(description: str, total: int | None, *, show: bool = True) -> Iterator[Progress]:
     """A bar on stderr when that is a terminal; the caller advances task 0."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

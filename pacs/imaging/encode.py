@@ -109,6 +109,7 @@ def photometric_of(transfer_syntax_uid: str, photometric: str) -> str:
     return photometric
 
 
+@cache
 def maker() -> str:
     """What encodes here, with versions: another one may make other bytes of the same pixels."""
     versions = [f"pacs {__version__}"]

@@ -1,4 +1,7 @@
-"""Instances for people: pictures, texts and documents. Retrieve is the way in."""
+"""Instances for people: pictures, texts and documents. Retrieve is the way in.
+
+What draws is imported when first needed: an archive that nobody looks into does without Pillow.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from pacs.dicom import transfer_syntax as syntaxes
 from pacs.dicom.layout import Span
 from pacs.dicom.model import EVERYTHING, Scope, StoredInstance, Target
 from pacs.errors import NotAcceptable, NotFound, PacsError
-from pacs.imaging import forms, icon, quick, report, show
+from pacs.imaging import forms
 from pacs.imaging.forms import Form
 from pacs.imaging.options import RenderOptions
 from pacs.imaging.pool import Pool
@@ -93,6 +96,8 @@ class Showing:
 
         As GIF, all frames of an image without a size limit are one animation.
         """
+        from pacs.imaging import quick, show
+
         layout, form = held.layout, self.form(held)
         count = layout.pixels.number_of_frames if layout.pixels else 1
         if not form.is_picture:
@@ -108,6 +113,8 @@ class Showing:
 
     def report(self, held: Held, media_type: str, base: str) -> bytes:
         """A structured report as text/html or text/plain. base: URL of the DICOMweb root."""
+        from pacs.imaging import report
+
         with self._open(held) as source:
             return self._pool.run(report.html if media_type == "text/html" else report.text, source, base)
 
@@ -131,6 +138,8 @@ class Showing:
 
     def icon(self, label: str, options: RenderOptions) -> bytes:
         """A picture that stands for what has none."""
+        from pacs.imaging import icon
+
         return self._pool.run(icon.icon, label, options)
 
     def representative(self, target: Target, scope: Scope = EVERYTHING) -> StoredInstance:
@@ -168,6 +177,8 @@ class Showing:
 
 def _made_here(source: Source, form: Form, frame: int | None, options: RenderOptions) -> bytes | None:
     """A picture without a worker process; None when it cannot be made so."""
+    from pacs.imaging import show
+
     try:
         return show.picture(source, form, frame, options)
     except PacsError:

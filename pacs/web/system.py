@@ -46,10 +46,10 @@ OPERATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """state, settings: as JSON; the first may block."""
+    """state, settings: as JSON; made when asked for, and may block."""
 
     state: Callable[[], Mapping[str, Any]]
-    settings: Sequence[Mapping[str, Any]]
+    settings: Callable[[], Sequence[Mapping[str, Any]]]
 
 
 def addition(system: System | None) -> Addition:
@@ -73,7 +73,7 @@ class SystemResources:
         return _json(await self._bridge.run(self._allowed().state))
 
     async def settings(self, request: web.Request) -> web.Response:
-        return _json({"settings": list(self._allowed().settings)})
+        return _json({"settings": await self._bridge.run(self._allowed().settings)})
 
     def _allowed(self) -> System:
         if self._system is None:

@@ -4,23 +4,7 @@ import io
 import json
 import logging
 
-import pytest
-
 from pacs import logs
-
-
-@pytest.fixture
-def root_logger():
-    """Whatever the test sets up is taken back."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield root
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    for handler in handlers:
-        root.addHandler(handler)
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def test_text_line_has_time_level_logger_and_message(root_logger):
