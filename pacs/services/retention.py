@@ -20,7 +20,6 @@ A study goes as a whole, into the trash.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,9 +33,9 @@ from pacs.dicom.matchers import Matcher, TagPath
 from pacs.dicom.model import Level, Target
 from pacs.errors import Invalid
 from pacs.index.base import Fields, Index, Query
-from pacs.services import labels
+from pacs.services import labels, rule_file
 from pacs.services.labels import Labels
-from pacs.services.rules import match_keys, texts
+from pacs.services.rule_file import match_keys, texts
 
 _AGE = re.compile(r"([1-9][0-9]{0,4})([dwy])")
 _DAYS = {"d": 1, "w": 7, "y": 365}
@@ -81,48 +80,22 @@ def load(path: Path | None) -> Retention:
     """The rules of a file; none without one. Raises Invalid, which says in which rule what is wrong."""
     if path is None:
         return Retention()
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Invalid(f"{path}: {error.strerror}", "RETENTION") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} is not TOML: {error}", "RETENTION") from error
-    unknown = set(content) - {"rule", "keep"}
-    if unknown or not isinstance(content.get("rule", []), list):
-        raise Invalid(
-            f"{path}: there is {', '.join(sorted(unknown)) or 'rule'}; known are keep and [[rule]]", "RETENTION"
-        )
+    content = rule_file.read(path, "RETENTION", ("keep",))
     try:
         keep = frozenset(texts(content, "keep"))
         for label in keep:
             labels.check(label)
     except Invalid as error:
         raise Invalid(f"{path}: {error}", "RETENTION") from error
-    rules: list[RetentionRule] = []
-    for number, table in enumerate(content.get("rule", []), 1):
-        try:
-            rules.append(_rule(table, number))
-        except Invalid as error:
-            raise Invalid(f"{path}, rule {number}: {error}", "RETENTION") from error
-        if rules[-1].name in {rule.name for rule in rules[:-1]}:
-            raise Invalid(f"{path}, rule {number}: there are two rules of this name", "RETENTION")
-    return Retention(tuple(rules), keep)
+    return Retention(tuple(rule_file.rules(content, path, "RETENTION", _KNOWN, _rule)), keep)
 
 
-def _rule(table: Any, number: int) -> RetentionRule:
-    if not isinstance(table, dict):
-        raise Invalid("a rule is a table: [[rule]]")
-    unknown = set(table) - _KNOWN
-    if unknown:
-        raise Invalid(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KNOWN))}")
-    name = table.get("name", f"rule {number}")
-    if not isinstance(name, str) or not name.strip():
-        raise Invalid("name is not a text")
+def _rule(name: str, table: Mapping[str, Any]) -> RetentionRule:
     by = table.get("by", "received")
     if by not in ("received", "study date"):
         raise Invalid('by is neither "received" nor "study date"')
     rule = RetentionRule(
-        name.strip(),
+        name,
         match_keys(table.get("match", {})),
         _age(table.get("older_than")),
         by == "study date",

@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -28,15 +27,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pacs.dicom import keys as query_keys
 from pacs.dicom.matching import Matcher, TagPath, matches_all
 from pacs.dicom.model import Attributes, Caller
 from pacs.errors import Invalid
-from pacs.services import labels
+from pacs.services import labels, rule_file
+from pacs.services.rule_file import match_keys, texts
 
 _AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AFTER_SENDING = "after sending"
+_KEYS = {"name", "on", "match", "from", "send", "stow", "webhook", "label", "delete", "commit"}
 
 
 class Moment(Enum):
@@ -80,39 +80,12 @@ def load(path: Path, peers: Callable[[str], bool] = lambda name: True) -> list[R
 
     Raises Invalid, which says in which rule what is wrong.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Invalid(f"{path}: {error.strerror}", "RULES") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} is not TOML: {error}", "RULES") from error
-    unknown = set(content) - {"rule"}
-    if unknown or not isinstance(content.get("rule", []), list):
-        raise Invalid(
-            f"{path}: rules are written as [[rule]]; there is {', '.join(sorted(unknown)) or 'rule'}", "RULES"
-        )
-    rules: list[Rule] = []
-    for number, table in enumerate(content.get("rule", []), 1):
-        name = table.get("name") if isinstance(table, dict) else None
-        where = f"{path}, rule {number}" + (f" ({name})" if isinstance(name, str) else "")
-        try:
-            rules.append(_rule(table, number, peers))
-        except Invalid as error:
-            raise Invalid(f"{where}: {error}", "RULES") from error
-        if rules[-1].name in {rule.name for rule in rules[:-1]}:
-            raise Invalid(f"{where}: there are two rules of this name", "RULES")
-    return rules
+    return rule_file.rules(
+        rule_file.read(path, "RULES"), path, "RULES", _KEYS, lambda name, table: _rule(name, table, peers)
+    )
 
 
-def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
-    if not isinstance(table, dict):
-        raise Invalid("a rule is a table: [[rule]]")
-    unknown = set(table) - _KEYS
-    if unknown:
-        raise Invalid(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KEYS))}")
-    name = table.get("name", f"rule {number}")
-    if not isinstance(name, str) or not name.strip():
-        raise Invalid("name is not a text")
+def _rule(name: str, table: Mapping[str, Any], peers: Callable[[str], bool]) -> Rule:
     try:
         moment = Moment(table.get("on", "instance"))
     except ValueError:
@@ -120,7 +93,7 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
     match = table.get("match", {})
     keys = match_keys(match)
     rule = Rule(
-        name.strip(),
+        name,
         moment,
         keys,
         texts(table, "from"),
@@ -152,32 +125,6 @@ def _rule(table: Any, number: int, peers: Callable[[str], bool]) -> Rule:
     if not (rule.send or rule.stow or rule.webhook or rule.label or rule.delete_after):
         raise Invalid("it does nothing: add send, stow, webhook, label or delete")
     return rule
-
-
-_KEYS = {"name", "on", "match", "from", "send", "stow", "webhook", "label", "delete", "commit"}
-
-
-def match_keys(match: Any) -> Mapping[TagPath, Matcher]:
-    """The keys of a ``match`` table. Raises Invalid."""
-    if not isinstance(match, dict):
-        raise Invalid('match is a table, such as { Modality = "CT" }')
-    return query_keys.combine(dict(_key(keyword, value) for keyword, value in match.items()))
-
-
-def _key(keyword: str, value: Any) -> tuple[TagPath, Matcher]:
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(each, str | int | float) and not isinstance(each, bool) for each in values):
-        raise Invalid(f"match: {keyword} is neither a text, a number nor a list of them")
-    return query_keys.from_parameter(keyword, [str(each) for each in values])
-
-
-def texts(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """A text, or a list of texts, of a table. Raises Invalid."""
-    value = table.get(name, [])
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(each, str) and each.strip() for each in values):
-        raise Invalid(f"{name} is neither a text nor a list of texts")
-    return tuple(dict.fromkeys(each.strip() for each in values))
 
 
 def _deletion(table: Mapping[str, Any]) -> tuple[bool, timedelta | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
@@ -14,6 +13,7 @@ from pacs.services.access import role_of, scope_of
 from pacs.services.accounts import Accounts, word_of
 from pacs.services.tokens import Tokens
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
@@ -99,11 +99,11 @@ class AccountResources:
 
     async def list(self, request: web.Request) -> web.Response:
         found = await self._bridge.run(self._allowed().all)
-        return _json([account.as_json() for account in found])
+        return json_response([account.as_json() for account in found])
 
     async def get(self, request: web.Request) -> web.Response:
         account = await self._bridge.run(self._allowed().find, request.match_info["name"])
-        return _json(account.as_json())
+        return json_response(account.as_json())
 
     async def add(self, request: web.Request) -> web.Response:
         """Of name, password, role ("reader" if not said), modalities, labels."""
@@ -116,13 +116,13 @@ class AccountResources:
         )
         account = await self._bridge.run(accounts.add, name, password, role, scope_of(_plain(found)))
         headers = {"Location": f"{self._links.base(request)}/accounts/{account.name}"}
-        return _json(account.as_json(), 201, headers)
+        return json_response(account.as_json(), 201, headers)
 
     async def change(self, request: web.Request) -> web.Response:
         """Of some of role, modalities, labels, is_disabled and password. 409 for the last administrator."""
         accounts = self._allowed()
         account = await self._bridge.run(accounts.change, request.match_info["name"], await object_of(request))
-        return _json(account.as_json())
+        return json_response(account.as_json())
 
     async def remove(self, request: web.Request) -> web.Response:
         await self._bridge.run(self._allowed().remove, request.match_info["name"])
@@ -147,7 +147,7 @@ class TokenResources:
 
     async def list(self, request: web.Request) -> web.Response:
         found = await self._bridge.run(self._tokens.of, local_account(request))
-        return _json([token.as_json() for token in found])
+        return json_response([token.as_json() for token in found])
 
     async def add(self, request: web.Request) -> web.Response:
         """Of name, role (the account's if not said), modalities, labels, days. ``token`` is in this answer alone."""
@@ -160,7 +160,7 @@ class TokenResources:
         token, text = await self._bridge.run(
             self._tokens.add, owner, word_of(found, "name"), role, scope_of(_plain(found)), days
         )
-        return _json({**token.as_json(), "token": text}, 201)
+        return json_response({**token.as_json(), "token": text}, 201)
 
     async def remove(self, request: web.Request) -> web.Response:
         await self._bridge.run(self._tokens.remove, request.match_info["id"], local_account(request))
@@ -170,12 +170,3 @@ class TokenResources:
 def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
     """Modalities and labels: an account is not limited to studies, shares are."""
     return {name: found.get(name) for name in ("modalities", "labels")}
-
-
-def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        status=status,
-        body=orjson.dumps(body),
-        content_type=JSON,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
 from pacs.errors import Forbidden, Invalid, NotFound
 from pacs.services.accesses import Access, Action, Hear
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
@@ -63,8 +63,7 @@ def addition(read: Read | None, hear: Hear, *, is_allowed: bool) -> Addition:
             messages, is_complete = await bridge.run(read, wanted, int(limit))
             asked = " ".join(f"{name}={value}" for name, value in wanted.items())
             hear(Access(Action.AUDIT_READ, links.caller(request), detail=asked))
-            body = orjson.dumps({"messages": messages, "isComplete": is_complete})
-            return web.Response(body=body, content_type=JSON, headers={"Cache-Control": "no-store"})
+            return json_response({"messages": messages, "isComplete": is_complete})
 
         return [web.get("/audit", get)]
 

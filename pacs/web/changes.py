@@ -18,6 +18,7 @@ from pacs.errors import Gone, Invalid, PacsError
 from pacs.index.work import Change
 from pacs.services.change_feed import ChangeFeed
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.negotiate import Offer, accepted, choose
@@ -110,11 +111,7 @@ class Changes:
             "last": page.last,
             "more": page.looked_at == limit and await self._bridge.run(self._is_more, page.last),
         }
-        return web.Response(
-            body=orjson.dumps(body),
-            content_type=_JSON,
-            headers={"Cache-Control": "no-store"},
-        )
+        return json_response(body)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         since = _since(request)

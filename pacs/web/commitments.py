@@ -13,6 +13,7 @@ from pacs.errors import Forbidden, Invalid, NotFound
 from pacs.services.commitment_requests import CommitmentRequests, State
 from pacs.services.retrieve import Retrieve
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.commitment import TRANSACTION
 from pacs.web.links import Links
@@ -99,14 +100,14 @@ class AskedResources:
         wanted = {State(state)} if state else set(State) - {State.REPEATED}
         found = await self._bridge.run(asked.page, wanted, query.get("after", ""), int(limit))
         following = found[-1].uid if len(found) == int(limit) else None
-        return _json({"commitments": [each.as_json() for each in found], "next": following})
+        return json_response({"commitments": [each.as_json() for each in found], "next": following})
 
     async def get(self, request: web.Request) -> web.Response:
         """With all that failed. 404 for a Transaction UID that no peer was asked with."""
         found = await self._bridge.run(self._asked().find, uid_of(request, "transaction") or "")
         if found is None:
             raise NotFound("no peer has been asked with this Transaction UID")
-        return _json(found.as_json(with_failed=True))
+        return json_response(found.as_json(with_failed=True))
 
     async def ask(self, request: web.Request) -> web.Response:
         """202 with the Transaction UID, when the peer is to be asked. 404 for what is not stored here."""
@@ -118,7 +119,7 @@ class AskedResources:
         uid = await self._bridge.run(asked.ask, peer, instances)
         self._wake()
         headers = {"Location": f"{self._links.base(request)}/commitments/{uid}"}
-        return _json({"transaction": uid}, status=202, headers=headers)
+        return json_response({"transaction": uid}, status=202, headers=headers)
 
     def _asked(self) -> CommitmentRequests:
         if self._allowed is None:
@@ -142,12 +143,3 @@ def _wanted(body: bytes) -> tuple[str, Target]:
     if study_uid is None or (sop_uid is not None and series_uid is None):
         raise Invalid("study is missing, or the series of the instance", "study")
     return found["peer"], Target(study_uid, series_uid, sop_uid)
-
-
-def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        status=status,
-        body=orjson.dumps(body),
-        content_type=JSON,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )

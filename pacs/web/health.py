@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import orjson
 from aiohttp import web
 
 from pacs.index.base import Counts
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.negotiate import Offer, accepted, choose
@@ -68,7 +68,7 @@ class Health:
 
     async def live(self, request: web.Request) -> web.Response:
         """200 as long as the loop turns."""
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def ready(self, request: web.Request) -> web.Response:
         """200 when requests can be served, 503 with the reasons when not."""
@@ -78,7 +78,7 @@ class Health:
         if await self._is_told(request):
             body["problems"] = [check.problem for check in checks if check.problem and check.is_needed]
             body["checks"] = [check.as_json() for check in checks]
-        return _json(body, status=200 if is_ready else 503)
+        return json_response(body, status=200 if is_ready else 503)
 
     async def root(self, request: web.Request) -> web.Response:
         """The web page for browsers, addresses as JSON for others."""
@@ -96,13 +96,7 @@ class Health:
                 "series": counts.series,
                 "instances": counts.instances,
             }
-        return _json({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
+        return json_response({"dicomweb": base, "studies": f"{base}/studies", "counts": totals})
 
     async def _is_told(self, request: web.Request) -> bool:
         return self._sees_all is None or await self._sees_all(request)
-
-
-def _json(body: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
-    )

@@ -13,6 +13,7 @@ from pacs.dicom.model import Role
 from pacs.errors import Forbidden, Invalid, NotFound
 from pacs.index.work import JobState, Work
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
 
@@ -128,13 +129,13 @@ class Jobs:
             "jobs": [job.as_json() for job in found],
             "next": found[-1].job_id if len(found) == int(limit) else None,
         }
-        return _json(body)
+        return json_response(body)
 
     async def get(self, request: web.Request) -> web.Response:
         found = await self._bridge.run(self._work().jobs, job_id=request.match_info["job"])
         if not found:
             raise NotFound("there is no such job: it may be done")
-        return _json(found[0].as_json())
+        return json_response(found[0].as_json())
 
     async def retry(self, request: web.Request) -> web.Response:
         """202: it is due now, as if never tried. 404 when it is not there, or runs."""
@@ -151,21 +152,17 @@ class Jobs:
     async def retry_many(self, request: web.Request) -> web.Response:
         """{"jobs": number of those that are due now}; others are gone, or run."""
         work, named = self._work(), await _named(request)
-        return _json({"jobs": await self._bridge.run(work.retry_jobs, named, datetime.now(UTC))})
+        return json_response({"jobs": await self._bridge.run(work.retry_jobs, named, datetime.now(UTC))})
 
     async def discard_many(self, request: web.Request) -> web.Response:
         """{"jobs": number of those that will not be done}; others are gone, or run."""
         work, named = self._work(), await _named(request)
-        return _json({"jobs": await self._bridge.run(work.discard_jobs, named)})
+        return json_response({"jobs": await self._bridge.run(work.discard_jobs, named)})
 
     def _work(self) -> Work:
         if self._allowed is None:
             raise Forbidden("administration over HTTP is switched off here (ADMIN_API)")
         return self._allowed
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 async def _named(request: web.Request) -> Sequence[str]:

@@ -13,6 +13,7 @@ from pacs.dicom.model import Role
 from pacs.errors import Forbidden, Invalid
 from pacs.journal import LEVELS, Journal, Lines, Wanted
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.negotiate import Offer, accepted, choose
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
@@ -119,12 +120,7 @@ class LogLines:
         if chosen.media_type == _STREAM:
             return await self._stream(request, journal, wanted, limit)
         found = await self._page(journal, after, wanted, limit)
-        body = {"lines": found.lines, "last": found.last, "more": found.more}
-        return web.Response(
-            body=orjson.dumps(body),
-            content_type=JSON,
-            headers={"Cache-Control": "no-store"},
-        )
+        return json_response({"lines": found.lines, "last": found.last, "more": found.more})
 
     async def _page(self, journal: Journal, after: str, wanted: Wanted, limit: int) -> Lines:
         if not after:

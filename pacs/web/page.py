@@ -8,12 +8,12 @@ from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
 
-import orjson
 from aiohttp import web
 
 from pacs import __version__
 from pacs.errors import NotFound
 from pacs.web import single, viewer
+from pacs.web.answer import json_response
 from pacs.web.links import Links
 from pacs.web.operations import JSON, Operation, Parameter
 from pacs.web.viewer import Viewer
@@ -98,9 +98,7 @@ class Page:
             "canDelete": about.can_delete,
             "viewer": viewer.PATH if self._viewer is not None and self._viewer.is_installed else "",
         }
-        return web.Response(
-            body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
-        )
+        return json_response(body)
 
     def _answer(self, request: web.Request, name: str) -> web.Response:
         body, etag = _read(name)

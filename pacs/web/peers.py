@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
 from pacs.errors import Forbidden
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
 
@@ -64,17 +64,13 @@ class PeerResources:
         return [web.get("/peers", self.listed), web.post("/peers/{ae}/echo", self.echo)]
 
     async def listed(self, request: web.Request) -> web.Response:
-        return _json(await self._bridge.run(self._allowed().listed))
+        return json_response(await self._bridge.run(self._allowed().listed))
 
     async def echo(self, request: web.Request) -> web.Response:
         """200 whether the peer answers or not: that is what was asked."""
-        return _json(await self._bridge.run(self._allowed().echo, request.match_info["ae"]))
+        return json_response(await self._bridge.run(self._allowed().echo, request.match_info["ae"]))
 
     def _allowed(self) -> PeerDirectory:
         if self._directory is None:
             raise Forbidden("administration over HTTP is switched off here (ADMIN_API)")
         return self._directory
-
-
-def _json(found: object) -> web.Response:
-    return web.Response(body=orjson.dumps(found), content_type=JSON, headers={"Cache-Control": "no-store"})

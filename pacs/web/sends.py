@@ -13,6 +13,7 @@ from pacs.dicom.uids import is_possible
 from pacs.errors import Invalid
 from pacs.services.sends import Sends
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
@@ -83,13 +84,15 @@ class SendResources:
         caller = self._links.caller(request)
         send_id = await self._bridge.run(self._sends.begin, request.match_info["ae"].strip(), targets, caller)
         self._wake()
-        return _json({"id": send_id}, status=202)
+        return json_response({"id": send_id}, status=202)
 
     async def recent(self, request: web.Request) -> web.Response:
-        return _json({"sends": await self._bridge.run(self._sends.recent, self._links.caller(request), _SHOWN)})
+        return json_response({"sends": await self._bridge.run(self._sends.recent, self._links.caller(request), _SHOWN)})
 
     async def one(self, request: web.Request) -> web.Response:
-        return _json(await self._bridge.run(self._sends.one, request.match_info["send"], self._links.caller(request)))
+        return json_response(
+            await self._bridge.run(self._sends.one, request.match_info["send"], self._links.caller(request))
+        )
 
     async def retry(self, request: web.Request) -> web.Response:
         await self._bridge.run(self._sends.retry, request.match_info["send"], self._links.caller(request))
@@ -126,8 +129,3 @@ def _target(found: Any) -> Target:
     if study_uid is None or (sop_uid is not None and series_uid is None):
         raise Invalid("A target has a study, a series in it, and an instance in that", "targets")
     return Target(study_uid, series_uid, sop_uid)
-
-
-def _json(found: object, status: int = 200) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(status=status, body=orjson.dumps(found), content_type=JSON, headers=headers)

@@ -19,6 +19,7 @@ from pacs.services.roster import Account
 from pacs.services.sessions import Session, Sessions
 from pacs.services.shares import Shares
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.identity import PRINCIPAL
 from pacs.web.links import Links
 from pacs.web.login import Login
@@ -136,7 +137,7 @@ class SessionResources:
             self._tell(request, Action.LOGGED_OUT, principal.name if principal is not None else "")
         assert self._links is not None
         there = self._logout_url(self._links.page(request)) if session and session.way == "oidc" else None
-        response = _json({"logout": there}) if there else web.Response(status=204)
+        response = json_response({"logout": there}) if there else web.Response(status=204)
         login.set_cookie(request, response, None)
         return response
 
@@ -187,7 +188,7 @@ class SessionResources:
             body |= scope_as_json(principal.scope) | {"canDownload": principal.may_download}
         body["csrf"] = self._sessions.csrf(session) if session else ""
         body["ways"] = self._known().ways
-        return _json({**body, **(more or {})})
+        return json_response({**body, **(more or {})})
 
     def _tell(self, request: web.Request, action: Action, name: str = "", failure: str = "") -> None:
         """name: whom somebody is, or says to be."""
@@ -207,10 +208,6 @@ class SessionResources:
 
     async def _close(self) -> None:
         self._hashing.close()
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type=JSON, headers={"Cache-Control": "no-store"})
 
 
 def local_account(request: web.Request) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom import uids
@@ -14,6 +13,7 @@ from pacs.services.accounts import word_of
 from pacs.services.query import QueryService
 from pacs.services.shares import Shares
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.identity import NOBODY
 from pacs.web.links import Links
@@ -85,7 +85,7 @@ class ShareResources:
         """id, study, by, created, expires and canDownload of each; links are told once, when they are made."""
         study_uid = request.query.get("study") or None
         found = await self._bridge.run(self._shares.of, _caller(request), study_uid)
-        return _json([share.as_json() for share in found])
+        return json_response([share.as_json() for share in found])
 
     async def add(self, request: web.Request) -> web.Response:
         """Of study, days (1 if not said) and canDownload (true). ``url`` is in this answer alone."""
@@ -103,7 +103,7 @@ class ShareResources:
         share, text = await self._bridge.run(
             self._shares.add, study_uid, _caller(request), days, can_download=can_download
         )
-        return _json({**share.as_json(), "url": f"{self._links.page(request)}#/share/{text}"}, 201)
+        return json_response({**share.as_json(), "url": f"{self._links.page(request)}#/share/{text}"}, 201)
 
     async def remove(self, request: web.Request) -> web.Response:
         """204. What is open by it ends within seconds."""
@@ -113,9 +113,3 @@ class ShareResources:
 
 def _caller(request: web.Request) -> Principal:
     return principal_of(request) or NOBODY
-
-
-def _json(body: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=orjson.dumps(body), content_type=JSON, headers={"Cache-Control": "no-store"}
-    )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
@@ -16,6 +15,7 @@ from pacs.errors import Forbidden, Invalid
 from pacs.services.growth import Growth, Span
 from pacs.services.holdings import Holdings
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.operations import JSON, Operation, Parameter
 
@@ -100,7 +100,7 @@ class StorageResources:
     async def get(self, request: web.Request) -> web.Response:
         storage = self._allowed()
         held = await self._bridge.run(storage.holdings.told, datetime.now(UTC))
-        return _json({**held, "disk": await self._bridge.run(storage.disk)})
+        return json_response({**held, "disk": await self._bridge.run(storage.disk)})
 
     async def history(self, request: web.Request) -> web.Response:
         storage = self._allowed()
@@ -112,17 +112,9 @@ class StorageResources:
         if not re.fullmatch("[0-9]{1,4}", number, re.ASCII) or not 1 <= int(number) <= span.most:
             raise Invalid(f"buckets is 1 to {span.most}", "buckets")
         found = await self._bridge.run(storage.growth.history, span, int(number), datetime.now(UTC))
-        return _json({"by": by, "buckets": found})
+        return json_response({"by": by, "buckets": found})
 
     def _allowed(self) -> Storage:
         if self._storage is None:
             raise Forbidden("administration over HTTP is switched off here (ADMIN_API)")
         return self._storage
-
-
-def _json(found: object) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(found),
-        content_type=JSON,
-        headers={"Cache-Control": "no-store"},
-    )

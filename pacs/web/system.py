@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
 from pacs.errors import Forbidden
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.operations import JSON, Operation
 
@@ -70,20 +70,12 @@ class SystemResources:
         return [web.get("/system", self.get), web.get("/settings", self.settings)]
 
     async def get(self, request: web.Request) -> web.Response:
-        return _json(await self._bridge.run(self._allowed().state))
+        return json_response(await self._bridge.run(self._allowed().state))
 
     async def settings(self, request: web.Request) -> web.Response:
-        return _json({"settings": await self._bridge.run(self._allowed().settings)})
+        return json_response({"settings": await self._bridge.run(self._allowed().settings)})
 
     def _allowed(self) -> System:
         if self._system is None:
             raise Forbidden("administration over HTTP is switched off here (ADMIN_API)")
         return self._system
-
-
-def _json(found: object) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(found),
-        content_type=JSON,
-        headers={"Cache-Control": "no-store"},
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-import orjson
 from aiohttp import web
 
 from pacs.dicom.model import Role
 from pacs.errors import Forbidden, Invalid
 from pacs.services.trash import Trash, moment
 from pacs.web.additions import Addition
+from pacs.web.answer import json_response
 from pacs.web.bridge import Bridge
 from pacs.web.links import Links
 from pacs.web.operations import JSON, PROBLEM, Operation, Parameter
@@ -100,7 +100,7 @@ class TrashResources:
             raise Invalid(f"limit is 1 to {_MAX_LIMIT}", "limit")
         after, scope = request.query.get("after") or None, self._links.caller(request).scope
         page = await self._bridge.run(self._trash().page, after, int(limit), scope)
-        return _json({"deleted": page.deleted, "next": page.next})
+        return json_response({"deleted": page.deleted, "next": page.next})
 
     async def undelete(self, request: web.Request) -> web.Response:
         """200, with what stays deleted and why; 404 when nothing of it is deleted, or it is purged."""
@@ -112,17 +112,9 @@ class TrashResources:
             caller,
             at=moment(at) if at is not None else None,
         )
-        return _json(restored.as_json())
+        return json_response(restored.as_json())
 
     def _trash(self) -> Trash:
         if self._allowed is None:
             raise Forbidden("this archive is set not to delete anything (ALLOW_DELETE=false)")
         return self._allowed
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )

@@ -398,6 +398,23 @@ def test_the_list_speaks_both_languages(desk: Desk, language: str, words: list[s
     page.close()
 
 
+def test_colours_follow_the_system_until_one_is_chosen(desk: Desk) -> None:
+    page = desk.open(theme="auto")
+    ground = "getComputedStyle(document.body).backgroundColor"
+
+    def shown(scheme: str) -> str:
+        page.call("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        return str(page.run(ground))
+
+    light, dark = shown("light"), shown("dark")
+    assert light != dark
+    assert shown("light") == light
+    select = "document.querySelector('select[aria-label=Colours]')"
+    page.run(f"{select}.value = 'dark'; {select}.dispatchEvent(new Event('change'))")
+    assert shown("light") == dark
+    page.close()
+
+
 def test_on_a_phone_studies_are_cards_that_fit(desk: Desk) -> None:
     page = desk.open("/studies", **PHONE)
     page.wait_for(f"{NAMES}.length > 3")
