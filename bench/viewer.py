@@ -217,7 +217,7 @@ def _open(peer: Peer, folder: Path, series: Series) -> Opened:
     """Once, from cold."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with peer, Front(folder / "front", peer.http_port) as front, Browser(folder / "browser") as browser:
+        with peer, Front(folder / "front", peer.http_port) as front, Browser(folder / "browser", webgl=True) as browser:
             assert peer.usage is not None
             cpu_s = peer.usage.cpu_s()
             page = browser.open("about:blank", before=_BEFORE)

@@ -45,14 +45,13 @@ _FLAGS = (
     "--metrics-recording-only",
     "--hide-scrollbars",
     "--force-device-scale-factor=1",
-    # WebGL in software: there is no graphics card where tests run.
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
     # Nothing outside this machine is reached, whatever a page asks for.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe",
 )
+# There is no graphics card where tests run. WebGL in software makes all that is drawn take longer.
+_PLAIN = ("--disable-gpu",)
+_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 # Chromium reads commands from file descriptor 3 and writes to 4.
 _ONTO_3_AND_4 = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
@@ -80,10 +79,11 @@ class Seen:
 
 
 class Browser:
-    """One Chromium with an empty profile in ``folder``; use as a context manager."""
+    """One Chromium with an empty profile in ``folder``; use as a context manager. webgl: OHIF wants it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, webgl: bool = False) -> None:
         self._folder = folder
+        self._flags = (*_FLAGS, *(_WEBGL if webgl else _PLAIN))
         self._replies: dict[int, dict[str, Any]] = {}
         self._pages: dict[str, Page] = {}
         self._news = threading.Condition()
@@ -93,7 +93,7 @@ class Browser:
         their_in, self._out = _pipe()
         self._in, their_out = _pipe()
         self._folder.mkdir(parents=True, exist_ok=True)
-        flags = [*_FLAGS, f"--user-data-dir={self._folder / 'profile'}", "about:blank"]
+        flags = [*self._flags, f"--user-data-dir={self._folder / 'profile'}", "about:blank"]
         with (self._folder / "chromium.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _ONTO_3_AND_4, str(their_in), str(their_out), str(CHROMIUM), *flags],
@@ -193,14 +193,18 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, timeout_s: float = 60.0) -> Any:
-        """The first value of an expression that is true. Raises AssertionError with the page's text and console."""
+        """The first value of an expression that is true. Raises AssertionError with what is known of the page."""
         deadline = time.monotonic() + timeout_s
         while not (found := self.run(expression)):
             if time.monotonic() > deadline:
-                text = self.run("document.body ? document.body.innerText : ''")
-                raise AssertionError(f"never true: {expression}\n{text[:3000]}\n" + "\n".join(self.seen.console[-40:]))
+                raise AssertionError(f"never true: {expression}\n{self._state()}")
             time.sleep(0.1)
         return found
+
+    def _state(self) -> str:
+        address, text = self.run("[location.href, document.body ? document.body.innerText : '']")
+        waiting = [one.url for one in list(self.seen.exchanges.values()) if not one.status and not one.failure]
+        return "\n".join([address, text[:3000], *self.seen.console[-40:], *(f"no answer yet: {url}" for url in waiting)])
 
     def screenshot(self, path: Path | None = None) -> NDArray[np.uint8]:
         """What the page shows now, (rows, columns, 3); kept as PNG at ``path``."""

@@ -71,7 +71,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with (
         Ohif() as ohif,
         Server(folder / "archive", {"CORS_ALLOWED_ORIGINS": ohif.url}) as server,
-        Browser(folder / "browser") as browser,
+        Browser(folder / "browser", webgl=True) as browser,
     ):
         ohif.configure(server.dicomweb_url)
         assert stow(server, files).status_code == 200

@@ -400,18 +400,27 @@ def test_the_list_speaks_both_languages(desk: Desk, language: str, words: list[s
 
 def test_colours_follow_the_system_until_one_is_chosen(desk: Desk) -> None:
     page = desk.open(theme="auto")
-    ground = "getComputedStyle(document.body).backgroundColor"
 
-    def shown(scheme: str) -> str:
+    def prefer(scheme: str) -> None:
         page.call("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        return str(page.run(ground))
 
-    light, dark = shown("light"), shown("dark")
-    assert light != dark
-    assert shown("light") == light
+    def ground() -> str:
+        return str(page.run("getComputedStyle(document.body).backgroundColor"))
+
+    prefer("light")
+    page.wait_for("document.documentElement.dataset.theme === 'light'")
+    light = ground()
+    prefer("dark")
+    page.wait_for("document.documentElement.dataset.theme === 'dark'")
+    dark = ground()
+    assert dark != light
     select = "document.querySelector('select[aria-label=Colours]')"
+    page.run(f"{select}.value = 'light'; {select}.dispatchEvent(new Event('change'))")
+    assert ground() == light
     page.run(f"{select}.value = 'dark'; {select}.dispatchEvent(new Event('change'))")
-    assert shown("light") == dark
+    prefer("light")
+    page.wait_for("matchMedia('(prefers-color-scheme: light)').matches")
+    assert ground() == dark
     page.close()
 
 

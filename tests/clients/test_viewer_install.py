@@ -53,7 +53,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser")) as running:
+    with Browser(tmp_path_factory.mktemp("browser"), webgl=True) as running:
         yield running
 
 

@@ -62,7 +62,10 @@ class Viewer:
         text = "&".join(f"{name}={value}" for name, value in query.items())
         place = f"#/view/{study_uid}" + (f"?{text}" if text else "")
         if self._place:
-            self.page.run(f"document.querySelector('.view')?.remove(), location.hash = {json.dumps(place)}")
+            # By way of a place that is none: the same address again would draw nothing.
+            self.page.run("location.hash = '#/nowhere'")
+            self.page.wait_for("!document.querySelector('.port')")
+            self.page.run(f"location.hash = {json.dumps(place)}")
         else:
             self.page.call("Page.navigate", {"url": f"{self.root_url}/{place}"})
         self._place = place

@@ -468,6 +468,6 @@ def test_requests_one_after_the_other_share_a_connection(web: RunningArchive) ->
         for _ in range(3):
             connection.sendall(b"GET /dicom-web/studies/1.1/metadata HTTP/1.1\r\nHost: a\r\n\r\n")
             answer = b""
-            while not answer.endswith(b"0\r\n\r\n"):
+            while not answer.endswith(b"\r\n0\r\n\r\n"):
                 answer += connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
