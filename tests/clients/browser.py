@@ -204,7 +204,9 @@ class Page:
     def _state(self) -> str:
         address, text = self.run("[location.href, document.body ? document.body.innerText : '']")
         waiting = [one.url for one in list(self.seen.exchanges.values()) if not one.status and not one.failure]
-        return "\n".join([address, text[:3000], *self.seen.console[-40:], *(f"no answer yet: {url}" for url in waiting)])
+        return "\n".join(
+            [address, text[:3000], *self.seen.console[-40:], *(f"no answer yet: {url}" for url in waiting)]
+        )
 
     def screenshot(self, path: Path | None = None) -> NDArray[np.uint8]:
         """What the page shows now, (rows, columns, 3); kept as PNG at ``path``."""
