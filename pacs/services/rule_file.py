@@ -30,8 +30,8 @@ def read(path: Path, setting: str, others: Collection[str] = ()) -> dict[str, An
         raise Invalid(f"{path} is not TOML: {error}", setting) from error
     unknown = ", ".join(sorted(set(content) - {"rule", *others}))
     if unknown or not isinstance(content.get("rule", []), list):
-        known = "".join(f", beside {name}" for name in others)
-        raise Invalid(f"{path}: rules are written as [[rule]]{known}; there is {unknown or 'rule'}", setting)
+        known = "known are " + " and ".join([*others, "rules, written as [[rule]]"])
+        raise Invalid(f"{path}: there is {unknown or 'rule'}; {known}", setting)
     return content
 
 
