@@ -169,7 +169,6 @@ class Server:
         if "DICOM_STORE_URL" in self.env:
             return sorted(Path(key) for key in self._objects() if key.endswith(".dcm"))
         paths = (path for path in self.data.rglob("*") if path.is_file())
-        # In this order: what is being received may be gone before it is opened.
         return sorted(path for path in paths if not self._is_set_aside(path) and is_part10(path))
 
     def _objects(self) -> list[str]:
@@ -218,8 +217,12 @@ def clean_environment() -> dict[str, str]:
 
 
 def is_part10(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """False for what is gone: a file that was being received, or one of an index at work."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except FileNotFoundError:
+        return False
 
 
 def _status_bytes(pid: int, field: str) -> int:

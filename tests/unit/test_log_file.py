@@ -64,20 +64,11 @@ def test_lines_are_read_backwards_over_the_ends_of_blocks(tmp_path):
     assert list(lines_backwards(path)) == lines[::-1]
 
 
-def test_a_disk_that_is_full_does_not_stop_what_is_logged(tmp_path, capsys):
-    root = logging.getLogger()
-    handlers = list(root.handlers)
-    try:
-        logs.configure(file=logs.LogFile(tmp_path / "full.log"))
-        handler = root.handlers[-1]
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, handler.file._descriptor)
-        os.close(full)
-        logging.getLogger("pacs.test").info("one")
-        logging.getLogger("pacs.test").info("two")
-    finally:
-        for handler in list(root.handlers):
-            root.removeHandler(handler)
-        for handler in handlers:
-            root.addHandler(handler)
+def test_a_disk_that_is_full_does_not_stop_what_is_logged(tmp_path, capsys, root_logger):
+    logs.configure(file=logs.LogFile(tmp_path / "full.log"))
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, root_logger.handlers[-1].file._descriptor)
+    os.close(full)
+    logging.getLogger("pacs.test").info("one")
+    logging.getLogger("pacs.test").info("two")
     assert capsys.readouterr().err.count("the log file cannot be written") == 1
