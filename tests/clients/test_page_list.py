@@ -398,6 +398,19 @@ def test_the_list_speaks_both_languages(desk: Desk, language: str, words: list[s
     page.close()
 
 
+def test_a_list_that_notes_its_place_does_not_hold_back_who_leaves_it(desk: Desk) -> None:
+    page = desk.open("/studies?q=many")
+    page.wait_for(f"{NAMES}.length > 5")
+    # The browser tells of the new address only after this: until then the list is still there, and its timers run.
+    page.run(
+        f"(async () => {{ const {{ note }} = await import('./ui/core/router.js');"
+        f" location.hash = '#{desk.study}'; note({{ q: 'many', at: 7 }}); }})()"
+    )
+    page.wait_for("document.querySelector('h1')?.textContent === 'Phantom, Disc'", 10)
+    assert page.run("location.hash") == f"#{desk.study}"
+    page.close()
+
+
 def test_colours_follow_the_system_until_one_is_chosen(desk: Desk) -> None:
     page = desk.open(theme="auto")
 

@@ -37,8 +37,10 @@ export function navigate(path, query = {}, { replace: instead = false } = {}) {
   } else location.hash = href(path, query);
 }
 
-// Change the query of the address without drawing the view anew: what a view notes of its own state.
+// Change the query of the address without drawing the view anew: what a view notes of its own state. When the address is
+// another one already, and its view about to be drawn, there is nothing left to note.
 export function note(query) {
+  if (location.hash !== drawn) return;
   const now = current();
   history.replaceState(null, "", href(now.path, query));
   drawn = location.hash;
