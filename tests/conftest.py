@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pynetdicom._config
 import pytest
 
 from tests.mongod import replica_set
 from tests.seaweedfs import SeaweedFS
 from tests.server import Server
+
+# Its description of every message costs the tests time, and fails over an N-GET of one attribute; that logged traceback
+# then holds the thread back for so long that pynetdicom's reactor takes the answer away from who waits for it.
+pynetdicom._config.LOG_HANDLER_LEVEL = "none"
 
 StartArchive = Callable[..., Server]
 Backend = Callable[[], dict[str, str]]
