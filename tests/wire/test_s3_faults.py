@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -267,14 +268,14 @@ def test_a_retrieval_by_dimse_reports_what_it_could_not_read(server: Server, pro
 def test_under_load_with_faults_all_over_nothing_acknowledged_is_lost(
     server: Server, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    """Both protocols; one request in four goes wrong, and for a while all do."""
+    """Both protocols; one request in four goes wrong, and all do from the twentieth on until a sender is refused."""
     dice, lock = random.Random(4), threading.Lock()
-    begin = time.monotonic()
+    seen, is_refused = count(1), threading.Event()
 
     def rule(request: Request) -> Fault | None:
         with lock:
-            roll = dice.random()
-        if 0.3 < time.monotonic() - begin < 0.3 + 2 * TIMEOUT_S:
+            roll, number = dice.random(), next(seen)
+        if number >= 20 and not is_refused.is_set():
             return REFUSE_500
         return dice.choice([REFUSE_500, LOSE_ANSWER, LOSE_REQUEST]) if roll < 0.25 else None
 
@@ -286,11 +287,15 @@ def test_under_load_with_faults_all_over_nothing_acknowledged_is_lost(
             for data in mine:
                 if clients.store_bytes(opened, clients.data_set_of(data), clients.sop_uid_of(data)) == SUCCESS:
                     acknowledged.append(data)
+                else:
+                    is_refused.set()
 
     def by_stow(mine: list[bytes]) -> None:
         for data in mine:
             if clients.stow(server, [data]).status_code == 200:
                 acknowledged.append(data)
+            else:
+                is_refused.set()
 
     with proxy.failing(rule):
         work = [(by_dimse, sent[0:15]), (by_dimse, sent[15:30]), (by_stow, sent[30:45]), (by_stow, sent[45:60])]
