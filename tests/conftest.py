@@ -15,8 +15,8 @@ from tests.mongod import replica_set
 from tests.seaweedfs import SeaweedFS
 from tests.server import Server
 
-# Its description of every message costs the tests time, and fails over an N-GET of one attribute; that logged traceback
-# then holds the thread back for so long that pynetdicom's reactor takes the answer away from who waits for it.
+# Its description of every message costs the tests time, and fails over an N-GET of one attribute. While that traceback
+# is logged, pynetdicom's reactor can take the answer away from who waits for it.
 pynetdicom._config.LOG_HANDLER_LEVEL = "none"
 
 StartArchive = Callable[..., Server]

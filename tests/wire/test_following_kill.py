@@ -22,7 +22,7 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(280)
 def test_nothing_is_lost_on_its_way_over_thirty_kills(tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\nsend = "FAR"\n')
