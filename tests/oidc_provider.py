@@ -106,7 +106,7 @@ class IdentityProvider:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def rotate(self) -> None:

@@ -114,7 +114,7 @@ class Browser:
         with contextlib.suppress(OSError):
             os.write(self._out, b'{"id":0,"method":"Browser.close"}\0')
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -66,7 +66,7 @@ class Orthanc:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
-                self._session.get(f"{self.url}/system", timeout=5).raise_for_status()
+                self._session.get(f"{self.url}/system", timeout=60).raise_for_status()
             except requests.RequestException:
                 assert self._process.poll() is None, self.log()
                 assert time.monotonic() < deadline, self.log()
@@ -77,7 +77,7 @@ class Orthanc:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

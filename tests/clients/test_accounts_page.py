@@ -128,7 +128,7 @@ def test_an_administrator_adds_limits_disables_and_removes_an_account(
     page.wait_for("!!document.querySelector('tr[data-account=alice]')")
     row = "document.querySelector('tr[data-account=alice]')"
     assert "CT, MR" in page.run(f"{row}.innerText")
-    made = requests.get(f"{server.dicomweb_url}/accounts/alice", auth=("admin", PASSWORD), timeout=30).json()
+    made = requests.get(f"{server.dicomweb_url}/accounts/alice", auth=("admin", PASSWORD), timeout=60).json()
     assert (made["role"], made["modalities"]) == ("writer", ["CT", "MR"])
     press(page, words["accounts.disable"], row)
     page.wait_for(f"{row}.innerText.includes({json.dumps(disabled)})")
@@ -149,7 +149,7 @@ def test_one_changes_the_own_password_and_makes_a_token(
     log_in_word, _, _, mine, _ = WORDS[language]
     words, name = page_words(language), f"reader-{language.lower()}"
     body = {"name": name, "password": PASSWORD, "role": "reader"}
-    requests.post(f"{server.dicomweb_url}/accounts", json=body, auth=("admin", PASSWORD), timeout=30)
+    requests.post(f"{server.dicomweb_url}/accounts", json=body, auth=("admin", PASSWORD), timeout=60)
     page = opened(browser, server, language, "#/me")
     log_in(page, log_in_word, name)
     page.wait_for("!!document.getElementById('old-password')")
@@ -164,7 +164,7 @@ def test_one_changes_the_own_password_and_makes_a_token(
     token = page.wait_for("document.getElementById('token-text')?.value")
     page.screenshot(tmp_path / f"token-{language}.png")
     bearer = {"Authorization": f"Bearer {token}"}
-    assert requests.get(f"{server.dicomweb_url}/studies", headers=bearer, timeout=30).status_code == 204
+    assert requests.get(f"{server.dicomweb_url}/studies", headers=bearer, timeout=60).status_code == 204
     # What is for administrators is not shown to others.
     assert page.run("[...document.querySelectorAll('#nav a')].every((each) => each.hash !== '#/accounts')")
     assert complaints(page) == []

@@ -64,12 +64,12 @@ def test_orthanc_is_asked_and_tells(two: Two) -> None:
     assert stow(two.archive, files).status_code == 200
     url = f"{two.archive.dicomweb_url}/commitments"
     assert two.orthanc.upload(files[0])
-    first = requests.post(url, json={"peer": "ORTHANC", "study": study_uid}, timeout=30).json()["transaction"]
+    first = requests.post(url, json={"peer": "ORTHANC", "study": study_uid}, timeout=60).json()["transaction"]
     found = eventually(lambda: _answer(f"{url}/{first}"))
     assert (found["state"], found["failures"]) == ("failed", 2)
     assert {each["reason"] for each in found["failed"]} == {"0112H"}
     assert two.archive.pacs("send", "ORTHANC", "--study", study_uid).returncode == 0
-    second = requests.post(url, json={"peer": "ORTHANC", "study": study_uid}, timeout=30).json()["transaction"]
+    second = requests.post(url, json={"peer": "ORTHANC", "study": study_uid}, timeout=60).json()["transaction"]
     assert eventually(lambda: _answer(f"{url}/{second}"))["state"] == "committed"
 
 
@@ -83,7 +83,7 @@ def _asked_by_orthanc(two: Two, sop_uids: list[str]) -> dict[str, Any]:
 
 def _result(two: Two, transaction: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = requests.get(f"{two.orthanc.url}/storage-commitment/{transaction}", timeout=30).json()
+        found: dict[str, Any] = requests.get(f"{two.orthanc.url}/storage-commitment/{transaction}", timeout=60).json()
         return None if found["Status"] == "Pending" else found
 
     result: dict[str, Any] = eventually(look)
@@ -91,5 +91,5 @@ def _result(two: Two, transaction: str) -> dict[str, Any]:
 
 
 def _answer(url: str) -> dict[str, Any] | None:
-    found: dict[str, Any] = requests.get(url, timeout=30).json()
+    found: dict[str, Any] = requests.get(url, timeout=60).json()
     return found if found["answered"] else None

@@ -147,5 +147,5 @@ def test_a_study_is_shared_seen_by_a_guest_and_taken_back(
         late.wait_for(f"document.body?.innerText.includes({json.dumps(over)})")
         late.screenshot(tmp_path / f"over-{language}-{width}.png")
         assert fits(late)
-    assert requests.get(f"{server.dicomweb_url}/studies", timeout=30).status_code == 401
+    assert requests.get(f"{server.dicomweb_url}/studies", timeout=60).status_code == 401
     forget(page)

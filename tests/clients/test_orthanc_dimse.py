@@ -72,12 +72,12 @@ def test_it_stores_here_finds_it_and_has_it_sent_back(two: Two) -> None:
     two.ask(f"{modality}/store", {"Resources": names, "Synchronous": True})
     stored = {data_set_of(path.read_bytes()) for path in two.server.files()}
     assert stored == {data_set_of(data) for data in two.files.values()}
-    study = requests.get(f"{two.orthanc.url}/studies", timeout=30).json()[0]
-    assert requests.delete(f"{two.orthanc.url}/studies/{study}", timeout=30).status_code == 200
+    study = requests.get(f"{two.orthanc.url}/studies", timeout=60).json()[0]
+    assert requests.delete(f"{two.orthanc.url}/studies/{study}", timeout=60).status_code == 200
     assert two.orthanc.instances() == []
 
     query = two.ask(f"{modality}/query", {"Level": "Study", "Query": {"PatientID": "P90", "StudyInstanceUID": ""}})
-    answers = requests.get(f"{two.orthanc.url}{query['Path']}/answers", timeout=30).json()
+    answers = requests.get(f"{two.orthanc.url}{query['Path']}/answers", timeout=60).json()
     assert answers == ["0"]
     two.ask(f"{query['Path']}/retrieve", {"TargetAet": "ORTHANC", "Synchronous": True})
     fetched = {data_set_of(two.orthanc.file(name)) for name in two.orthanc.instances()}
@@ -85,7 +85,7 @@ def test_it_stores_here_finds_it_and_has_it_sent_back(two: Two) -> None:
 
 
 def test_it_reads_the_worklist(two: Two) -> None:
-    made = requests.post(f"{two.server.dicomweb_url}/mwlitems", json=ITEM, headers=JSON, timeout=30)
+    made = requests.post(f"{two.server.dicomweb_url}/mwlitems", json=ITEM, headers=JSON, timeout=60)
     assert made.status_code in (200, 201), made.text
     query = {
         "PatientID": "",

@@ -134,7 +134,7 @@ def test_jobs_that_were_given_up_come_first_and_are_retried_and_discarded(browse
     press(page, "Discard", "dialog")
     page.wait_for("document.getElementById('toasts').innerText.includes('2 jobs are discarded')")
     page.wait_for("document.querySelectorAll('#main td.check').length === 1")
-    left = requests.get(f"{server.dicomweb_url}/jobs", params={"kind": "webhook"}, timeout=30).json()["jobs"]
+    left = requests.get(f"{server.dicomweb_url}/jobs", params={"kind": "webhook"}, timeout=60).json()["jobs"]
     assert len(left) == 1
     assert page.run("location.hash") == "#/jobs?kind=webhook"
 
@@ -153,8 +153,8 @@ def test_a_job_that_is_gone_meanwhile_is_said(browser: Browser, server: Server) 
     page = opened(browser, server, "/jobs?kind=webhook")
     page.wait_for("document.querySelectorAll('#main td.check').length === 1")
     press(page, "Refresh every 5 s", "#main")
-    (job,) = requests.get(f"{server.dicomweb_url}/jobs", params={"kind": "webhook"}, timeout=30).json()["jobs"]
-    assert requests.delete(f"{server.dicomweb_url}/jobs/{job['id']}", timeout=30).status_code == 204
+    (job,) = requests.get(f"{server.dicomweb_url}/jobs", params={"kind": "webhook"}, timeout=60).json()["jobs"]
+    assert requests.delete(f"{server.dicomweb_url}/jobs/{job['id']}", timeout=60).status_code == 204
     page.run("document.querySelector('#main .actions button').click()")
     page.wait_for("document.getElementById('toasts').innerText.includes('One was not there any more')")
     page.wait_for("document.querySelector('#main .nothing')?.innerText.includes('no such jobs')")
@@ -219,10 +219,10 @@ def test_the_log_is_live_filtered_and_paused(browser: Browser, server: Server) -
     choose(page, "#log-text", "/studies/1.2.61")
     page.wait_for("location.hash.includes('text=')")
     page.wait_for("document.querySelector('#main [role=status]').innerText === 'Live'")
-    requests.get(f"{server.dicomweb_url}/studies/1.2.61.1/metadata", timeout=30)
+    requests.get(f"{server.dicomweb_url}/studies/1.2.61.1/metadata", timeout=60)
     page.wait_for("document.querySelector('#main .log').innerText.includes('1.2.61.1')", 10)
     press(page, "Pause", "#main")
-    requests.get(f"{server.dicomweb_url}/studies/1.2.61.2/metadata", timeout=30)
+    requests.get(f"{server.dicomweb_url}/studies/1.2.61.2/metadata", timeout=60)
     page.wait_for("document.querySelector('#main').innerText.includes('Go on (1 new)')", 10)
     assert "1.2.61.2" not in text(page, "#main .log")
     press(page, "Go on (1 new)", "#main")
@@ -254,19 +254,19 @@ def test_help_says_what_to_type_and_copies_it(browser: Browser, server: Server) 
     links = page.run("[...document.querySelectorAll('#main .links-list a')].map((each) => each.href)")
     assert len(links) >= 3
     for link in links:
-        assert requests.get(link, headers={"Accept": "text/html,*/*"}, timeout=30).status_code == 200, link
+        assert requests.get(link, headers={"Accept": "text/html,*/*"}, timeout=60).status_code == 200, link
     page.close()
 
 
 def test_a_study_that_was_deleted_comes_back(browser: Browser, server: Server) -> None:
     study = f"{server.dicomweb_url}/studies/1.2.60.3"
-    assert requests.delete(study, timeout=30).status_code == 204
+    assert requests.delete(study, timeout=60).status_code == 204
     page = opened(browser, server, "/trash")
     page.wait_for("document.querySelectorAll('#main tbody tr').length === 1")
     page.run("document.querySelector('#main tbody button').click()")
     page.wait_for("/is back|are back/.test(document.getElementById('toasts').innerText)")
     page.wait_for("document.querySelector('#main .nothing') !== null")
-    assert requests.get(f"{study}/metadata", timeout=30).status_code == 200
+    assert requests.get(f"{study}/metadata", timeout=60).status_code == 200
     page.close()
 
 

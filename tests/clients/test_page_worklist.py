@@ -53,7 +53,7 @@ def put(server: Server, name: str, patient: str, **step_values: str) -> str:
         }
     )
     headers = {"Content-Type": "application/dicom+json"}
-    answer = requests.post(f"{server.dicomweb_url}/mwlitems", data=json.dumps(made), headers=headers, timeout=30)
+    answer = requests.post(f"{server.dicomweb_url}/mwlitems", data=json.dumps(made), headers=headers, timeout=60)
     assert answer.status_code == 201, answer.text
     return str(made["0020000D"]["Value"][0])
 
@@ -84,7 +84,7 @@ def fill(page: Page, **values: str) -> None:
 
 
 def item_of(server: Server, patient: str) -> dict[str, Any]:
-    found = requests.get(f"{server.dicomweb_url}/mwlitems", params={"PatientID": patient}, timeout=30)
+    found = requests.get(f"{server.dicomweb_url}/mwlitems", params={"PatientID": patient}, timeout=60)
     (item,) = found.json()
     return dict(item)
 
@@ -160,7 +160,7 @@ def test_an_order_is_made_with_what_is_missing_said_then_edited_then_deleted(
     press(page, "Delete", ".worklist .list")
     press(page, "Delete", "dialog")
     page.wait_for("document.body.innerText.includes('Nothing is scheduled')")
-    assert requests.get(f"{server.dicomweb_url}/mwlitems", timeout=30).status_code == 204
+    assert requests.get(f"{server.dicomweb_url}/mwlitems", timeout=60).status_code == 204
     no_errors(page)
     page.close()
 

@@ -86,7 +86,7 @@ def stored(server: Server) -> dict[str, bytes]:
 
 
 def emptied(server: Server, study_uid: str) -> None:
-    requests.delete(f"{server.dicomweb_url}/studies/{study_uid}", timeout=30)
+    requests.delete(f"{server.dicomweb_url}/studies/{study_uid}", timeout=60)
     assert server.pacs("purge").returncode == 0
 
 

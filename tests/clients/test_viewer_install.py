@@ -67,11 +67,11 @@ class Proxy:
 
     def __enter__(self) -> str:
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
         return f"http://127.0.0.1:{port}{self._prefix}"
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _start(self) -> int:
@@ -168,18 +168,18 @@ def test_files_are_served_as_they_should_be_and_nothing_else(viewer: Path, tmp_p
     (viewer / "link.js").symlink_to(viewer.parent / "secret.js")
     with Server(tmp_path, {"VIEWER_FOLDER": str(viewer)}) as server:
         root = f"{server.http_url}/viewer"
-        page = requests.get(f"{root}/viewer/dicomweb?x=1", timeout=30)
+        page = requests.get(f"{root}/viewer/dicomweb?x=1", timeout=60)
         assert 'src="../app-config.js"' in page.text
         assert "<script>" not in page.text
         bundle = next(path.name for path in viewer.glob("app.bundle.*.js"))
-        got = requests.get(f"{root}/{bundle}", timeout=30)
+        got = requests.get(f"{root}/{bundle}", timeout=60)
         assert got.headers["Content-Encoding"] == "gzip"
         assert got.content == (viewer / bundle).read_bytes()
         assert "immutable" in got.headers["Cache-Control"]
         assert "'unsafe-eval'" in got.headers["Content-Security-Policy"]
-        same = requests.get(f"{root}/{bundle}", headers={"If-None-Match": got.headers["ETag"]}, timeout=30)
+        same = requests.get(f"{root}/{bundle}", headers={"If-None-Match": got.headers["ETag"]}, timeout=60)
         assert same.status_code == 304
-        plain = requests.get(f"{root}/{bundle}", headers={"Accept-Encoding": "identity"}, timeout=30)
+        plain = requests.get(f"{root}/{bundle}", headers={"Accept-Encoding": "identity"}, timeout=60)
         assert "Content-Encoding" not in plain.headers
         assert plain.content == got.content
         for name in (
@@ -190,17 +190,17 @@ def test_files_are_served_as_they_should_be_and_nothing_else(viewer: Path, tmp_p
             "assets%2f..%2f..%2fsecret.js",
             "%00.js",
         ):
-            refused = requests.get(f"{root}/{name}", timeout=30)
+            refused = requests.get(f"{root}/{name}", timeout=60)
             assert refused.status_code == 404, name
             assert "none of its business" not in refused.text
         # What is removed is gone at once, for the page as well, and is back as soon as it is installed again.
-        assert requests.get(f"{server.http_url}/ui/config.json", timeout=30).json()["viewer"] == "viewer/"
+        assert requests.get(f"{server.http_url}/ui/config.json", timeout=60).json()["viewer"] == "viewer/"
         (viewer / "link.js").unlink()
         viewer.rename(viewer.with_name("away"))
-        assert requests.get(f"{server.http_url}/ui/config.json", timeout=30).json()["viewer"] == ""
-        assert "pacs viewer install" in requests.get(f"{root}/", timeout=30).json()["detail"]
+        assert requests.get(f"{server.http_url}/ui/config.json", timeout=60).json()["viewer"] == ""
+        assert "pacs viewer install" in requests.get(f"{root}/", timeout=60).json()["detail"]
         viewer.with_name("away").rename(viewer)
-        assert requests.get(f"{root}/", timeout=30).status_code == 200
+        assert requests.get(f"{root}/", timeout=60).status_code == 200
 
 
 def test_what_fails_leaves_the_viewer_that_is_there(viewer: Path, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ class Viewer:
         self.wait_until(lambda: np.abs(self.picture(*expected.shape[:2]) - expected).max(), most)
 
     def wait_until(self, measure: Callable[[], float], most: float) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (difference := measure()) > most:
             assert time.monotonic() < deadline, f"the picture differs by {difference}\n" + "\n".join(
                 self.page.seen.console[-20:]

@@ -174,14 +174,20 @@ def test_an_index_added_by_one_node_misses_nothing_that_another_stores_meanwhile
     thread = threading.Thread(target=store)
     thread.start()
     path: TagPath = ("00180050",)
-    time.sleep(0.3)
+
+    def store_ten_more() -> None:
+        so_many = stored + 10
+        while thread.is_alive() and stored < so_many:
+            time.sleep(0.01)
+
+    store_ten_more()
     adding.add_index(path)
     while not adding.fill_index(path):
         pass
-    time.sleep(0.3)
+    store_ten_more()
     stop.set()
     thread.join()
-    assert stored > 20
+    assert stored >= 20
     assert len(uids(adding, {path: Single("2.5")})) == stored
 
 

@@ -24,7 +24,7 @@ def main(url: str, file: Path) -> None:
                 written.truncate(len(whole))
             lines = whole.splitlines()
             last = json.loads(lines[-1])["cursor"] if lines else 0
-            answer = requests.get(f"{url}/changes", params={"since": last, "limit": 7}, timeout=10)
+            answer = requests.get(f"{url}/changes", params={"since": last, "limit": 7}, timeout=60)
             answer.raise_for_status()
             page = answer.json()["changes"]
         except requests.RequestException:

@@ -23,7 +23,7 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 Refs = Sequence[tuple[str, str]]  # SOP class, SOP instance
 
 
-def eventually(is_so: Callable[[], Any], within_s: float = 30) -> Any:
+def eventually(is_so: Callable[[], Any], within_s: float = 60) -> Any:
     """The first true answer."""
     deadline = time.monotonic() + within_s
     while not (found := is_so()):

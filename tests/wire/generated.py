@@ -89,7 +89,7 @@ class Fuzzer:
         self._root_url = root_url
         self._restore = restore
         self._session = requests.Session()
-        document = requests.get(document_url, timeout=30).json()
+        document = requests.get(document_url, timeout=60).json()
         self._schema = schemathesis.openapi.from_dict(document)
         self._examples = {
             parameter["name"]: parameter["example"]

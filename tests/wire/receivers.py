@@ -74,7 +74,7 @@ class WebhookServer:
         self.stop()
 
 
-def eventually(is_so: Callable[[], bool], what: str, within_s: float = 30) -> None:
+def eventually(is_so: Callable[[], bool], what: str, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"

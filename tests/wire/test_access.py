@@ -73,7 +73,7 @@ class Somebody:
 def account_of(server: Server, name: str, role: str, **more: Any) -> None:
     boss = None if name == "admin" else ("admin", PASSWORD)
     body = {"name": name, "password": PASSWORD, "role": role, **more}
-    made = requests.post(f"{server.dicomweb_url}/accounts", json=body, auth=boss, timeout=30)
+    made = requests.post(f"{server.dicomweb_url}/accounts", json=body, auth=boss, timeout=60)
     assert made.status_code == 201, made.text
 
 
@@ -113,7 +113,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def operations(server: Server) -> list[tuple[str, str]]:
     """Method and path, of all that the running server says it offers."""
-    paths = requests.get(f"{server.dicomweb_url}/openapi.json", auth=("reader", PASSWORD), timeout=30).json()["paths"]
+    paths = requests.get(f"{server.dicomweb_url}/openapi.json", auth=("reader", PASSWORD), timeout=60).json()["paths"]
     found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
     # Logging out comes last: it ends what is being tested.
     return sorted(found, key=lambda operation: operation == ("DELETE", "/dicom-web/session"))
@@ -174,14 +174,14 @@ def test_dicomweb_client_searches_fetches_and_stores(server: Server, way: str) -
 def test_head_is_where_get_is(server: Server, method: str) -> None:
     for path in ("/studies", "/studies/", "/jobs", "/jobs/"):
         url = f"{server.dicomweb_url}{path}"
-        assert requests.request(method, url, timeout=30).status_code == 401
-        answer = requests.request(method, url, auth=("reader", PASSWORD), timeout=30)
+        assert requests.request(method, url, timeout=60).status_code == 401
+        answer = requests.request(method, url, auth=("reader", PASSWORD), timeout=60)
         assert answer.status_code == (403 if "jobs" in path else 200)
 
 
 def test_the_root_tells_its_totals_to_those_who_may_read(server: Server) -> None:
-    assert requests.get(server.http_url, timeout=30).json()["counts"] == {}
-    assert requests.get(server.http_url, auth=("reader", PASSWORD), timeout=30).json()["counts"]["studies"] >= 1
+    assert requests.get(server.http_url, timeout=60).json()["counts"] == {}
+    assert requests.get(server.http_url, auth=("reader", PASSWORD), timeout=60).json()["counts"]["studies"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_root_tells_its_totals_to_those_who_may_read(server: Server) -> None
 def test_a_refusal_says_how_to_log_in_without_a_dialog_over_the_page(
     server: Server, headers: dict[str, str], has_basic: bool
 ) -> None:
-    answer = requests.get(f"{server.dicomweb_url}/studies", headers=headers, timeout=30)
+    answer = requests.get(f"{server.dicomweb_url}/studies", headers=headers, timeout=60)
     challenges = answer.headers["WWW-Authenticate"]
     assert answer.status_code == 401
     assert ("Basic realm=" in challenges) is has_basic
@@ -212,7 +212,7 @@ def test_a_refusal_says_how_to_log_in_without_a_dialog_over_the_page(
 )
 def test_what_is_shown_and_does_not_hold_is_refused(server: Server, authorization: str) -> None:
     url = f"{server.dicomweb_url}/studies"
-    assert requests.get(url, headers={"Authorization": authorization}, timeout=30).status_code == 401
+    assert requests.get(url, headers={"Authorization": authorization}, timeout=60).status_code == 401
 
 
 def test_a_session_is_told_and_ended(server: Server) -> None:
@@ -230,7 +230,7 @@ def test_a_session_is_told_and_ended(server: Server) -> None:
 
 def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(server: Server) -> None:
     body = {"name": "reader", "password": PASSWORD}
-    answer = requests.post(f"{server.dicomweb_url}/session", json=body, timeout=30)
+    answer = requests.post(f"{server.dicomweb_url}/session", json=body, timeout=60)
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
@@ -267,7 +267,7 @@ def test_another_sites_page_changes_nothing_with_a_session(
 def test_another_sites_page_neither_logs_in_nor_opens_a_socket(server: Server) -> None:
     body = {"name": "reader", "password": PASSWORD}
     evil = {"Origin": "http://evil.example"}
-    login = requests.post(f"{server.dicomweb_url}/session", json=body, headers=evil, timeout=30)
+    login = requests.post(f"{server.dicomweb_url}/session", json=body, headers=evil, timeout=60)
     assert login.status_code == 403
     socket = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     socket["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
@@ -291,14 +291,14 @@ def test_nobody_sees_the_tokens_of_others(server: Server) -> None:
         f"{server.dicomweb_url}/tokens", json={"name": "hers"}, auth=("writer", PASSWORD), timeout=30
     ).json()
     for somebody in ("reader", "admin"):
-        listed = requests.get(f"{server.dicomweb_url}/tokens", auth=(somebody, PASSWORD), timeout=30).json()
+        listed = requests.get(f"{server.dicomweb_url}/tokens", auth=(somebody, PASSWORD), timeout=60).json()
         assert made["id"] not in {token["id"] for token in listed}
         url = f"{server.dicomweb_url}/tokens/{made['id']}"
-        assert requests.delete(url, auth=(somebody, PASSWORD), timeout=30).status_code == 404
+        assert requests.delete(url, auth=(somebody, PASSWORD), timeout=60).status_code == 404
 
 
 def test_hashes_leave_the_server_nowhere(server: Server) -> None:
-    listed = requests.get(f"{server.dicomweb_url}/accounts", auth=("admin", PASSWORD), timeout=30)
+    listed = requests.get(f"{server.dicomweb_url}/accounts", auth=("admin", PASSWORD), timeout=60)
     assert "argon2" not in listed.text
     assert PASSWORD not in server.log()
     assert "argon2" not in server.log()
@@ -306,9 +306,9 @@ def test_hashes_leave_the_server_nowhere(server: Server) -> None:
 
 def test_the_last_administrator_cannot_be_removed_over_http(server: Server) -> None:
     url = f"{server.dicomweb_url}/accounts/admin"
-    assert requests.delete(url, auth=("admin", PASSWORD), timeout=30).status_code == 409
+    assert requests.delete(url, auth=("admin", PASSWORD), timeout=60).status_code == 409
     for change in ({"role": "reader"}, {"is_disabled": True}):
-        assert requests.patch(url, json=change, auth=("admin", PASSWORD), timeout=30).status_code == 409
+        assert requests.patch(url, json=change, auth=("admin", PASSWORD), timeout=60).status_code == 409
 
 
 def test_a_changed_password_ends_all_other_sessions_and_needs_the_old_one(server: Server) -> None:
@@ -327,12 +327,12 @@ def test_guessing_is_answered_429_with_the_time_to_wait(server: Server) -> None:
     account_of(server, "guessed", "reader")
     body = {"name": "guessed", "password": "guess"}
     url = f"{server.dicomweb_url}/session"
-    answers = [requests.post(url, json=body, timeout=30) for _ in range(7)]
+    answers = [requests.post(url, json=body, timeout=60) for _ in range(7)]
     assert [answer.status_code for answer in answers[:5]] == [401] * 5
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert int(refused.headers["Retry-After"]) >= 1
     # A session, a token or another account from the same address go on.
-    assert requests.get(f"{server.dicomweb_url}/studies", auth=("reader", PASSWORD), timeout=30).status_code == 200
+    assert requests.get(f"{server.dicomweb_url}/studies", auth=("reader", PASSWORD), timeout=60).status_code == 200
 
 
 def test_a_page_of_another_site_does_nothing_where_nobody_has_to_log_in(tmp_path: Path) -> None:
@@ -340,23 +340,23 @@ def test_a_page_of_another_site_does_nothing_where_nobody_has_to_log_in(tmp_path
         url = f"{server.dicomweb_url}/studies"
         data = builders.ct()
         headers = {"Content-Type": "application/dicom", "Origin": "http://evil.example"}
-        assert requests.post(url, data=data, headers=headers, timeout=30).status_code == 403
+        assert requests.post(url, data=data, headers=headers, timeout=60).status_code == 403
         rebound = {"Host": f"evil.example:{server.http_port}"}
-        assert requests.get(url, headers=rebound, timeout=30).status_code == 401
-        forwarded = requests.get(url, headers={"X-Forwarded-For": "192.0.2.1"}, timeout=30)
+        assert requests.get(url, headers=rebound, timeout=60).status_code == 401
+        forwarded = requests.get(url, headers={"X-Forwarded-For": "192.0.2.1"}, timeout=60)
         assert forwarded.status_code == 401
         assert "ALLOW_ANONYMOUS" in forwarded.json()["detail"]
-        assert requests.get(url, timeout=30).status_code == 204
+        assert requests.get(url, timeout=60).status_code == 204
 
 
 def test_anonymous_may_what_the_setting_says_and_no_more(tmp_path: Path) -> None:
     with Server(tmp_path, {"ALLOW_ANONYMOUS": "reader", "ADMIN_PASSWORD": PASSWORD}) as server:
-        assert requests.get(f"{server.dicomweb_url}/studies", timeout=30).status_code == 204
-        store = requests.post(f"{server.dicomweb_url}/studies", data=b"x", timeout=30)
+        assert requests.get(f"{server.dicomweb_url}/studies", timeout=60).status_code == 204
+        store = requests.post(f"{server.dicomweb_url}/studies", data=b"x", timeout=60)
         assert (store.status_code, "WWW-Authenticate" in store.headers) == (401, True)
-        told = requests.get(f"{server.dicomweb_url}/session", timeout=30).json()
+        told = requests.get(f"{server.dicomweb_url}/session", timeout=60).json()
         assert (told["role"], told["via"], told["ways"]) == ("reader", "anonymous", ["password"])
-        admin = requests.get(f"{server.dicomweb_url}/accounts", auth=("admin", PASSWORD), timeout=30)
+        admin = requests.get(f"{server.dicomweb_url}/accounts", auth=("admin", PASSWORD), timeout=60)
         assert [account["name"] for account in admin.json()] == ["admin"]
 
 
@@ -366,12 +366,12 @@ def test_two_workers_agree_within_seconds(tmp_path: Path) -> None:
         account_of_two = {"name": "alice", "password": PASSWORD, "role": "writer"}
         boss = ("admin", PASSWORD)
         url = f"{server.dicomweb_url}/accounts"
-        assert requests.post(url, json=account_of_two, auth=boss, timeout=30).status_code == 201
+        assert requests.post(url, json=account_of_two, auth=boss, timeout=60).status_code == 201
         time.sleep(2.5)
         alice = logged_in(server, "alice")
         statuses = statuses_over_many_connections(server, alice)
         assert statuses == {204}
-        change = requests.patch(f"{url}/alice", json={"role": "reader"}, auth=boss, timeout=30)
+        change = requests.patch(f"{url}/alice", json={"role": "reader"}, auth=boss, timeout=60)
         assert change.status_code == 200
         time.sleep(2.5)
         assert statuses_over_many_connections(server, alice) == {401}
@@ -379,7 +379,7 @@ def test_two_workers_agree_within_seconds(tmp_path: Path) -> None:
 
 def statuses_over_many_connections(server: Server, session: requests.Session) -> set[int]:
     def ask(_: int) -> int:
-        return requests.get(f"{server.dicomweb_url}/studies", cookies=session.cookies, timeout=30).status_code
+        return requests.get(f"{server.dicomweb_url}/studies", cookies=session.cookies, timeout=60).status_code
 
     with ThreadPoolExecutor(8) as pool:
         return set(pool.map(ask, range(24)))
@@ -411,9 +411,9 @@ def test_with_an_account_it_starts_and_knows_nobody_else(tmp_path: Path) -> None
     made = server.pacs("account", "add", "alice", "--password-stdin", "--json", input_text=f"{PASSWORD}\n")
     assert made.returncode == 0, made.stderr
     with server:
-        assert requests.get(f"{server.dicomweb_url}/studies", timeout=30).status_code == 401
+        assert requests.get(f"{server.dicomweb_url}/studies", timeout=60).status_code == 401
         # ADMIN_API is about those who are not known: an administrator may.
-        jobs = requests.get(f"{server.dicomweb_url}/jobs", auth=("alice", PASSWORD), timeout=30)
+        jobs = requests.get(f"{server.dicomweb_url}/jobs", auth=("alice", PASSWORD), timeout=60)
         assert jobs.status_code == 200
         token = server.pacs("token", "add", "alice", "t", "--role", "reader").stdout.strip()
         time.sleep(2.5)

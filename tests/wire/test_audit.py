@@ -46,7 +46,7 @@ class SyslogServer:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def codes(self) -> list[str]:
         return [_event(_xml(one)) for one in self.received]

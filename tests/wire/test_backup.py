@@ -44,7 +44,7 @@ def _instances(server: Server) -> set[str]:
     found: set[str] = set()
     while True:
         url = f"{server.dicomweb_url}/instances?limit=5000&offset={len(found)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             rows = json.load(answer) if answer.status == 200 else []
         if not rows:
             return found
@@ -132,18 +132,18 @@ def test_restore_repeats_what_happened_after_the_backup(start_archive: StartArch
     server.start()
     assert _rows(server) == before
     with pytest.raises(urllib.error.HTTPError, match="410"):
-        urllib.request.urlopen(f"{server.dicomweb_url}/studies/1.2.3/metadata", timeout=10)
+        urllib.request.urlopen(f"{server.dicomweb_url}/studies/1.2.3/metadata", timeout=60)
     server.stop()
     assert server.pacs("verify").returncode == 0
 
 
 def _delete(server: Server, study: str) -> None:
     request = urllib.request.Request(f"{server.dicomweb_url}/studies/{study}", method="DELETE")
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def _rows(server: Server) -> list[str]:
-    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?includefield=all&limit=100", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?includefield=all&limit=100", timeout=60) as answer:
         return sorted(json.dumps(row, sort_keys=True) for row in json.load(answer))
 
 

@@ -69,7 +69,7 @@ def test_a_reader_that_is_killed_sees_every_change_once_and_in_order(nodes: list
             sop_uid = chance.choice(left)
             study = sop_uid.rpartition(".1.")[0]
             path = f"/studies/{study}/series/{study}.1/instances/{sop_uid}"
-            assert requests.delete(f"{nodes[-1].dicomweb_url}{path}", timeout=30).status_code == 204
+            assert requests.delete(f"{nodes[-1].dicomweb_url}{path}", timeout=60).status_code == 204
             deleted.append(sop_uid)
             time.sleep(0.05)
 
@@ -113,7 +113,7 @@ def whole_feed(server: Server) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
         query = {"since": found[-1]["cursor"]} if found else {}
-        page = requests.get(f"{server.dicomweb_url}/changes", params=query, timeout=30).json()
+        page = requests.get(f"{server.dicomweb_url}/changes", params=query, timeout=60).json()
         found += page["changes"]
         if not page["more"]:
             return found

@@ -53,7 +53,7 @@ def test_ready_block_says_where_everything_is(start_archive: StartArchive) -> No
     assert f"DIMSE     DCMQRSCP@127.0.0.1:{server.dimse_port}" in block
     assert f"Data      {server.data}  (0 instances, 0 studies)" in block
     assert f"kill {server.pid}" in block
-    with urllib.request.urlopen(f"{server.http_url}/health/ready", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.http_url}/health/ready", timeout=60) as answer:
         assert answer.status == 200
     assert dcmtk("echoscu", "-aec", "DCMQRSCP", "127.0.0.1", str(server.dimse_port)).returncode == 0
 
@@ -65,19 +65,19 @@ def test_signal_stops_the_server_cleanly(fresh_archive: Server, number: signal.S
 
     os.kill(process.pid, number)
 
-    assert process.wait(20) == 0, fresh_archive.log()
+    assert process.wait(60) == 0, fresh_archive.log()
     assert fresh_archive.log().rstrip().endswith("Stopped.")
     assert "Traceback" not in fresh_archive.log()
 
 
 def test_demo_brings_examples_and_may_be_repeated(start_archive: StartArchive) -> None:
     server = start_archive(args=("--demo",))
-    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?limit=1000", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?limit=1000", timeout=60) as answer:
         first = json.load(answer)
 
     server.restart()
 
-    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?limit=1000", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?limit=1000", timeout=60) as answer:
         assert json.load(answer) == first
     assert len(first) > 50
     assert "already there" in server.log()
@@ -88,7 +88,7 @@ def test_port_and_data_options_win_over_settings(tmp_path: Path) -> None:
     elsewhere, web, dimse = tmp_path / "elsewhere", free_port(), free_port()
     server.args = ("--port", str(web), "--dimse-port", str(dimse), "--data", str(elsewhere))
     with server:
-        urllib.request.urlopen(f"http://127.0.0.1:{web}/health/ready", timeout=10).close()
+        urllib.request.urlopen(f"http://127.0.0.1:{web}/health/ready", timeout=60).close()
         socket.create_connection(("127.0.0.1", dimse), 5).close()
 
     assert (elsewhere / "index.sqlite").exists()
@@ -120,7 +120,7 @@ def test_import_beside_a_running_server_is_seen_at_once(fresh_archive: Server, t
     summary = _json(fresh_archive, "import", str(inbox))
 
     assert (summary["stored"], summary["failed"]) == (30, [])
-    with urllib.request.urlopen(f"{fresh_archive.dicomweb_url}/studies?StudyInstanceUID=1.2.3", timeout=10) as answer:
+    with urllib.request.urlopen(f"{fresh_archive.dicomweb_url}/studies?StudyInstanceUID=1.2.3", timeout=60) as answer:
         (study,) = json.load(answer)
     assert study["00201208"]["Value"] == [30]
     assert _json(fresh_archive, "import", str(inbox))["same"] == 30
@@ -183,7 +183,7 @@ def test_verify_beside_a_running_server(fresh_archive: Server, tmp_path: Path) -
 def test_reindex_makes_the_same_archive_again(fresh_archive: Server, tmp_path: Path) -> None:
     _json(fresh_archive, "import", str(_inbox(tmp_path / "inbox", 20, study_uid="1.2.3")))
     query = f"{fresh_archive.dicomweb_url}/series?includefield=all&limit=100"
-    with urllib.request.urlopen(query, timeout=10) as answer:
+    with urllib.request.urlopen(query, timeout=60) as answer:
         before = json.load(answer)
 
     assert "stop it first" in fresh_archive.pacs("reindex").stderr
@@ -194,7 +194,7 @@ def test_reindex_makes_the_same_archive_again(fresh_archive: Server, tmp_path: P
     assert _json(fresh_archive, "reindex")["instances"] == 20
 
     fresh_archive.start()
-    with urllib.request.urlopen(query, timeout=10) as answer:
+    with urllib.request.urlopen(query, timeout=60) as answer:
         after = json.load(answer)
     assert sorted(after, key=str) == sorted(before, key=str)
     fresh_archive.stop()
@@ -269,11 +269,11 @@ def test_killed_server_leaves_an_archive_that_verifies(fresh_archive: Server, tm
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TCP_NODELAY": "1"},
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(fresh_archive.files()) < 20 and time.monotonic() < deadline:
         time.sleep(0.01)
     fresh_archive.kill()
-    sender.wait(30)
+    sender.wait(60)
 
     found = _json(fresh_archive, "verify", "--repair")
 

@@ -73,7 +73,7 @@ def file_of(server: Server, sop_uid: str) -> Path:
 def is_put_off(server: Server, kind: str) -> bool:
     """Whether a job has been tried, and waits."""
     query = {"kind": kind, "state": "waiting"}
-    answer = requests.get(f"{server.dicomweb_url}/jobs", params=query, timeout=30).json()
+    answer = requests.get(f"{server.dicomweb_url}/jobs", params=query, timeout=60).json()
     return any(job["attempts"] for job in answer["jobs"])
 
 
@@ -96,7 +96,7 @@ def test_a_peer_that_stays_is_told_on_its_own_association(server: Server) -> Non
 def test_what_is_not_there_to_stay_is_not_committed(server: Server) -> None:
     _, (sound, other, damaged, short, lost) = store(server, 5)
     gone_study, (gone,) = store(server, 1)
-    assert requests.delete(f"{server.dicomweb_url}/studies/{gone_study}", timeout=30).status_code == 204
+    assert requests.delete(f"{server.dicomweb_url}/studies/{gone_study}", timeout=60).status_code == 204
     content = bytearray(file_of(server, damaged).read_bytes())
     content[-1] ^= 1
     file_of(server, damaged).write_bytes(content)
@@ -182,14 +182,14 @@ def test_a_peer_nobody_knows_is_told_once_it_is_known(server: Server) -> None:
 
 
 def ask_peer(server: Server, peer: str, study_uid: str) -> str:
-    answer = requests.post(f"{server.dicomweb_url}/commitments", json={"peer": peer, "study": study_uid}, timeout=30)
+    answer = requests.post(f"{server.dicomweb_url}/commitments", json={"peer": peer, "study": study_uid}, timeout=60)
     assert answer.status_code == 202, answer.text
     uid: str = answer.json()["transaction"]
     return uid
 
 
 def asked(server: Server, uid: str) -> dict[str, Any]:
-    answer = requests.get(f"{server.dicomweb_url}/commitments/{uid}", timeout=30)
+    answer = requests.get(f"{server.dicomweb_url}/commitments/{uid}", timeout=60)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -239,7 +239,7 @@ def test_a_peer_may_answer_later_on_an_association_of_its_own(server: Server) ->
     assert reasons == {second: "0213H", third: "0110H"}, "what is not spoken of is not committed"
     assert report(server.dimse_port, uid, cts([first, second, third])) == 0
     assert asked(server, uid) == found, "the first answer counts"
-    listed = requests.get(f"{server.dicomweb_url}/commitments", params={"state": "failed"}, timeout=30).json()
+    listed = requests.get(f"{server.dicomweb_url}/commitments", params={"state": "failed"}, timeout=60).json()
     assert uid in [each["transaction"] for each in listed["commitments"]]
     shown = server.pacs("commitments", "--state", "failed", "--json")
     assert shown.returncode == 1, "for a monitor"
@@ -294,10 +294,10 @@ def test_what_cannot_be_asked_is_told_at_once(server: Server, told: Told) -> Non
         ({"peer": "PYNET", "study": new_uid()}, 404),
     ]
     for body, status in wrong:
-        assert requests.post(url, json=body, timeout=30).status_code == status, body
-    assert requests.get(f"{url}/{new_uid()}", timeout=30).status_code == 404
+        assert requests.post(url, json=body, timeout=60).status_code == status, body
+    assert requests.get(f"{url}/{new_uid()}", timeout=60).status_code == 404
     for query in ("state=gone", "limit=0", "limit=x"):
-        assert requests.get(f"{url}?{query}", timeout=30).status_code == 400
+        assert requests.get(f"{url}?{query}", timeout=60).status_code == 400
 
 
 # -- both, and restarts in between -------------------------------------------------------------------------------------

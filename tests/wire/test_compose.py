@@ -106,7 +106,7 @@ def test_nginx_as_configured_balances_both_protocols(nodes: list[Server], tmp_pa
     process = balancer.start(nginx, tmp_path, text, http)
     url = f"http://127.0.0.1:{http}/dicom-web/studies"
     try:
-        rows = [requests.get(url, timeout=10).json() for _ in range(4)]
+        rows = [requests.get(url, timeout=60).json() for _ in range(4)]
         # Addresses in answers are the balancer's: the nodes believe it.
         assert {row[0]["00081190"]["Value"][0].split("/")[2] for row in rows} == {f"127.0.0.1:{http}"}
         assert all(dcmtk("echoscu", "127.0.0.1", str(dimse)).returncode == 0 for _ in range(4))
@@ -114,7 +114,7 @@ def test_nginx_as_configured_balances_both_protocols(nodes: list[Server], tmp_pa
             assert "path=/dicom-web/studies keys= " in node.log()
             assert "echoed" in node.log()
         nodes[0].kill()
-        assert all(requests.get(url, timeout=10).ok for _ in range(4))
+        assert all(requests.get(url, timeout=60).ok for _ in range(4))
         assert all(dcmtk("echoscu", "127.0.0.1", str(dimse)).returncode == 0 for _ in range(4))
     finally:
         process.stop()

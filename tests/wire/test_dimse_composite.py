@@ -287,7 +287,7 @@ def test_frames_and_instances_are_moved(archive: Server, tmp_path: Path) -> None
             answers = association.send_c_move(identifier(SOPInstanceUID=uid, **keys), destination, MOVE)
             return int([status.Status for status, _ in answers][-1])
 
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (status := move("STORESCP", SimpleFrameList=[3])) and time.monotonic() < deadline:
             time.sleep(0.05)  # until it listens
         assert status == 0

@@ -69,7 +69,7 @@ def _assert_absent(server: Server, slice_: Slice) -> None:
 
 def _wait_for_no_incoming(server: Server) -> None:
     """A connection that breaks off is noticed at once, but not in the same instant."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left := [path for path in _incoming(server).rglob("*") if path.is_file()]:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)
@@ -144,7 +144,7 @@ def test_p_data_that_claims_four_gigabytes_aborts_the_association(
             connection.sendall(struct.pack(">BBIIBB", 4, 0, FOUR_GIGABYTES, item_length, 1, 3) + bytes(1 << 20))
             for _ in range(50):
                 connection.sendall(bytes(1 << 20))
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while opened.is_established and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not opened.is_established, "the association goes on"
@@ -220,7 +220,7 @@ def test_a_storescu_that_is_killed_leaves_whole_instances_only(fresh_archive: Se
     process.stdout.close()
     _wait_for_no_incoming(fresh_archive)
     # What was received whole when the client died may be on its way from the store to the index.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(rows := clients.qido(fresh_archive, "/instances")) != len(fresh_archive.files()):
         assert time.monotonic() < deadline, f"{len(rows)} rows, {len(fresh_archive.files())} files"
         time.sleep(0.1)
@@ -387,7 +387,7 @@ def test_a_wado_client_that_vanishes_or_does_not_read_costs_nothing(archive: Ser
     assert archive.rss_bytes() - before < 100 * 10**6
     for reader in readers:
         reader.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while process.num_fds() > files + 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.num_fds() <= files + 2
@@ -646,7 +646,7 @@ def test_many_connections_that_come_and_go_do_not_use_up_file_descriptors(archiv
     for number in range(5):
         with contextlib.suppress(requests.RequestException):
             clients.stow(archive, [template.stamp(Slice(800, 800 + number, 1))[:5000]])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while process.num_fds() > before + 5 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.num_fds() <= before + 5

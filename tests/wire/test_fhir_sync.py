@@ -72,16 +72,16 @@ def test_a_study_over_three_associations_with_a_restart_and_a_crash_in_between(
         assert not fhir.faults
 
         # What the archive says itself is the same, but for whose ids they are.
-        own = requests.get(f"{archive.dicomweb_url}/fhir/ImagingStudy/{study}", timeout=10).json()
+        own = requests.get(f"{archive.dicomweb_url}/fhir/ImagingStudy/{study}", timeout=60).json()
         others = ("id", "meta", "subject", "endpoint")
         assert {name: made[name] for name in made if name not in others} == {
             name: own[name] for name in own if name not in others
         }
 
-        assert requests.delete(f"{archive.dicomweb_url}/studies/{study}", timeout=10).status_code == 204
+        assert requests.delete(f"{archive.dicomweb_url}/studies/{study}", timeout=60).status_code == 204
         eventually(lambda: not fhir.all("ImagingStudy") and not fhir.all("Patient"), "both go", 60)
         url = f"{archive.dicomweb_url}/jobs?kind=fhir"
-        eventually(lambda: requests.get(url, timeout=10).json()["jobs"] == [], "no job is left")
+        eventually(lambda: requests.get(url, timeout=60).json()["jobs"] == [], "no job is left")
         assert "s3cret" not in archive.log()
 
 

@@ -34,7 +34,7 @@ def store(server: Server, *files: bytes) -> None:
 
 
 def jobs(server: Server, **query: str) -> list[dict[str, object]]:
-    found = requests.get(f"{server.dicomweb_url}/jobs", params=query, timeout=10).json()
+    found = requests.get(f"{server.dicomweb_url}/jobs", params=query, timeout=60).json()
     return list(found["jobs"])
 
 
@@ -128,12 +128,12 @@ def test_instances_go_on_by_stow_and_their_studies_are_labelled(pacs: Server, se
     store(pacs, *files)
     eventually(lambda: len(clients.qido(second, "/studies/1.20/instances")) == 3, "all have arrived")
     labels = f"{pacs.dicomweb_url}/studies/1.20/labels"
-    eventually(lambda: requests.get(labels, timeout=10).json() == ["research", "to-check"], "the study is labelled")
-    assert requests.delete(f"{labels}/to-check", timeout=10).status_code == 204
-    assert requests.put(f"{labels}/seen", timeout=10).status_code == 204
-    assert requests.get(labels, timeout=10).json() == ["research", "seen"]
-    assert requests.put(f"{pacs.dicomweb_url}/studies/1.2.3.4.5/labels/x", timeout=10).status_code == 404
-    assert requests.put(f"{labels}/no%20word", timeout=10).status_code == 400
+    eventually(lambda: requests.get(labels, timeout=60).json() == ["research", "to-check"], "the study is labelled")
+    assert requests.delete(f"{labels}/to-check", timeout=60).status_code == 204
+    assert requests.put(f"{labels}/seen", timeout=60).status_code == 204
+    assert requests.get(labels, timeout=60).json() == ["research", "seen"]
+    assert requests.put(f"{pacs.dicomweb_url}/studies/1.2.3.4.5/labels/x", timeout=60).status_code == 404
+    assert requests.put(f"{labels}/no%20word", timeout=60).status_code == 400
 
 
 def test_what_was_sent_everywhere_is_deleted_where_a_rule_says_so(
@@ -168,43 +168,43 @@ def test_what_a_peer_refuses_for_good_is_given_up_and_shown(pacs: Server) -> Non
     assert shown.returncode == 1
     assert str(job["id"]) in shown.stdout
     one = f"{pacs.dicomweb_url}/jobs/{job['id']}"
-    assert requests.get(one, timeout=10).json()["group"] == "READING"
-    assert requests.post(f"{one}/retry", timeout=10).status_code == 202
+    assert requests.get(one, timeout=60).json()["group"] == "READING"
+    assert requests.post(f"{one}/retry", timeout=60).status_code == 202
     eventually(lambda: bool(dead(pacs)), "it is refused again")
     removed = pacs.pacs("jobs", "--discard", "all", "--json")
     assert json.loads(removed.stdout) == {"jobs": 1}
     assert dead(pacs) == []
-    assert requests.get(one, timeout=10).status_code == 404
-    assert requests.delete(one, timeout=10).status_code == 404
+    assert requests.get(one, timeout=60).status_code == 404
+    assert requests.delete(one, timeout=60).status_code == 404
 
 
 def test_every_change_is_posted_in_order(pacs: Server, hook: WebhookServer) -> None:
     store(pacs, ct("1.60", "1.60.1.1"))
-    assert requests.delete(f"{pacs.dicomweb_url}/studies/1.60", timeout=10).status_code == 204
+    assert requests.delete(f"{pacs.dicomweb_url}/studies/1.60", timeout=60).status_code == 204
 
     def posted() -> list[dict[str, object]]:
         pages = [r.json() for r in hook.requests if r.path == "/hook/changes"]
         return [change for page in pages for change in page["changes"]]  # type: ignore[index]
 
     eventually(lambda: any(c["study"] == "1.60" and c["kind"] == "deleted" for c in posted()), "it is posted")
-    feed = requests.get(f"{pacs.dicomweb_url}/changes", timeout=10).json()["changes"]
+    feed = requests.get(f"{pacs.dicomweb_url}/changes", timeout=60).json()["changes"]
     assert posted() == feed[: len(posted())]
 
 
 def test_the_feed_is_read_in_pages_and_as_a_stream(pacs: Server) -> None:
     store(pacs, *[ct("1.70", f"1.70.1.{number}") for number in range(7)])
     address = f"{pacs.dicomweb_url}/changes"
-    whole = requests.get(address, timeout=10).json()
+    whole = requests.get(address, timeout=60).json()
     assert whole["more"] is False
     start = whole["changes"][-6]["cursor"]
-    first = requests.get(address, params={"since": start, "limit": 2}, timeout=10).json()
+    first = requests.get(address, params={"since": start, "limit": 2}, timeout=60).json()
     assert first == {"changes": whole["changes"][-5:-3], "last": whole["changes"][-4]["cursor"], "more": True}
     for wrong, status in (({"since": whole["last"] + 1}, 400), ({"since": "x"}, 400), ({"limit": 0}, 400)):
-        assert requests.get(address, params=wrong, timeout=10).status_code == status
-    newest = requests.get(address, params={"since": "now"}, timeout=10).json()
+        assert requests.get(address, params=wrong, timeout=60).status_code == status
+    newest = requests.get(address, params={"since": "now"}, timeout=60).json()
     assert newest == {"changes": [], "last": whole["last"], "more": False}
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(start)}
-    with requests.get(address, headers=headers, stream=True, timeout=10) as stream:
+    with requests.get(address, headers=headers, stream=True, timeout=60) as stream:
         lines = stream.iter_lines(decode_unicode=True)
         events = []
         while len(events) < 5:
@@ -221,7 +221,7 @@ def test_the_feed_is_read_in_pages_and_as_a_stream(pacs: Server) -> None:
 def test_a_stream_does_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         address, headers = f"{server.dicomweb_url}/changes", {"Accept": "text/event-stream"}
-        with requests.get(address, headers=headers, stream=True, timeout=30) as stream:
+        with requests.get(address, headers=headers, stream=True, timeout=60) as stream:
             lines = stream.iter_lines()
             assert next(lines).startswith(b":")
             assert server.stop() == 0

@@ -70,7 +70,7 @@ def test_nothing_is_lost_on_its_way_over_thirty_kills(tmp_path: Path) -> None:
 
             def left(state: str) -> list[dict[str, str]]:
                 query = {"kind": "send", "state": state, "limit": "1000"}
-                return list(requests.get(address, params=query, timeout=10).json()["jobs"])
+                return list(requests.get(address, params=query, timeout=60).json()["jobs"])
 
             eventually(lambda: left("waiting") == left("running") == [], "no job is left", 120)
             # In the end dead letters are what the peer refuses for good, and nothing else. A store that was never

@@ -227,7 +227,7 @@ def test_ahead_frames_are_made_once_it_is_quiet(tmp_path: Path) -> None:
     files = [template.stamp(Slice(1, number, number)) for number in range(1, 13)]
     with Server(tmp_path, {"FRAMES_HTJ2K": "ahead"}) as server:
         assert stow(server, [*files, example("MR_small_RLE.dcm")]).status_code == 200
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(kept(server)) < len(files):
             assert time.monotonic() < deadline, server.log()[-2000:]
             time.sleep(0.1)

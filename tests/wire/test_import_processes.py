@@ -69,7 +69,7 @@ def _begun(server: Server, inbox: Path) -> Iterator[subprocess.Popen[str]]:
             # Whoever runs the tests in the background of a script has them ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not (len(_children(process.pid)) == 3 and len(server.files()) > 1):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until

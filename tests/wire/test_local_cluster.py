@@ -41,7 +41,7 @@ def test_a_cluster_starts_serves_and_stops(tmp_path: Path) -> None:
         slice_ = Slice(1, 1, 1)
         Template(64).write(file := tmp_path / "one.dcm", slice_)
         assert dcmtk("storescu", "127.0.0.1", nodes[0][1], file).returncode == 0
-        found = requests.get(f"{nodes[1][0]}/studies", timeout=10).json()
+        found = requests.get(f"{nodes[1][0]}/studies", timeout=60).json()
         assert [clients.value(row, "0020000D") for row in found] == [slice_.study_uid]
         started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) >= 1 + 2 * 3  # mongod, and of each node the parent and its workers

@@ -197,7 +197,7 @@ def test_killed_run_goes_on_where_it_was(start_archive: StartArchive, tmp_path: 
             break
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL, "it was over too soon to be interrupted"
+    assert process.wait(60) == -signal.SIGKILL, "it was over too soon to be interrupted"
 
     result = _migrate(target, source.dicomweb_url)
 

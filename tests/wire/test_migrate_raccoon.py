@@ -125,7 +125,7 @@ def _states(root: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def _instances(server: Server) -> set[str]:
-    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?limit=5000", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.dicomweb_url}/instances?limit=5000", timeout=60) as answer:
         return {row["00080018"]["Value"][0] for row in json.load(answer)}
 
 
@@ -136,7 +136,7 @@ def _check_retrievable(server: Server, shown: dict[str, bytes], tmp_path: Path) 
         url = f"{server.dicomweb_url}/studies/{study}/series/{study}.1/instances/{sop}"
         accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
         request = urllib.request.Request(url, headers={"Accept": accept})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert data in answer.read(), sop
 
 
@@ -274,7 +274,7 @@ def test_what_was_deleted_here_stays_deleted(installed: Installed, tmp_path: Pat
     _migrate(server, installed)
     with server:
         request = urllib.request.Request(f"{server.dicomweb_url}/studies/{STUDY}.2", method="DELETE")
-        urllib.request.urlopen(request, timeout=30).close()
+        urllib.request.urlopen(request, timeout=60).close()
         assert server.pacs("purge").returncode == 0
         again = _migrate(server, installed)
         assert (again["linked"], again["deleted_here"]) == (0, 5)
@@ -300,7 +300,7 @@ def test_interrupted_run_goes_on(installed: Installed, tmp_path: Path) -> None:
             break
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL, "it was over too soon to be interrupted"
+    assert process.wait(60) == -signal.SIGKILL, "it was over too soon to be interrupted"
 
     result = _migrate(server, installed)
 

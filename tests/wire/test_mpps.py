@@ -109,13 +109,13 @@ def ended(status: str, *instances: str, series: str | None = None) -> Dataset:
 def ordered(archive: Server, study: str, step: str = "S1") -> str:
     """The address of a new worklist item."""
     item = order(**{"0020000D": {"vr": "UI", "Value": [study]}, "step": {"00400009": {"vr": "SH", "Value": [step]}}})
-    response = requests.post(f"{archive.dicomweb_url}/mwlitems", json=item, headers=JSON, timeout=30)
+    response = requests.post(f"{archive.dicomweb_url}/mwlitems", json=item, headers=JSON, timeout=60)
     assert response.status_code == 201, response.text
     return response.headers["Location"]
 
 
 def status_at(address: str) -> str:
-    return step_status(requests.get(address, timeout=30).json())
+    return step_status(requests.get(address, timeout=60).json())
 
 
 @pytest.mark.parametrize("final", ["COMPLETED", "DISCONTINUED"])
@@ -194,7 +194,7 @@ def test_a_step_without_a_uid_is_given_one(archive: Server, modality: Modality) 
     study = new_uid()
     assert modality.create(None, begun(study)).Status == 0
     query = {"ScheduledStepAttributesSequence.StudyInstanceUID": study}
-    (found,) = requests.get(f"{archive.dicomweb_url}/mpps", params=query, timeout=30).json()
+    (found,) = requests.get(f"{archive.dicomweb_url}/mpps", params=query, timeout=60).json()
     assert modality.set(found["00080018"]["Value"][0], ended("COMPLETED")).Status == 0
 
 
@@ -269,15 +269,15 @@ def test_steps_are_read_over_rest(archive: Server, modality: Modality) -> None:
     study, uid = new_uid(), new_uid()
     modality.create(uid, begun(study, PerformedProcedureStepStartDate="20270303"))
     url = f"{archive.dicomweb_url}/mpps"
-    (found,) = requests.get(url, params={"00400270.StudyInstanceUID": study}, timeout=30).json()
+    (found,) = requests.get(url, params={"00400270.StudyInstanceUID": study}, timeout=60).json()
     assert found["00080018"]["Value"] == [uid]
     (found,) = requests.get(
         url, params={"PerformedProcedureStepStartDate": "20270301-20270304", "includefield": "PatientID"}, timeout=30
     ).json()
     assert set(found) == {"00080018", "00100020", "00400244"}
-    assert requests.get(url, params={"PerformedProcedureStepStartDate": "20280101-"}, timeout=30).status_code == 204
-    assert requests.get(f"{url}/{uid}", timeout=30).json()["00400252"]["Value"] == ["IN PROGRESS"]
-    assert requests.get(f"{url}/{new_uid()}", timeout=30).status_code == 404
+    assert requests.get(url, params={"PerformedProcedureStepStartDate": "20280101-"}, timeout=60).status_code == 204
+    assert requests.get(f"{url}/{uid}", timeout=60).json()["00400252"]["Value"] == ["IN PROGRESS"]
+    assert requests.get(f"{url}/{new_uid()}", timeout=60).status_code == 404
 
 
 def test_completeness_follows_what_arrives_and_what_was_announced(archive: Server, modality: Modality) -> None:
@@ -285,12 +285,12 @@ def test_completeness_follows_what_arrives_and_what_was_announced(archive: Serve
     images = [new_uid() for _ in range(3)]
 
     def report() -> dict[str, Any]:
-        response = requests.get(f"{archive.dicomweb_url}/studies/{study}/completeness", timeout=30)
+        response = requests.get(f"{archive.dicomweb_url}/studies/{study}/completeness", timeout=60)
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
 
-    missing = requests.get(f"{archive.dicomweb_url}/studies/{study}/completeness", timeout=30)
+    missing = requests.get(f"{archive.dicomweb_url}/studies/{study}/completeness", timeout=60)
     assert missing.status_code == 404
     modality.create(uid, begun(study))
     stow(archive, [ct(study, series, images[0])])

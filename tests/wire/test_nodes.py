@@ -117,7 +117,7 @@ def test_what_one_node_deletes_is_gone_from_the_other(nodes: list[Server]) -> No
     assert clients.stow(first, [Template(SIZE).stamp(slice_)]).status_code == 200
     assert len(clients.retrieve_files(second, path)) == 1
 
-    assert clients.requests.delete(second.dicomweb_url + path, timeout=30).ok
+    assert clients.requests.delete(second.dicomweb_url + path, timeout=60).ok
 
     assert clients.wado(first, path).status_code == 410
     assert not clients.qido(first, "/studies")
@@ -222,9 +222,9 @@ def test_an_outage_of_mongod_is_told_and_survived(tmp_path: Path) -> None:
             down = time.monotonic()
             before = len(load.acknowledged)
             time.sleep(OUTAGE_S / 2)
-            assert clients.requests.get(f"{nodes[0].http_url}/health/ready", timeout=30).status_code == 503
-            assert clients.requests.get(f"{nodes[0].http_url}/health/live", timeout=30).status_code == 200
-            answer = clients.requests.get(f"{nodes[0].dicomweb_url}/studies", timeout=30)
+            assert clients.requests.get(f"{nodes[0].http_url}/health/ready", timeout=60).status_code == 503
+            assert clients.requests.get(f"{nodes[0].http_url}/health/live", timeout=60).status_code == 200
+            answer = clients.requests.get(f"{nodes[0].dicomweb_url}/studies", timeout=60)
             assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True)
             time.sleep(max(0.0, down + OUTAGE_S - time.monotonic()))
             during = len(load.acknowledged)

@@ -13,7 +13,7 @@ from tests.server import Server
 @pytest.mark.parametrize("settings", [{}, {"ADMIN_API": "false", "ALLOW_DELETE": "false"}])
 def test_the_statement_lists_every_resource_of_the_running_server(tmp_path: Path, settings: dict[str, str]) -> None:
     with Server(tmp_path, settings) as server:
-        paths = requests.get(f"{server.dicomweb_url}/openapi.json", timeout=30).json()["paths"]
+        paths = requests.get(f"{server.dicomweb_url}/openapi.json", timeout=60).json()["paths"]
         statement = server.pacs("conformance").stdout
     root = "/dicom-web"
     offered = {

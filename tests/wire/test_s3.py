@@ -146,7 +146,7 @@ def test_a_kill_during_c_store_loses_nothing_acknowledged(server: Server, tmp_pa
             stderr=log,
         )
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (tmp_path / "sender.log").read_text().count("(Success)") < 20:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

@@ -355,7 +355,7 @@ def test_a_kill_in_the_middle_of_an_upload_in_parts_leaves_no_row_and_what_verif
         sender = subprocess.Popen(send, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda: any("partNumber=2" in request.path for request in proxy.seen), 20)
         server.kill()
-        assert sender.wait(20) != 0
+        assert sender.wait(60) != 0
     server.start()
     assert incoming(server) == []
     assert clients.qido(server, "/studies") == []

@@ -132,7 +132,7 @@ def test_sends_commitments_counts_and_the_trash_are_those_of_what_one_sees(scope
     assert scoped.deleted not in trash.text
     assert scoped.deleted not in scoped.get(who, "/changes").text
     for url, is_all in ((scoped.server.http_url, who == "admin"), (scoped.server.http_url, False)):
-        counts = requests.get(url + "/", auth=(who, PASSWORD), timeout=30).json()["counts"]
+        counts = requests.get(url + "/", auth=(who, PASSWORD), timeout=60).json()["counts"]
         assert bool(counts) is is_all
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -144,7 +144,7 @@ def test_sending_asks_for_what_is_visible(scoped: Scoped) -> None:
     for study, status in ((scoped.hidden.study, 404), (scoped.visible.study, 202)):
         for who in CALLERS:
             body = {"targets": [{"study": study}]}
-            answer = requests.post(url, json=body, auth=(who, PASSWORD), timeout=30)
+            answer = requests.post(url, json=body, auth=(who, PASSWORD), timeout=60)
             assert answer.status_code == status, answer.text
             if status == 202:
                 assert scoped.get(who, f"/sends/{answer.json()['id']}").json()["total"] == 1
@@ -238,16 +238,16 @@ def test_who_writes_changes_what_they_see_and_stores_what_they_have(scoped: Scop
         *(("DELETE", f"/mwlitems/{study}/S1"), ("POST", f"/mwlitems/{study}/S1/status/CANCELED")),
         ("POST", f"/trash/{scoped.deleted}/restore"),
     ):
-        answer = requests.request(method, root + path, auth=auth, timeout=30)
+        answer = requests.request(method, root + path, auth=auth, timeout=60)
         assert answer.status_code == 404, f"{method} {path}: {answer.status_code} {answer.text}"
     for method, path in (("POST", ""), ("PUT", "/state"), ("POST", "/cancelrequest")):
         body = [{"00741000": {"vr": "CS", "Value": ["IN PROGRESS"]}, "00081195": {"vr": "UI", "Value": ["1.2.3"]}}]
         url = f"{root}/workitems/{scoped.hidden.workitem}{path}"
         headers = {"Content-Type": "application/dicom+json"}
-        answer = requests.request(method, url, json=body, headers=headers, auth=auth, timeout=30)
+        answer = requests.request(method, url, json=body, headers=headers, auth=auth, timeout=60)
         assert answer.status_code == 404, f"{path}: {answer.status_code} {answer.text}"
     file = multipart([builders.ct(Modality="MR", PatientID="OF-MR")])
-    stored = requests.post(f"{root}/studies", data=file, headers={"Content-Type": STOW_TYPE}, auth=auth, timeout=30)
+    stored = requests.post(f"{root}/studies", data=file, headers={"Content-Type": STOW_TYPE}, auth=auth, timeout=60)
     assert stored.status_code == 200
     assert scoped.get("admin", f"/studies/{study}").status_code == 200
 
@@ -257,9 +257,9 @@ def test_of_a_study_seen_in_part_that_part_is_deleted(scoped: Scoped) -> None:
     for modality in ("CT", "MR"):
         file = multipart([builders.ct(study, Modality=modality, PatientID="BOTH")])
         headers = {"Content-Type": STOW_TYPE}
-        assert requests.post(f"{root}/studies", data=file, headers=headers, auth=("admin", PASSWORD), timeout=30).ok
+        assert requests.post(f"{root}/studies", data=file, headers=headers, auth=("admin", PASSWORD), timeout=60).ok
     url = f"{root}/studies/{study}"
-    assert requests.delete(url, auth=("by-modality", PASSWORD), timeout=30).status_code == 204
-    assert requests.delete(url, auth=("by-modality", PASSWORD), timeout=30).status_code == 404
+    assert requests.delete(url, auth=("by-modality", PASSWORD), timeout=60).status_code == 204
+    assert requests.delete(url, auth=("by-modality", PASSWORD), timeout=60).status_code == 404
     (left,) = scoped.get("admin", f"/studies/{study}/series").json()
     assert left["00080060"]["Value"] == ["MR"]

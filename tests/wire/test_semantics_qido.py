@@ -124,12 +124,12 @@ def test_limit(full: Full, start_archive: StartArchive) -> None:
     assert stow(small, [builders.ct(rows=8, columns=8) for _ in range(5)]).status_code == 200
     for asked, found in ((None, 2), (1, 1), (5000, 3)):
         parameters = {} if asked is None else {"limit": asked}
-        assert len(requests.get(f"{small.dicomweb_url}/studies", params=parameters, timeout=30).json()) == found
+        assert len(requests.get(f"{small.dicomweb_url}/studies", params=parameters, timeout=60).json()) == found
 
 
 def test_limit_is_100_by_default(fresh_archive: Server) -> None:
     assert stow(fresh_archive, [builders.ct(rows=4, columns=4) for _ in range(101)]).status_code == 200
-    response = requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=30)
+    response = requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=60)
     assert len(response.json()) == 100
     assert "There are 1 additional results" in response.headers["Warning"]
 
@@ -378,7 +378,7 @@ def test_patient_name_in_responses(full: Full, fresh_archive: Server) -> None:
     )
     latin = latin.replace(b"M__ller", b"M\xfcller ").replace(b"ISO_IR 192", b"ISO_IR 100")
     assert stow(fresh_archive, [latin]).status_code == 200
-    (row,) = requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=30).json()
+    (row,) = requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=60).json()
     assert value(row, "00100010") == {"Alphabetic": "Müller"}
 
 
@@ -391,11 +391,11 @@ def test_counters_are_kept_exact(fresh_archive: Server) -> None:
         )
         assert stow(fresh_archive, [file]).status_code == 200
         fields = "includefield=ModalitiesInStudy,SOPClassesInStudy,NumberOfPatientRelatedInstances"
-        row = requests.get(f"{fresh_archive.dicomweb_url}/studies?{fields}", timeout=30).json()[0]
+        row = requests.get(f"{fresh_archive.dicomweb_url}/studies?{fields}", timeout=60).json()[0]
         seen.append((row["00080061"]["Value"], value(row, "00201206"), value(row, "00201208"), value(row, "00201204")))
         assert row["00080062"]["Value"] == [builders.CT_IMAGE_STORAGE]
     assert seen == [(["CT"], 1, 1, 1), (["CT"], 1, 2, 2), (["CT", "MR"], 2, 3, 3), (["CT", "MR"], 2, 4, 4)]
-    rows = requests.get(f"{fresh_archive.dicomweb_url}/studies/{study}/series", timeout=30).json()
+    rows = requests.get(f"{fresh_archive.dicomweb_url}/studies/{study}/series", timeout=60).json()
     assert [value(row, "00201209") for row in rows] == [2, 2]
 
 
@@ -404,7 +404,7 @@ def test_inconsistent_study_attributes(fresh_archive: Server) -> None:
     for text in ("First", "Second"):
         file = builders.ct(study, rows=4, columns=4, StudyDescription=text)
         assert stow(fresh_archive, [file]).status_code == 200
-    response = requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=30)
+    response = requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=60)
     assert value(response.json()[0], "00081030") == "Second"
     assert response.headers["Warning"].startswith("299 ")
     assert "differ" in response.headers["Warning"]
@@ -446,7 +446,7 @@ def test_an_etag_changes_with_the_answer(fresh_archive: Server) -> None:
     tags = []
     for _ in range(2):
         assert stow(fresh_archive, [builders.ct(study, rows=4, columns=4)]).status_code == 200
-        tags.append(requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=30).headers["ETag"])
+        tags.append(requests.get(f"{fresh_archive.dicomweb_url}/studies", timeout=60).headers["ETag"])
     assert tags[0] != tags[1]
 
 

@@ -362,7 +362,7 @@ def test_head_and_validators_hold_for_what_is_no_image(web: RunningArchive) -> N
         first = get(web, f"{path}/rendered")
         etag = first.headers["ETag"]
         assert get(web, f"{path}/rendered", **{"If-None-Match": etag}).status_code == 304
-        head = requests.head(f"{web.dicomweb_url}{path}/rendered", timeout=30)
+        head = requests.head(f"{web.dicomweb_url}{path}/rendered", timeout=60)
         assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", etag)
         assert int(head.headers["Content-Length"]) == len(first.content)
 

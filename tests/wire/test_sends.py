@@ -45,13 +45,13 @@ def store(server: Server, study: str, count: int, **attributes: Any) -> list[str
 
 
 def send(server: Server, peer: str, *targets: dict[str, str]) -> str:
-    answer = requests.post(f"{server.dicomweb_url}/peers/{peer}/send", json={"targets": list(targets)}, timeout=30)
+    answer = requests.post(f"{server.dicomweb_url}/peers/{peer}/send", json={"targets": list(targets)}, timeout=60)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
 
 def state(server: Server, send_id: str) -> dict[str, Any]:
-    answer = requests.get(f"{server.dicomweb_url}/sends/{send_id}", timeout=30)
+    answer = requests.get(f"{server.dicomweb_url}/sends/{send_id}", timeout=60)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -96,7 +96,7 @@ def test_what_the_peer_refuses_is_named_and_can_be_tried_again(pacs: Server) -> 
     assert {one["sop"] for one in found["failed"]} == set(refused)
     assert all("accepts no transfer syntax" in one["reason"] for one in found["failed"])
 
-    assert requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=30).status_code == 202
+    assert requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=60).status_code == 202
     again = ended(pacs, send_id)
     assert (again["state"], again["total"], again["sent"], again["failures"]) == ("failed", 3, 1, 2)
 
@@ -115,7 +115,7 @@ def test_a_peer_that_is_away_is_tried_again_and_said_to_be(pacs: Server, tmp_pat
     late = clients.StoreScp(tmp_path / "late", {CT: [EXPLICIT]}, "LATE")
     late.port = port
     with late:
-        assert requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=30).status_code == 202
+        assert requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=60).status_code == 202
         assert ended(pacs, send_id)["state"] == "done"
         assert set(late.received()) == set(sops)
 
@@ -125,12 +125,12 @@ def test_what_is_cancelled_is_not_sent_and_stays_cancelled(pacs: Server) -> None
     send_id = send(pacs, "AWAY", {"study": "1.2.70.6"})
     eventually(lambda: state(pacs, send_id)["state"] == "waiting", "it waits")
     for _ in range(2):
-        assert requests.delete(f"{pacs.dicomweb_url}/sends/{send_id}", timeout=30).status_code == 204
+        assert requests.delete(f"{pacs.dicomweb_url}/sends/{send_id}", timeout=60).status_code == 204
     found = state(pacs, send_id)
     assert (found["state"], found["sent"], found["left"]) == ("cancelled", 0, 2)
-    jobs = requests.get(f"{pacs.dicomweb_url}/jobs", params={"kind": "send-asked"}, timeout=30).json()["jobs"]
+    jobs = requests.get(f"{pacs.dicomweb_url}/jobs", params={"kind": "send-asked"}, timeout=60).json()["jobs"]
     assert jobs == []
-    assert requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=30).status_code == 409
+    assert requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=60).status_code == 409
 
 
 def test_what_has_been_deleted_meanwhile_is_named(pacs: Server, tmp_path: Path) -> None:
@@ -141,11 +141,11 @@ def test_what_has_been_deleted_meanwhile_is_named(pacs: Server, tmp_path: Path) 
     send_id = send(pacs, "THEN", {"study": "1.2.70.7"})
     eventually(lambda: state(pacs, send_id)["state"] == "waiting", "it waits")
     path = f"{pacs.dicomweb_url}/studies/1.2.70.7/series/1.2.70.7.1/instances/{gone}"
-    assert requests.delete(path, timeout=30).status_code == 204
+    assert requests.delete(path, timeout=60).status_code == 204
     then = clients.StoreScp(tmp_path / "then", {CT: [EXPLICIT]}, "THEN")
     then.port = port
     with then:
-        requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=30)
+        requests.post(f"{pacs.dicomweb_url}/sends/{send_id}/retry", timeout=60)
         found = ended(pacs, send_id)
         assert set(then.received()) == {kept}
     assert found["failed"] == [
@@ -161,7 +161,7 @@ def test_recent_sends_come_the_newest_first(pacs: Server) -> None:
         time.sleep(0.005)
     for one in ids:
         ended(pacs, one)
-    listed = requests.get(f"{pacs.dicomweb_url}/sends", timeout=30).json()["sends"]
+    listed = requests.get(f"{pacs.dicomweb_url}/sends", timeout=60).json()["sends"]
     assert [one["id"] for one in listed[:3]] == ids[::-1]
     assert all(one["state"] == "done" and one["sent"] == 1 and "failed" not in one for one in listed[:3])
 
@@ -180,15 +180,15 @@ def test_recent_sends_come_the_newest_first(pacs: Server) -> None:
     ids=["no peer", "no study", "no target", "no uid", "no series", "no object", "no body"],
 )
 def test_what_cannot_be_sent_is_answered_at_once(pacs: Server, peer: str, body: Any, status: int) -> None:
-    answer = requests.post(f"{pacs.dicomweb_url}/peers/{peer}/send", json=body, timeout=30)
+    answer = requests.post(f"{pacs.dicomweb_url}/peers/{peer}/send", json=body, timeout=60)
     assert (answer.status_code, bool(answer.json()["detail"])) == (status, True)
 
 
 def test_a_send_that_is_not_there_is_not_found(pacs: Server) -> None:
     address = f"{pacs.dicomweb_url}/sends/0f3a"
-    assert requests.get(address, timeout=30).status_code == 404
-    assert requests.delete(address, timeout=30).status_code == 404
-    assert requests.post(f"{address}/retry", timeout=30).status_code == 404
+    assert requests.get(address, timeout=60).status_code == 404
+    assert requests.delete(address, timeout=60).status_code == 404
+    assert requests.post(f"{address}/retry", timeout=60).status_code == 404
 
 
 @pytest.mark.slow

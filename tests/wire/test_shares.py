@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for name, role in (("admin", "admin"), ("writer", "writer"), ("other", "writer"), ("reader", "reader")):
             body = {"name": name, "password": PASSWORD, "role": role}
             auth = None if name == "admin" else ("admin", PASSWORD)
-            made = requests.post(f"{running.dicomweb_url}/accounts", json=body, auth=auth, timeout=30)
+            made = requests.post(f"{running.dicomweb_url}/accounts", json=body, auth=auth, timeout=60)
             assert made.status_code == 201, made.text
         time.sleep(2.5)  # until all workers know
         yield running
@@ -185,9 +185,9 @@ def test_without_download_pictures_are_shown_and_files_are_not(server: Server, o
 
 
 def gone_soon(server: Server, session: requests.Session) -> bool:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     url = f"{server.dicomweb_url}/studies/{SHOWN}/series"
-    while {requests.get(url, cookies=session.cookies, timeout=30).status_code for _ in range(6)} != {
+    while {requests.get(url, cookies=session.cookies, timeout=60).status_code for _ in range(6)} != {
         401
     }:  # both workers know
         if time.monotonic() > deadline:
@@ -201,13 +201,13 @@ def test_a_link_that_is_taken_back_ends_for_those_who_are_in(server: Server) -> 
     session, answer = exchange(server, made["url"])
     assert answer.status_code == 200
     url = f"{server.dicomweb_url}/shares"
-    listed = requests.get(url, params={"study": SHOWN}, auth=("writer", PASSWORD), timeout=30).json()
+    listed = requests.get(url, params={"study": SHOWN}, auth=("writer", PASSWORD), timeout=60).json()
     assert made["id"] in [each["id"] for each in listed]
     assert made["url"].partition("#/share/")[2] not in str(listed)
-    assert requests.delete(f"{url}/{made['id']}", auth=("writer", PASSWORD), timeout=30).status_code == 204
+    assert requests.delete(f"{url}/{made['id']}", auth=("writer", PASSWORD), timeout=60).status_code == 204
     assert gone_soon(server, session)
     assert exchange(server, made["url"])[1].status_code == 410
-    assert requests.delete(f"{url}/{made['id']}", auth=("writer", PASSWORD), timeout=30).status_code == 404
+    assert requests.delete(f"{url}/{made['id']}", auth=("writer", PASSWORD), timeout=60).status_code == 404
 
 
 def test_a_link_ends_when_its_time_is_over(server: Server) -> None:
@@ -216,46 +216,46 @@ def test_a_link_ends_when_its_time_is_over(server: Server) -> None:
     assert answer.status_code == 200
     assert gone_soon(server, session)
     assert exchange(server, made["url"])[1].status_code == 410
-    listed = requests.get(f"{server.dicomweb_url}/shares", auth=("writer", PASSWORD), timeout=30).json()
+    listed = requests.get(f"{server.dicomweb_url}/shares", auth=("writer", PASSWORD), timeout=60).json()
     assert made["id"] not in [each["id"] for each in listed]
 
 
 def test_a_link_ends_with_the_account_that_made_it(server: Server) -> None:
     body = {"name": "temp", "password": PASSWORD, "role": "writer"}
     accounts = f"{server.dicomweb_url}/accounts"
-    assert requests.post(accounts, json=body, auth=("admin", PASSWORD), timeout=30).status_code == 201
+    assert requests.post(accounts, json=body, auth=("admin", PASSWORD), timeout=60).status_code == 201
     time.sleep(2.5)
     first, second = share(server, "temp"), share(server, "temp")
     session, _ = exchange(server, first["url"])
-    demoted = requests.patch(f"{accounts}/temp", json={"role": "reader"}, auth=("admin", PASSWORD), timeout=30)
+    demoted = requests.patch(f"{accounts}/temp", json={"role": "reader"}, auth=("admin", PASSWORD), timeout=60)
     assert demoted.status_code == 200
     assert gone_soon(server, session)
-    assert requests.delete(f"{accounts}/temp", auth=("admin", PASSWORD), timeout=30).status_code == 204
-    assert requests.post(accounts, json=body, auth=("admin", PASSWORD), timeout=30).status_code == 201
+    assert requests.delete(f"{accounts}/temp", auth=("admin", PASSWORD), timeout=60).status_code == 204
+    assert requests.post(accounts, json=body, auth=("admin", PASSWORD), timeout=60).status_code == 201
     time.sleep(2.5)
     assert exchange(server, second["url"])[1].status_code == 410  # another account of the same name
-    assert requests.delete(f"{accounts}/temp", auth=("admin", PASSWORD), timeout=30).status_code == 204
+    assert requests.delete(f"{accounts}/temp", auth=("admin", PASSWORD), timeout=60).status_code == 204
 
 
 def test_one_takes_back_ones_own_links_and_an_administrator_all(server: Server) -> None:
     made = share(server)
     url = f"{server.dicomweb_url}/shares"
-    theirs = requests.get(url, auth=("other", PASSWORD), timeout=30).json()
+    theirs = requests.get(url, auth=("other", PASSWORD), timeout=60).json()
     assert made["id"] not in [each["id"] for each in theirs]
-    assert requests.delete(f"{url}/{made['id']}", auth=("other", PASSWORD), timeout=30).status_code == 404
-    all_of_them = requests.get(url, auth=("admin", PASSWORD), timeout=30).json()
+    assert requests.delete(f"{url}/{made['id']}", auth=("other", PASSWORD), timeout=60).status_code == 404
+    all_of_them = requests.get(url, auth=("admin", PASSWORD), timeout=60).json()
     assert made["id"] in [each["id"] for each in all_of_them]
-    assert requests.delete(f"{url}/{made['id']}", auth=("admin", PASSWORD), timeout=30).status_code == 204
+    assert requests.delete(f"{url}/{made['id']}", auth=("admin", PASSWORD), timeout=60).status_code == 204
 
 
 def test_one_shares_only_what_one_sees(server: Server) -> None:
     url, limits = f"{server.dicomweb_url}/accounts", {"modalities": ["MR"]}
     body = {"name": "mr", "password": PASSWORD, "role": "writer", **limits}
-    assert requests.post(url, json=body, auth=("admin", PASSWORD), timeout=30).status_code == 201
+    assert requests.post(url, json=body, auth=("admin", PASSWORD), timeout=60).status_code == 201
     time.sleep(2.5)
     shares = f"{server.dicomweb_url}/shares"
-    assert requests.post(shares, json={"study": SHOWN}, auth=("mr", PASSWORD), timeout=30).status_code == 404
-    assert requests.post(shares, json={"study": SHOWN}, auth=("reader", PASSWORD), timeout=30).status_code == 403
+    assert requests.post(shares, json={"study": SHOWN}, auth=("mr", PASSWORD), timeout=60).status_code == 404
+    assert requests.post(shares, json={"study": SHOWN}, auth=("reader", PASSWORD), timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_one_shares_only_what_one_sees(server: Server) -> None:
     ids=str,
 )
 def test_what_is_no_share_is_refused(server: Server, body: dict[str, Any]) -> None:
-    answer = requests.post(f"{server.dicomweb_url}/shares", json=body, auth=("writer", PASSWORD), timeout=30)
+    answer = requests.post(f"{server.dicomweb_url}/shares", json=body, auth=("writer", PASSWORD), timeout=60)
     assert answer.status_code == 400
 
 

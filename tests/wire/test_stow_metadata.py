@@ -331,7 +331,7 @@ def test_a_client_that_goes_half_way_leaves_nothing(archive: Server) -> None:
     )
     with socket.create_connection(("127.0.0.1", archive.http_port)) as client:
         client.sendall(head.encode() + body[: 2 << 20])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not list((archive.data / "incoming").glob("*.bulk")):
             assert time.monotonic() < deadline, "nothing was received"
             time.sleep(0.01)

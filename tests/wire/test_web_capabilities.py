@@ -29,7 +29,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive]:
 
 
 def options(url: str, accept: str = "", **headers: str) -> requests.Response:
-    return requests.options(url, headers={"Accept": accept, **headers}, timeout=30)
+    return requests.options(url, headers={"Accept": accept, **headers}, timeout=60)
 
 
 @pytest.mark.parametrize("path", ["/dicom-web", "/dicom-web/", "/"])
@@ -53,7 +53,7 @@ def test_options_of_the_root_answers_capabilities(web: RunningArchive, path: str
 def test_json_when_it_is_asked(web: RunningArchive) -> None:
     for response in (
         options(web.dicomweb_url, "application/json"),
-        requests.get(f"{web.dicomweb_url}/capabilities?accept=application/json", timeout=30),
+        requests.get(f"{web.dicomweb_url}/capabilities?accept=application/json", timeout=60),
     ):
         assert response.headers["Content-Type"].startswith("application/json")
         answer = response.json()
@@ -98,7 +98,7 @@ def test_an_archive_at_the_servers_root_answers_there(tmp_path: Path) -> None:
         response = options(web.root_url)
         assert response.status_code == 200
         assert f'base="{web.root_url}/"'.encode() in response.content
-        assert requests.get(f"{web.root_url}/openapi.json", timeout=30).status_code == 200
+        assert requests.get(f"{web.root_url}/openapi.json", timeout=60).status_code == 200
 
 
 # --- conformance statement

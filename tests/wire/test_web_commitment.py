@@ -95,8 +95,8 @@ def url_of(web: RunningArchive, uid: str) -> str:
 def post(web: RunningArchive, uid: str, body: Any, media_type: str = DICOM_JSON, accept: str = DICOM_JSON) -> Any:
     headers = {"Content-Type": media_type, "Accept": accept}
     if isinstance(body, bytes):
-        return requests.post(url_of(web, uid), data=body, headers=headers, timeout=30)
-    return requests.post(url_of(web, uid), json=body, headers=headers, timeout=30)
+        return requests.post(url_of(web, uid), data=body, headers=headers, timeout=60)
+    return requests.post(url_of(web, uid), json=body, headers=headers, timeout=60)
 
 
 def test_a_request_that_takes_longer_is_accepted_and_checked_later(
@@ -108,7 +108,7 @@ def test_a_request_that_takes_longer_is_accepted_and_checked_later(
     uid = new_uid()
     for answer in (
         post(web, uid, by_instance(sop_uids)),
-        requests.get(url_of(web, uid), headers={"Accept": DICOM_JSON}, timeout=30),
+        requests.get(url_of(web, uid), headers={"Accept": DICOM_JSON}, timeout=60),
     ):
         assert answer.status_code == 202
         assert int(answer.headers["Retry-After"]) > 0
@@ -124,8 +124,8 @@ def test_a_result_names_each_instance(web: RunningArchive) -> None:
     assert answer.headers["Content-Type"] == DICOM_JSON
     failed = {**by_instance([missing])["00081199"]["Value"][0], "00081197": {"vr": "US", "Value": [0x0112]}}
     assert answer.json() == {"00081198": {"vr": "SQ", "Value": [failed]}, **by_instance(sop_uids)}
-    assert requests.get(url_of(web, uid), timeout=30).json() == answer.json()
-    in_xml = requests.get(url_of(web, uid), headers={"Accept": DICOM_XML}, timeout=30)
+    assert requests.get(url_of(web, uid), timeout=60).json() == answer.json()
+    in_xml = requests.get(url_of(web, uid), headers={"Accept": DICOM_XML}, timeout=60)
     assert from_xml(in_xml.content) == answer.json()
 
 
@@ -152,7 +152,7 @@ def test_a_transaction_uid_is_for_one_request(web: RunningArchive) -> None:
 def test_what_means_nothing_is_refused(web: RunningArchive) -> None:
     _, _, sop_uids = store(web, 1)
     good = by_instance(sop_uids)
-    assert requests.get(url_of(web, new_uid()), timeout=30).status_code == 404
+    assert requests.get(url_of(web, new_uid()), timeout=60).status_code == 404
     assert post(web, "no%20uid", good).status_code == 400
     no_items = {"00081199": {"vr": "SQ", "Value": [3]}}
     for body in ({}, [], [good, good], "text", by_instance([]), by_instance([""]), no_items):
@@ -170,10 +170,10 @@ def test_peers_are_asked_for_administrators_only(tmp_path: Path) -> None:
     additions = [commitments.addition(None, none, lambda name: True, lambda: None)]
     with RunningArchive(tmp_path, additions=additions) as web:
         url = f"{web.dicomweb_url}/commitments"
-        assert requests.get(url, timeout=30).status_code == 403
-        assert requests.get(f"{url}/1.2.3", timeout=30).status_code == 403
-        assert requests.post(url, json={}, timeout=30).status_code == 403
-        assert "commitments" not in requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30).text
+        assert requests.get(url, timeout=60).status_code == 403
+        assert requests.get(f"{url}/1.2.3", timeout=60).status_code == 403
+        assert requests.post(url, json={}, timeout=60).status_code == 403
+        assert "commitments" not in requests.get(f"{web.dicomweb_url}/openapi.json", timeout=60).text
 
 
 def test_the_document_names_all_routes(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive]:
 
 def get(web: RunningArchive, path: str, status: int = 200, **headers: str) -> dict[str, Any]:
     """One valid resource."""
-    response = requests.get(f"{web.dicomweb_url}/fhir/{path}", headers=headers, timeout=30)
+    response = requests.get(f"{web.dicomweb_url}/fhir/{path}", headers=headers, timeout=60)
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"].partition(";")[0] == FHIR_JSON
     resource: dict[str, Any] = response.json()
@@ -68,7 +68,7 @@ def found(web: RunningArchive, search: str) -> list[str]:
     names = []
     for entry in bundle.get("entry", []):
         resource = entry["resource"]
-        assert requests.get(entry["fullUrl"], timeout=30).json() == resource
+        assert requests.get(entry["fullUrl"], timeout=60).json() == resource
         names.append(resource["id"][-1] if resource["resourceType"] == "ImagingStudy" else resource["id"])
     return names
 
@@ -141,18 +141,18 @@ def test_what_a_study_refers_to_is_there_and_comes_with_it_when_asked(web: Runni
 
 def test_parameters_may_come_in_the_body(web: RunningArchive) -> None:
     url = f"{web.dicomweb_url}/fhir/ImagingStudy/_search"
-    response = requests.post(url, data={"patient": "P1", "started": "2024", "_format": "json"}, timeout=30)
+    response = requests.post(url, data={"patient": "P1", "started": "2024", "_format": "json"}, timeout=60)
     fhir_rules.check(response.json())
     assert [entry["resource"]["id"] for entry in response.json()["entry"]] == ["1.2.3.1", "1.2.3.2"]
-    assert requests.get(response.json()["link"][0]["url"], timeout=30).json() == response.json()
-    assert requests.post(f"{url}?modality=SR", data={"patient": "P1"}, timeout=30).json()["total"] == 1
+    assert requests.get(response.json()["link"][0]["url"], timeout=60).json() == response.json()
+    assert requests.post(f"{url}?modality=SR", data={"patient": "P1"}, timeout=60).json()["total"] == 1
     for data, content_type, status in (
         (b"{}", "application/json", 415),
         (b"a=1", "application/x-www-form-urlencoded; charset=none-such", 400),
         (b"patient=%FF", "application/x-www-form-urlencoded", 200),
         (b"started=x", "application/x-www-form-urlencoded", 400),
     ):
-        response = requests.post(url, data=data, headers={"Content-Type": content_type}, timeout=30)
+        response = requests.post(url, data=data, headers={"Content-Type": content_type}, timeout=60)
         assert response.status_code == status, response.text
         fhir_rules.check(response.json())
 
@@ -161,12 +161,12 @@ def test_pages_lead_on_and_back(web: RunningArchive) -> None:
     url: str | None = f"{web.dicomweb_url}/fhir/ImagingStudy?modality=CT,US&_count=2"
     pages = []
     while url:
-        bundle = requests.get(url, timeout=30).json()
+        bundle = requests.get(url, timeout=60).json()
         fhir_rules.check(bundle)
         assert bundle["total"] == 5
         pages.append([entry["resource"]["id"][-1] for entry in bundle["entry"]])
         links = {link["relation"]: link["url"] for link in bundle["link"]}
-        assert requests.get(links["self"], timeout=30).json() == bundle
+        assert requests.get(links["self"], timeout=60).json() == bundle
         assert ("previous" in links) == (len(pages) > 1)
         url = links.get("next")
     assert pages == [["1", "2"], ["4", "5"], ["6"]]
@@ -213,18 +213,18 @@ def test_what_is_not_there_is_an_operation_outcome(web: RunningArchive, path: st
 def test_forms(web: RunningArchive) -> None:
     url = f"{web.dicomweb_url}/fhir/Patient/P1"
     for accept in ("*/*", FHIR_JSON, f"application/fhir+xml;q=0.5, {FHIR_JSON}"):
-        response = requests.get(url, headers={"Accept": accept}, timeout=30)
+        response = requests.get(url, headers={"Accept": accept}, timeout=60)
         assert response.headers["Content-Type"].startswith(FHIR_JSON)
     assert (
-        requests.get(url, headers={"Accept": "application/json"}, timeout=30)
+        requests.get(url, headers={"Accept": "application/json"}, timeout=60)
         .headers["Content-Type"]
         .startswith("application/json")
     )
     for name in ("json", "application/fhir+json", "application/fhir%2Bjson"):
-        assert requests.get(f"{url}?_format={name}", headers={"Accept": "text/html"}, timeout=30).status_code == 200
+        assert requests.get(f"{url}?_format={name}", headers={"Accept": "text/html"}, timeout=60).status_code == 200
     get(web, "Patient/P1", 406, Accept="application/fhir+xml")
     get(web, "Patient/P1?_format=xml", 406)
-    assert requests.post(f"{web.dicomweb_url}/fhir/Patient", json={}, timeout=30).status_code == 405
+    assert requests.post(f"{web.dicomweb_url}/fhir/Patient", json={}, timeout=60).status_code == 405
 
 
 def test_the_capability_statement_says_what_there_is(web: RunningArchive) -> None:
@@ -247,7 +247,7 @@ def test_fhirclient_reads_and_searches(web: RunningArchive) -> None:
 
 def convert(web: RunningArchive, body: bytes, content_type: str) -> requests.Response:
     headers = {"Content-Type": content_type, "Accept": FHIR_JSON}
-    return requests.post(f"{web.dicomweb_url}/fhir-convert", data=body, headers=headers, timeout=30)
+    return requests.post(f"{web.dicomweb_url}/fhir-convert", data=body, headers=headers, timeout=60)
 
 
 def test_instances_are_converted_and_not_stored(web: RunningArchive) -> None:
@@ -268,7 +268,7 @@ def test_instances_are_converted_and_not_stored(web: RunningArchive) -> None:
         assert {each for each in fhir_rules.references_of(resource) if not each.startswith("#")} <= resources.keys()
     study = next(each for each in resources.values() if each.get("numberOfInstances") == 4)
     assert [[each["number"] for each in series["instance"]] for series in study["series"]] == [[1, 2], [1, 2]]
-    assert requests.get(f"{web.dicomweb_url}/studies/1.9.1", timeout=30).status_code == 404
+    assert requests.get(f"{web.dicomweb_url}/studies/1.9.1", timeout=60).status_code == 404
     assert list(web.incoming.iterdir()) == []
 
 

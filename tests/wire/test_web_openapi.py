@@ -38,7 +38,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive]:
 
 @pytest.fixture(scope="module")
 def document(web: RunningArchive) -> dict[str, Any]:
-    response = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30)
+    response = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=60)
     assert response.headers["Content-Type"].startswith("application/json")
     found: dict[str, Any] = response.json()
     return found
@@ -98,7 +98,7 @@ def test_document_and_router_agree_in_both_directions(web: RunningArchive, docum
 
 def test_without_deletion_the_document_has_none(tmp_path_factory: pytest.TempPathFactory) -> None:
     with RunningArchive(tmp_path_factory.mktemp("without"), delete=None) as web:
-        document = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30).json()
+        document = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=60).json()
         deletes = [path for method, path, _ in operations(document) if method == "delete" and "/studies" in path]
         assert [path for path in deletes if "/labels" not in path] == []
 
@@ -166,18 +166,18 @@ def test_ordering_as_the_document_says(web: RunningArchive, document: dict[str, 
         ("application/dicom+xml", to_xml(order())),
     ):
         assert media_type in post["requestBody"]["content"]
-        made = requests.post(url, data=data, headers={"Content-Type": media_type}, timeout=30)
+        made = requests.post(url, data=data, headers={"Content-Type": media_type}, timeout=60)
         assert made.status_code == 201, made.text
         address = made.headers["Location"]
-        assert requests.put(address, data=data, headers={"Content-Type": media_type}, timeout=30).status_code == 200
-        assert requests.post(f"{address}/status/ARRIVED", timeout=30).status_code == 200
-        found = requests.get(address, headers={"Accept": "application/dicom+xml"}, timeout=30)
+        assert requests.put(address, data=data, headers={"Content-Type": media_type}, timeout=60).status_code == 200
+        assert requests.post(f"{address}/status/ARRIVED", timeout=60).status_code == 200
+        found = requests.get(address, headers={"Accept": "application/dicom+xml"}, timeout=60)
         assert found.headers["Content-Type"].startswith("application/dicom+xml")
-        assert requests.delete(address, timeout=30).status_code == 204
+        assert requests.delete(address, timeout=60).status_code == 204
 
 
 def test_swagger_ui_comes_from_this_process_alone(web: RunningArchive) -> None:
-    page = requests.get(f"{web.dicomweb_url}/docs", timeout=30)
+    page = requests.get(f"{web.dicomweb_url}/docs", timeout=60)
     assert page.headers["Content-Type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     base = re.search(r'<base href="([^"]+)"', page.text)
@@ -186,19 +186,19 @@ def test_swagger_ui_comes_from_this_process_alone(web: RunningArchive) -> None:
     names = [name for name in re.findall(r'(?:src|href)="([^"]+)"', page.text) if name != base[1]]
     assert {"swagger-ui.css", "swagger-ui-bundle.js", "start.js"} <= set(names)
     for name in names:
-        response = requests.get(base[1] + name, timeout=30)
+        response = requests.get(base[1] + name, timeout=60)
         assert response.status_code == 200, name
-        again = requests.get(base[1] + name, headers={"If-None-Match": response.headers["ETag"]}, timeout=30)
+        again = requests.get(base[1] + name, headers={"If-None-Match": response.headers["ETag"]}, timeout=60)
         assert again.status_code == 304
-    start = requests.get(f"{base[1]}start.js", timeout=30).text
+    start = requests.get(f"{base[1]}start.js", timeout=60).text
     assert "../openapi.json" in start
     assert "http" not in start
 
 
 def test_the_licence_of_swagger_ui_is_there_and_nothing_else_is(web: RunningArchive) -> None:
-    assert "Apache License" in requests.get(f"{web.dicomweb_url}/docs/LICENSE", timeout=30).text
+    assert "Apache License" in requests.get(f"{web.dicomweb_url}/docs/LICENSE", timeout=60).text
     for name in ("..%2F..%2Fserver.py", "__init__.py", "none.js", "%2E%2E%2F__init__.py"):
-        assert requests.get(f"{web.dicomweb_url}/docs/{name}", timeout=30).status_code == 404, name
+        assert requests.get(f"{web.dicomweb_url}/docs/{name}", timeout=60).status_code == 404, name
 
 
 def test_generated_requests_find_no_500_and_no_answer_outside_the_document(

@@ -41,18 +41,18 @@ def web(tmp_path_factory: pytest.TempPathFactory, other: DimseArchive) -> Iterat
 
 
 def echo(web: RunningArchive, name: str) -> requests.Response:
-    return requests.post(f"{web.dicomweb_url}/peers/{name}/echo", timeout=30)
+    return requests.post(f"{web.dicomweb_url}/peers/{name}/echo", timeout=60)
 
 
 def test_the_document_describes_them(web: RunningArchive) -> None:
-    document = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30).json()
+    document = requests.get(f"{web.dicomweb_url}/openapi.json", timeout=60).json()
     assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
     assert set(document["paths"]["/dicom-web/peers/{ae}/echo"]["post"]["responses"]) >= {"200", "404"}
     assert "get" in document["paths"]["/dicom-web/peers"]
 
 
 def test_peers_are_listed_without_secrets(web: RunningArchive) -> None:
-    response = requests.get(f"{web.dicomweb_url}/peers", timeout=30)
+    response = requests.get(f"{web.dicomweb_url}/peers", timeout=60)
     assert response.headers["Content-Type"] == "application/json"
     assert "secret" not in response.text
     peers = {peer["ae_title"]: peer for peer in response.json()}
@@ -82,10 +82,10 @@ def test_who_is_not_known_or_cannot_be_reached_is_not_found(web: RunningArchive,
 
 def test_nothing_is_told_where_administration_is_not_allowed(tmp_path_factory: pytest.TempPathFactory) -> None:
     with RunningArchive(tmp_path_factory.mktemp("without"), additions=[addition(None)]) as web:
-        for response in (requests.get(f"{web.dicomweb_url}/peers", timeout=30), echo(web, "THERE")):
+        for response in (requests.get(f"{web.dicomweb_url}/peers", timeout=60), echo(web, "THERE")):
             assert response.status_code == 403
             assert "ADMIN_API" in response.json()["detail"]
-        assert "peers" not in requests.get(f"{web.dicomweb_url}/openapi.json", timeout=30).text
+        assert "peers" not in requests.get(f"{web.dicomweb_url}/openapi.json", timeout=60).text
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive]:
 
 
 def get(web: RunningArchive, path: str, parameters: Any = None, **headers: str) -> requests.Response:
-    return requests.get(web.dicomweb_url + path, params=parameters, headers=headers, timeout=30)
+    return requests.get(web.dicomweb_url + path, params=parameters, headers=headers, timeout=60)
 
 
 def uids(response: requests.Response, tag: str = STUDY) -> list[str]:
@@ -97,7 +97,7 @@ def test_each_resource_has_its_rows_and_attributes(
 def test_retrieve_urls_of_series_and_instances_lead_somewhere(web: RunningArchive) -> None:
     for path in ("/series", "/instances", "/studies/1.1/series/1.1.1/instances", "/series/1.2.1/instances"):
         for row in get(web, path).json():
-            assert requests.get(value(row, "00081190") + "/metadata", timeout=30).status_code == 200
+            assert requests.get(value(row, "00081190") + "/metadata", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/studies", "/studies/9.9/series", "/studies/9.9/instances", "/series/9.9/instances"])
@@ -141,8 +141,8 @@ def test_keys_narrow_the_answer(web: RunningArchive, parameters: Any, expected: 
 
 def test_everything_percent_encoded_is_understood(web: RunningArchive) -> None:
     encoded = "%50%61%74%69%65%6E%74%4E%61%6D%65=%4D%C3%BC%6C%6C%65%72%5E%2A"
-    assert uids(requests.get(f"{web.dicomweb_url}/studies?{encoded}", timeout=30)) == ["1.2"]
-    assert uids(requests.get(f"{web.dicomweb_url}/studies?PatientName=M%c3%bcller%5eJos%c3%a9", timeout=30)) == ["1.2"]
+    assert uids(requests.get(f"{web.dicomweb_url}/studies?{encoded}", timeout=60)) == ["1.2"]
+    assert uids(requests.get(f"{web.dicomweb_url}/studies?PatientName=M%c3%bcller%5eJos%c3%a9", timeout=60)) == ["1.2"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_pages_name_what_is_left_and_lead_to_it(web: RunningArchive) -> None:
     found: list[str] = []
     pages = 0
     while url:
-        response = requests.get(url, timeout=30)
+        response = requests.get(url, timeout=60)
         found += uids(response, SOP)
         pages += 1
         url = response.links.get("next", {}).get("url")
@@ -254,7 +254,7 @@ def test_a_path_that_is_no_uid_is_a_bad_request(web: RunningArchive) -> None:
 
 
 def test_head_has_the_headers_and_no_body(web: RunningArchive) -> None:
-    response = requests.head(f"{web.dicomweb_url}/studies", timeout=30)
+    response = requests.head(f"{web.dicomweb_url}/studies", timeout=60)
     assert (response.status_code, response.content) == (200, b"")
 
 

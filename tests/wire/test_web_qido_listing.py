@@ -32,12 +32,12 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive]:
         ]
         assert stow(running, files).status_code == 200  # type: ignore[arg-type]
         for study, label in (("1.1", "teaching"), ("1.3", "teaching"), ("1.3", "trial:x")):
-            assert requests.put(f"{running.dicomweb_url}/studies/{study}/labels/{label}", timeout=30).status_code == 204
+            assert requests.put(f"{running.dicomweb_url}/studies/{study}/labels/{label}", timeout=60).status_code == 204
         yield running
 
 
 def get(web: RunningArchive, path: str, **parameters: Any) -> requests.Response:
-    return requests.get(web.dicomweb_url + path, params=parameters, timeout=30)
+    return requests.get(web.dicomweb_url + path, params=parameters, timeout=60)
 
 
 def uids(response: requests.Response, tag: str = STUDY) -> list[str]:
@@ -125,7 +125,7 @@ def test_labels_are_listed_with_their_studies(web: RunningArchive) -> None:
 
 def test_a_label_that_goes_is_found_no_more(web: RunningArchive) -> None:
     url = f"{web.dicomweb_url}/studies/1.2/labels/passing"
-    assert requests.put(url, timeout=30).status_code == 204
+    assert requests.put(url, timeout=60).status_code == 204
     assert uids(get(web, "/studies", search="passing")) == ["1.2"]
-    assert requests.delete(url, timeout=30).status_code == 204
+    assert requests.delete(url, timeout=60).status_code == 204
     assert uids(get(web, "/studies", search="passing")) == uids(get(web, "/studies", labels="passing")) == []

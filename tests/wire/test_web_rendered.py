@@ -199,5 +199,5 @@ def test_a_picture_has_a_validator_of_its_options(web: RunningArchive) -> None:
     for other in ("rendered?window=1,2", "rendered?quality=50", "thumbnail"):
         assert get(web, f"{INSTANCE}/{other}", **{"If-None-Match": etag}).status_code == 200
     assert get(web, f"{INSTANCE}/rendered", **{"Range": "bytes=0-2"}).content == first.content[:3]
-    head = requests.head(f"{web.dicomweb_url}{INSTANCE}/rendered", timeout=30)
+    head = requests.head(f"{web.dicomweb_url}{INSTANCE}/rendered", timeout=60)
     assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", etag)

@@ -60,7 +60,7 @@ def open_files(web: RunningArchive) -> list[str]:
     return held
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 15) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "did not come true"
@@ -87,7 +87,7 @@ def test_garbage_on_the_port_is_refused_and_the_server_serves_on(
     assert b"Traceback" not in answer
     assert "Traceback" not in caplog.text
     assert not answer or b" 400 " in answer.split(b"\r\n")[0] or b" 404 " in answer.split(b"\r\n")[0]
-    assert requests.get(f"{web.root_url}/health/live", timeout=5).status_code == 200
+    assert requests.get(f"{web.root_url}/health/live", timeout=60).status_code == 200
 
 
 def test_an_endless_request_line_or_header_is_cut_off(web: RunningArchive) -> None:
@@ -100,7 +100,7 @@ def test_an_endless_request_line_or_header_is_cut_off(web: RunningArchive) -> No
 
 def test_a_long_list_of_uids_in_the_url_is_understood(web: RunningArchive) -> None:
     uids = ",".join(["1.1", *(f"1.2.840.999999.{number}" for number in range(1500))])
-    response = requests.get(f"{web.dicomweb_url}/studies", params={"StudyInstanceUID": uids}, timeout=30)
+    response = requests.get(f"{web.dicomweb_url}/studies", params={"StudyInstanceUID": uids}, timeout=60)
     assert response.status_code == 200
     assert len(response.json()) == 1
 
@@ -122,14 +122,14 @@ def test_a_request_without_host_gets_addresses_that_work(web: RunningArchive) ->
     ],
 )
 def test_errors_are_problem_details(web: RunningArchive, path: str, status: int) -> None:
-    response = requests.get(web.root_url + path, timeout=10)
+    response = requests.get(web.root_url + path, timeout=60)
     assert response.status_code == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["status"] == status
 
 
 def test_a_method_that_is_not_there_says_which_are(web: RunningArchive) -> None:
-    response = requests.put(f"{web.dicomweb_url}/studies", timeout=10)
+    response = requests.put(f"{web.dicomweb_url}/studies", timeout=60)
     assert response.status_code == 405
     assert "POST" in response.headers["Allow"]
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -142,7 +142,7 @@ def test_a_bug_is_logged_and_not_shown(
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(Retrieve, "instances", broken)
-    response = requests.get(f"{web.dicomweb_url}/studies/1.1", timeout=10)
+    response = requests.get(f"{web.dicomweb_url}/studies/1.1", timeout=60)
     assert response.status_code == 500
     assert response.headers["Content-Type"] == "application/problem+json"
     assert "secret" not in response.text
@@ -164,8 +164,8 @@ def test_reading_that_fails_in_the_middle_cuts_the_connection(tmp_path: Path) ->
         files = sorted(path for path in (tmp_path / "files").rglob("*") if path.is_file())
         files[1].unlink()
         with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
-            requests.get(f"{web.dicomweb_url}/studies/1.1", timeout=10)
-        assert requests.get(f"{web.root_url}/health/live", timeout=5).status_code == 200
+            requests.get(f"{web.dicomweb_url}/studies/1.1", timeout=60)
+        assert requests.get(f"{web.root_url}/health/live", timeout=60).status_code == 200
 
 
 def test_slow_clients_hold_neither_threads_nor_memory(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_slow_clients_hold_neither_threads_nor_memory(tmp_path: Path) -> None:
             for connection in slow:
                 connection.sendall(b"GET /dicom-web/studies/1.1 HTTP/1.1\r\nHost: a\r\n\r\n")
             eventually(lambda: len(open_files(web)) == 20)
-            assert requests.get(f"{web.dicomweb_url}/studies", timeout=5).status_code == 200
+            assert requests.get(f"{web.dicomweb_url}/studies", timeout=60).status_code == 200
         finally:
             for connection in slow:
                 connection.close()
@@ -204,13 +204,13 @@ VIEWER = "https://viewer.example.org"
 
 def test_a_viewer_from_an_allowed_origin_may_ask(web: RunningArchive) -> None:
     asked = {"Origin": VIEWER, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x-a, range"}
-    preflight = requests.options(f"{web.dicomweb_url}/studies/1.1", headers=asked, timeout=10)
+    preflight = requests.options(f"{web.dicomweb_url}/studies/1.1", headers=asked, timeout=60)
     assert preflight.status_code == 204
     assert preflight.headers["Access-Control-Allow-Origin"] == VIEWER
     assert preflight.headers["Access-Control-Allow-Headers"] == "x-a, range"
     assert "GET" in preflight.headers["Access-Control-Allow-Methods"]
     for path in ("/studies", "/studies/1.1", "/studies/9.9", "/studies?limit=0", "/studies/1.1/metadata"):
-        response = requests.get(web.dicomweb_url + path, headers={"Origin": VIEWER}, timeout=10)
+        response = requests.get(web.dicomweb_url + path, headers={"Origin": VIEWER}, timeout=60)
         assert response.headers["Access-Control-Allow-Origin"] == VIEWER
         exposed = response.headers["Access-Control-Expose-Headers"]
         assert all(name in exposed for name in ("Warning", "Link", "ETag", "Content-Location", "Content-Range"))
@@ -218,36 +218,36 @@ def test_a_viewer_from_an_allowed_origin_may_ask(web: RunningArchive) -> None:
 
 
 def test_another_origin_is_told_nothing(web: RunningArchive) -> None:
-    response = requests.get(f"{web.dicomweb_url}/studies", headers={"Origin": "https://evil.example"}, timeout=10)
+    response = requests.get(f"{web.dicomweb_url}/studies", headers={"Origin": "https://evil.example"}, timeout=60)
     assert response.status_code == 200
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
 def test_star_allows_every_origin(tmp_path: Path) -> None:
     with RunningArchive(tmp_path, cors_origins=["*"]) as web:
-        response = requests.get(f"{web.dicomweb_url}/studies", headers={"Origin": "null"}, timeout=10)
+        response = requests.get(f"{web.dicomweb_url}/studies", headers={"Origin": "null"}, timeout=60)
         assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 def test_options_without_origin_says_what_is_allowed(web: RunningArchive) -> None:
-    assert "POST" in requests.options(f"{web.dicomweb_url}/studies", timeout=10).headers["Allow"]
+    assert "POST" in requests.options(f"{web.dicomweb_url}/studies", timeout=60).headers["Allow"]
 
 
 def test_health_and_root(tmp_path: Path) -> None:
     problems: list[Check] = [Check("peer AWAY", "AWAY does not answer", is_needed=False)]
     with RunningArchive(tmp_path, health=lambda: problems) as web:
         assert stow(web, [builders.ct("1.1")]).ok  # type: ignore[arg-type]
-        assert requests.get(f"{web.root_url}/health/live", timeout=5).json() == {"status": "ok"}
-        assert requests.get(f"{web.root_url}/health/ready", timeout=5).status_code == 200
+        assert requests.get(f"{web.root_url}/health/live", timeout=60).json() == {"status": "ok"}
+        assert requests.get(f"{web.root_url}/health/ready", timeout=60).status_code == 200
         problems.append(Check("disk", "the disk is full"))
-        response = requests.get(f"{web.root_url}/health/ready", timeout=5)
+        response = requests.get(f"{web.root_url}/health/ready", timeout=60)
         assert response.status_code == 503
         assert response.json()["problems"] == ["the disk is full"]
         assert [check["name"] for check in response.json()["checks"]] == ["peer AWAY", "disk"]
-        root = requests.get(f"{web.root_url}/", timeout=5).json()
+        root = requests.get(f"{web.root_url}/", timeout=60).json()
         assert root["studies"] == f"{web.dicomweb_url}/studies"
         assert root["counts"]["instances"] == 1
-        page = requests.get(f"{web.root_url}/", headers={"Accept": "text/html,*/*;q=0.8"}, timeout=5)
+        page = requests.get(f"{web.root_url}/", headers={"Accept": "text/html,*/*;q=0.8"}, timeout=60)
         assert page.headers["Content-Type"].startswith("text/html")
         assert "ui/app.js" in page.text
 
@@ -274,14 +274,14 @@ def test_stop_finishes_what_is_under_way(tmp_path: Path) -> None:
     while piece := connection.recv(1 << 20):
         received += len(piece)
         tail = (tail + piece)[-100:]
-    stopping.join(20)
+    stopping.join(60)
     assert not stopping.is_alive()
     assert received > BIG_BYTES * 0.99
     assert tail.endswith(b"--\r\n"), "the last boundary is missing"
 
 
 def test_a_root_configured_with_a_slash_at_its_end_works(web: RunningArchive) -> None:
-    response = requests.get(f"{web.dicomweb_url}//studies", params={"StudyInstanceUID": "1.1"}, timeout=10)
+    response = requests.get(f"{web.dicomweb_url}//studies", params={"StudyInstanceUID": "1.1"}, timeout=60)
     assert [each.status_code for each in response.history] == [308]
     assert response.json()[0]["0020000D"]["Value"] == ["1.1"]
-    assert requests.get(f"{web.dicomweb_url}//elsewhere", timeout=10).status_code == 404
+    assert requests.get(f"{web.dicomweb_url}//elsewhere", timeout=60).status_code == 404

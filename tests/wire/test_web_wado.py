@@ -209,7 +209,7 @@ def test_one_file_by_itself_with_validators_and_ranges(web: RunningArchive) -> N
     assert part.headers["Content-Range"] == f"bytes 100-199/{len(whole.content)}"
     outside = get(web, located.path, "application/dicom", Range="bytes=99999999-")
     assert (outside.status_code, outside.headers["Content-Range"]) == (416, f"bytes */{len(whole.content)}")
-    head = requests.head(web.dicomweb_url + located.path, headers={"Accept": "application/dicom"}, timeout=30)
+    head = requests.head(web.dicomweb_url + located.path, headers={"Accept": "application/dicom"}, timeout=60)
     assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", etag)
     assert head.headers["Content-Length"] == str(len(whole.content))
 
@@ -231,7 +231,7 @@ def test_several_files_cannot_be_one_body(web: RunningArchive) -> None:
 
 
 def test_head_of_a_study_leaves_nothing_behind(web: RunningArchive, reals: dict[str, Located]) -> None:
-    response = requests.head(web.dicomweb_url + reals["JPEG2000.dcm"].study, headers={"Accept": DICOM}, timeout=30)
+    response = requests.head(web.dicomweb_url + reals["JPEG2000.dcm"].study, headers={"Accept": DICOM}, timeout=60)
     assert (response.status_code, response.content) == (200, b"")
     for _ in range(200):
         if not list(web.incoming.iterdir()):
@@ -250,7 +250,7 @@ def test_a_client_that_goes_half_way_leaves_nothing_behind(web: RunningArchive) 
     ) as answer:
         assert answer.status_code == 200
         assert next(answer.iter_content(100))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while left := list(web.incoming.iterdir()):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
@@ -267,7 +267,7 @@ def test_metadata_is_the_data_set_with_links_to_its_bulk_data(web: RunningArchiv
     assert list(attributes) == sorted(attributes)
     assert not [tag for tag in attributes if tag.startswith("0002")]
     assert attributes["7FE00010"] == {"vr": "OW", "BulkDataURI": f"{web.dicomweb_url}{located.path}/bulkdata/7FE00010"}
-    bulk = requests.get(attributes["7FE00010"]["BulkDataURI"], timeout=30)
+    bulk = requests.get(attributes["7FE00010"]["BulkDataURI"], timeout=60)
     assert bulk.content == located.data_set.PixelData
 
 
@@ -322,7 +322,7 @@ def test_a_multipart_answer_of_one_frame_says_how_long_it_is(web: RunningArchive
     response = get(web, f"{path}/frames/3", accept)
     assert int(response.headers["Content-Length"]) == len(response.content)
     assert len(parts(response)) == 1
-    with requests.head(f"{web.dicomweb_url}{path}/frames/3", headers={"Accept": accept}, timeout=30) as head:
+    with requests.head(f"{web.dicomweb_url}{path}/frames/3", headers={"Accept": accept}, timeout=60) as head:
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["Content-Length"] == response.headers["Content-Length"]
 
@@ -450,7 +450,7 @@ def test_large_values_within_sequences_are_bulk_data_of_their_own(web: RunningAr
     assert stow(web, [file]).status_code == 200  # type: ignore[arg-type]
     (attributes,) = get(web, "/studies/1.7/metadata").json()
     uri = attributes["00880200"]["Value"][0]["7FE00010"]["BulkDataURI"]
-    assert requests.get(uri, timeout=30).content == blob
+    assert requests.get(uri, timeout=60).content == blob
 
 
 def test_a_thousand_frames_are_sent_in_groups(web: RunningArchive, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_one_worker_that_is_told_to_stop_takes_no_others_connections_with_it(ser
         wait_until(lambda: not first.is_running() and echo(server) and len(workers_of(server)) == WORKERS)
         assert second.is_running()
         assert all(echo(server) for _ in range(4))
-        assert all(requests.get(f"{server.http_url}/health/ready", timeout=10).ok for _ in range(4))
+        assert all(requests.get(f"{server.http_url}/health/ready", timeout=60).ok for _ in range(4))
 
 
 def test_workers_end_when_their_parent_is_killed(server: Server) -> None:
@@ -192,7 +192,7 @@ def test_two_workers_on_two_processors_and_one_process_on_one(tmp_path: Path) ->
 
 def test_workers_share_the_memory_of_what_was_loaded_before_the_fork(server: Server) -> None:
     with server:
-        assert all(requests.get(f"{server.http_url}/health/ready", timeout=10).ok for _ in range(4))
+        assert all(requests.get(f"{server.http_url}/health/ready", timeout=60).ok for _ in range(4))
         usage = Usage(server.pid)
         usage.stop()
 
@@ -217,7 +217,7 @@ def test_ctrl_c_that_reaches_all_processes_stops_them_once_and_cleanly(server: S
 
     os.killpg(server.pid, signal.SIGINT)
 
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
     server.process = None
     log = server.log()
     assert log.count("stopping: finishing what is under way") == WORKERS
@@ -226,7 +226,7 @@ def test_ctrl_c_that_reaches_all_processes_stops_them_once_and_cleanly(server: S
 
 def test_workers_serve_the_examples_of_the_demo(tmp_path: Path) -> None:
     with Server(tmp_path / "archive", args=("--demo", f"--workers={WORKERS}")) as server:
-        answer = requests.get(f"{server.dicomweb_url}/studies?limit=5", timeout=10)
+        answer = requests.get(f"{server.dicomweb_url}/studies?limit=5", timeout=60)
 
         assert len(answer.json()) == 5
         assert len(workers_of(server)) == WORKERS

@@ -57,7 +57,7 @@ def reference(folder: Path) -> Iterator[int]:
         ["/usr/bin/wlmscpfs", "-s", "-q", "-csk", "-dfp", str(folder), str(port)], env=dcmtk_environment()
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while dcmtk("echoscu", "-aec", CLINIC, "127.0.0.1", str(port)).returncode:
             assert time.monotonic() < deadline
             assert process.poll() is None

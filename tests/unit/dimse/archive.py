@@ -64,7 +64,7 @@ class DimseArchive:
     def incoming(self) -> list[Path]:
         return list(self.blobs.incoming().iterdir())
 
-    def eventually_nothing_incoming(self, within_s: float = 5) -> bool:
+    def eventually_nothing_incoming(self, within_s: float = 60) -> bool:
         """Whether no received file is left once all peers, who have gone already, are known to be gone."""
         deadline = time.monotonic() + within_s
         while (self.server._connections or self.incoming()) and time.monotonic() < deadline:

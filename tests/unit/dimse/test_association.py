@@ -284,7 +284,7 @@ def test_sending_holds_no_more_than_a_piece_at_a_time(ends):
     time.sleep(0.5)  # nobody reads: what the sockets hold is all that is taken
     assert len(taken) < 20
     peer.close()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_finish_wakes_an_association_that_waits(ends):

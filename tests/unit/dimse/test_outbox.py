@@ -82,7 +82,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
     yield ends
     theirs.close()
     for server in ends.servers:
-        server.join(5)
+        server.join(60)
         assert not server.is_alive()
     association.close()
 
@@ -151,7 +151,7 @@ def test_a_request_goes_out_while_the_peer_is_idle(ends: Ends) -> None:
     )
     assert message.data_set() == b"\x08\0\x95\x11UI\x06\x001.2.3\0"
     message.respond(Status(0), {"00100020": {"vr": "LO", "Value": ["P"]}})
-    assert future.result(5) == Answer(0, "1.2.840.10008.1.20.1.1", {"00100020": {"vr": "LO", "Value": ["P"]}})
+    assert future.result(60) == Answer(0, "1.2.840.10008.1.20.1.1", {"00100020": {"vr": "LO", "Value": ["P"]}})
 
 
 def test_posts_of_many_threads_are_asked_one_after_the_other(ends: Ends) -> None:
@@ -169,7 +169,7 @@ def test_posts_of_many_threads_are_asked_one_after_the_other(ends: Ends) -> None
             assert not ends.theirs.is_readable(0.05)
         assert message.command.message_id == number + 1
         message.respond(Status(0))
-    assert [future.result(5).status for future in futures] == [0] * 20
+    assert [future.result(60).status for future in futures] == [0] * 20
 
 
 def test_a_peer_that_asks_before_it_answers_is_served(ends: Ends) -> None:
@@ -185,9 +185,9 @@ def test_a_peer_that_asks_before_it_answers_is_served(ends: Ends) -> None:
     message = received(ends)
     message.drain()
     assert message.command.event_type == 2
-    assert first.result(5).status == 0
+    assert first.result(60).status == 0
     message.respond(Status(0))
-    assert second.result(5).status == 0
+    assert second.result(60).status == 0
 
 
 def test_it_waits_for_the_end_of_the_peers_request(ends: Ends) -> None:
@@ -228,7 +228,7 @@ def test_nothing_comes_between_the_requests_of_a_busy_peer(ends: Ends) -> None:
     message.drain()
     assert message.command.field == Field.N_EVENT_REPORT
     message.respond(Status(0))
-    assert future.result(5).status == 0
+    assert future.result(60).status == 0
 
 
 @pytest.mark.parametrize("ending", ["release", "abort"])
@@ -237,7 +237,7 @@ def test_nothing_is_sent_to_a_peer_that_is_on_its_way_out(ends: Ends, ending: st
     getattr(ends, ending)()
     time.sleep(0.05)
     server = ends.serve()
-    server.join(5)
+    server.join(60)
     assert "ended" in str(failure(future))
     assert server.ended == "released" if ending == "release" else isinstance(server.ended, Closed)
     ends.ours.kill()
@@ -252,7 +252,7 @@ def test_a_peer_that_leaves_instead_of_answering_fails_it_and_what_follows(ends:
     received(ends).drain()
     ends.connection.shutdown(socket.SHUT_RDWR) if ending == "close" else getattr(ends, ending)()
     assert [failure(future).status for future in futures] == [None, None]
-    server.join(5)
+    server.join(60)
     assert "ended" in str(failure(server.outbox.post(report())))
 
 
@@ -298,7 +298,7 @@ def test_what_was_cancelled_in_time_is_not_sent(ends: Ends) -> None:
     assert message.command.event_type == 2
     assert not second.cancel()
     message.respond(Status(0))
-    assert second.result(5).status == 0
+    assert second.result(60).status == 0
 
 
 def test_a_peer_that_never_answers_is_asked_nothing_more_and_served_on(ends: Ends) -> None:
@@ -324,7 +324,7 @@ def test_what_cannot_be_sent_fails_alone(ends: Ends) -> None:
     message = received(ends)
     message.drain()
     message.respond(Status(0))
-    assert future.result(5).status == 0
+    assert future.result(60).status == 0
 
 
 def _posted_and_sent(ends: Ends) -> tuple[Future[Answer], Message]:
@@ -364,7 +364,7 @@ def test_finish_wakes_it_and_fails_what_is_left(ends: Ends) -> None:
     received(ends).drain()
     time.sleep(0.1)
     ends.ours.finish()
-    server.join(5)
+    server.join(60)
     assert isinstance(server.ended, Stopping)
     assert failure(future).status is None
 
@@ -383,7 +383,7 @@ def test_an_idle_peer_is_still_given_up(ends: Ends) -> None:
     thread.start()
     time.sleep(0.1)
     outbox.post(event_report("1.2.3", "1.2.4", 1))  # wakes it, and sends nothing
-    thread.join(5)
+    thread.join(60)
     assert ended == ["idle for too long"]
 
 

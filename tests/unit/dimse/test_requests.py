@@ -49,7 +49,7 @@ def peer(answer: Callable[[Message], None]) -> Iterator[Requests]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield Requests(Peer("PEER", "127.0.0.1", listener.getsockname()[1]), "US", Timeouts(5, 5))
-        thread.join(10)
+        thread.join(60)
 
 
 def moved(*answers: tuple[int, dict[str, Any]]) -> list[Progress]:

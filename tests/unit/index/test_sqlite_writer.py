@@ -47,7 +47,7 @@ class Bench:
 
     def block(self, connection: sqlite3.Connection) -> int:
         self.entered.set()
-        self.released.wait(20)
+        self.released.wait(60)
         return self.add(0)(connection)
 
     def numbers(self) -> list[int]:
@@ -86,13 +86,13 @@ def failing(connection: sqlite3.Connection) -> int:
 
 def test_callers_that_wait_together_share_a_commit_and_a_failure_stays_with_its_own(bench: Bench) -> None:
     calls = [bench.later(bench.block)]
-    assert bench.entered.wait(5)
+    assert bench.entered.wait(60)
     calls += [bench.later(bench.add(number)) for number in (1, 2, 3)]
     calls.append(bench.later(failing))
     time.sleep(0.1)
     bench.released.set()
     for thread, _ in calls:
-        thread.join(10)
+        thread.join(60)
     assert [results[0] for _, results in calls[:4]] == [0, 1, 2, 3]
     assert isinstance(calls[4][1][0], ValueError)
     assert bench.numbers() == [0, 1, 2, 3]
@@ -103,12 +103,12 @@ def test_a_full_disk_is_out_of_resources_and_spares_what_fits(bench: Bench) -> N
     bench.max_pages = 40
     bench.writer._reset()
     calls = [bench.later(bench.block)]
-    assert bench.entered.wait(5)
+    assert bench.entered.wait(60)
     calls += [bench.later(bench.add(1)), bench.later(bench.add(2, 10_000_000)), bench.later(bench.add(3))]
     time.sleep(0.1)
     bench.released.set()
     for thread, _ in calls:
-        thread.join(10)
+        thread.join(60)
     assert [results[0] for _, results in (calls[0], calls[1], calls[3])] == [0, 1, 3]
     assert isinstance(calls[2][1][0], OutOfResources)
     bench.max_pages = 100_000
@@ -131,10 +131,10 @@ def test_a_locked_file_is_out_of_resources_until_it_is_free(bench: Bench) -> Non
 def test_a_wedged_writer_lets_its_callers_go_and_commits_nothing_of_theirs(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "numbers.sqlite", timeout_s=0.3)
     calls = [bench.later(bench.block)]
-    assert bench.entered.wait(5)
+    assert bench.entered.wait(60)
     calls.append(bench.later(bench.add(1)))
     for thread, results in calls:
-        thread.join(5)
+        thread.join(60)
         assert isinstance(results[0], OutOfResources)
     bench.released.set()
     assert bench.writer.run(bench.add(2)) == 2
@@ -144,7 +144,7 @@ def test_a_wedged_writer_lets_its_callers_go_and_commits_nothing_of_theirs(tmp_p
 
 def test_a_dead_writer_does_not_keep_its_callers_waiting(bench: Bench) -> None:
     bench.writer._jobs.put(None)
-    bench.writer._thread.join(5)
+    bench.writer._thread.join(60)
     began = time.monotonic()
     with pytest.raises(OutOfResources):
         bench.writer.run(bench.add(1))
@@ -153,16 +153,16 @@ def test_a_dead_writer_does_not_keep_its_callers_waiting(bench: Bench) -> None:
 
 def test_closing_finishes_what_is_queued_and_refuses_what_comes_later(bench: Bench) -> None:
     calls = [bench.later(bench.block)]
-    assert bench.entered.wait(5)
+    assert bench.entered.wait(60)
     calls += [bench.later(bench.add(number)) for number in range(1, 9)]
     time.sleep(0.1)
     closing = threading.Thread(target=bench.writer.close)
     closing.start()
     bench.released.set()
-    closing.join(10)
+    closing.join(60)
     assert not closing.is_alive()
     for thread, _ in calls:
-        thread.join(5)
+        thread.join(60)
     assert bench.numbers() == list(range(9))
     with pytest.raises(OutOfResources):
         bench.writer.run(bench.add(1))

@@ -157,7 +157,7 @@ def test_what_could_not_be_written_is_written_later(audit, written):
 def test_hearing_takes_microseconds_also_while_the_disk_does_not_answer():
     released = threading.Event()
     audit = Audit(SOURCE, window_s=0.01)
-    audit.start([lambda messages: released.wait(20) and None], lambda study_uid: "")
+    audit.start([lambda messages: released.wait(60) and None], lambda study_uid: "")
     try:
         time.sleep(0.1)  # the writer hangs
         access = Access(Action.STORED, MODALITY, "1.2", "P1", "1.2.840.10008.5.1.4.1.1.2", 1)

@@ -23,21 +23,21 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive
 
 @pytest.mark.parametrize("name", manual.pages())
 def test_every_page_is_shown_and_its_links_lead_to_pages(archive: RunningArchive, name: str) -> None:
-    got = requests.get(f"{archive.dicomweb_url}/manual/{name}", timeout=10)
+    got = requests.get(f"{archive.dicomweb_url}/manual/{name}", timeout=60)
     assert got.status_code == 200
     assert "<h1" in got.text
     assert "<p>&lt;!--" not in got.text
     for target in re.findall(r'<a href="([^"]+)"', got.text):
         if not target.startswith("http"):
             linked, _, anchor = target.partition("#")
-            shown = requests.get(f"{archive.dicomweb_url}/manual/{linked or name}", timeout=10)
+            shown = requests.get(f"{archive.dicomweb_url}/manual/{linked or name}", timeout=60)
             assert shown.status_code == 200, target
             assert not anchor or f'id="{anchor}"' in shown.text, target
 
 
 @pytest.mark.parametrize("name", ["none.md", "../ui/app.js", "..%2f..%2fpage.py", "adr", "adr/", "START.md", "%00.md"])
 def test_nothing_else_is_shown(archive: RunningArchive, name: str) -> None:
-    assert requests.get(f"{archive.dicomweb_url}/manual/{name}", timeout=10).status_code == 404
+    assert requests.get(f"{archive.dicomweb_url}/manual/{name}", timeout=60).status_code == 404
 
 
 def test_help_lists_every_page_with_a_title_in_both_languages() -> None:

@@ -24,20 +24,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningArchive
 
 
 def test_a_browser_gets_the_page_at_the_root_and_a_script_gets_addresses(archive: RunningArchive) -> None:
-    shown = requests.get(archive.root_url, headers={"Accept": "text/html,*/*;q=0.8"}, timeout=10)
+    shown = requests.get(archive.root_url, headers={"Accept": "text/html,*/*;q=0.8"}, timeout=60)
     assert shown.headers["Content-Type"].startswith("text/html")
     assert "ui/app.js" in shown.text
     assert "script-src 'self'" in shown.headers["Content-Security-Policy"]
-    told = requests.get(archive.root_url, headers={"Accept": "*/*"}, timeout=10)
+    told = requests.get(archive.root_url, headers={"Accept": "*/*"}, timeout=60)
     assert told.json()["dicomweb"] == archive.dicomweb_url
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_of_the_page_is_served_with_its_type_and_a_validator(archive: RunningArchive, name: str) -> None:
-    got = requests.get(f"{archive.root_url}/ui/{name}", timeout=10)
+    got = requests.get(f"{archive.root_url}/ui/{name}", timeout=60)
     assert got.content == (STATIC / name).read_bytes()
     assert got.headers["X-Content-Type-Options"] == "nosniff"
-    again = requests.get(f"{archive.root_url}/ui/{name}", headers={"If-None-Match": got.headers["ETag"]}, timeout=10)
+    again = requests.get(f"{archive.root_url}/ui/{name}", headers={"If-None-Match": got.headers["ETag"]}, timeout=60)
     assert (again.status_code, again.content) == (304, b"")
 
 
@@ -45,11 +45,11 @@ def test_every_file_of_the_page_is_served_with_its_type_and_a_validator(archive:
     "name", ["nothing.js", "../../server.py", "%2e%2e/page.py", "..%2f..%2fpage.py", "core", "core/"]
 )
 def test_nothing_else_is_served(archive: RunningArchive, name: str) -> None:
-    assert requests.get(f"{archive.root_url}/ui/{name}", timeout=10).status_code == 404
+    assert requests.get(f"{archive.root_url}/ui/{name}", timeout=60).status_code == 404
 
 
 def test_the_page_is_told_where_the_api_is(archive: RunningArchive) -> None:
-    assert requests.get(f"{archive.root_url}/ui/config.json", timeout=10).json()["api"] == "dicom-web"
+    assert requests.get(f"{archive.root_url}/ui/config.json", timeout=60).json()["api"] == "dicom-web"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("texts/")])
