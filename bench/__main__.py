@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import plot, rows_process, rows_read, rows_store
+from bench import disk, plot, rows_process, rows_read, rows_store
 from bench.clients import storescu
 from bench.material import Counts, Material
 from bench.peers import Destination, Peer, dcmtk_version
@@ -38,6 +38,8 @@ _NOTES = (
     "Durability: Orthanc fsyncs each file (SyncStorageArea) but not each commit of its SQLite index (WAL, "
     "`synchronous=NORMAL`: a power cut may take the last); pacs answers after fsync of the file and a "
     "`synchronous=FULL` commit, on MongoDB after a commit with `w: majority` and journal.",
+    "The disk alone: the files of the row, written and fsynced by as many processes as it has senders (STOW-RS and "
+    "import: by one, all at its end), without archive, index and client. A bar beyond it is out of reach here.",
     "Searches and metadata: each archive answers with its own default attributes; the number of rows is checked. "
     "C-FIND asks for SOP Class UID too, which Orthanc of this age reads from the files; a row shows it without. The "
     "page over few studies was measured before the others were stored. Frames, rendered "
@@ -148,6 +150,7 @@ def _compare(folder: Path, options: argparse.Namespace) -> Results:
                 _one_run(
                     number, runs, [row for row in table if not (row.is_early or row.is_last)], peers, material, results
                 )
+                _disk_run(number, runs, table, folder / f"disk-{number}", material, results)
             _one_run(runs, runs, [row for row in table if row.is_last], peers, material, results)
             for peer in peers:
                 results.cpu_s[peer.key] = peer.cpu_s()
@@ -195,6 +198,15 @@ def _one_run(
             if number:
                 mine.values.append(timing.value)
                 mine.cpu_s.append(cpu_s)
+
+
+def _disk_run(number: int, runs: int, table: Sequence[Row], folder: Path, material: Material, results: Results) -> None:
+    for key, write in disk.rows(table).items():
+        os.sync()
+        seconds = write(material, folder / key)
+        print(f"run {number}/{runs} {key:15} {'disk':8} {seconds:10.4f} s", file=sys.stderr, flush=True)
+        if number:
+            results.disk.setdefault(key, Samples()).values.append(seconds)
 
 
 def _measured(row: Row, peer: Peer, material: Material) -> tuple[Timing, float]:

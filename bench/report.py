@@ -15,6 +15,7 @@ def markdown(results: Results, plot: str = "") -> str:
     head += ["bar", f"ratio of {names[OURS]}", "holds"] if judged and OTHER in names else ["bar", "holds"]
     head += [f"ratio of {names[key]}" for key in ratios if key != OURS]
     head += list(names.values())
+    head += ["the disk alone"] if results.disk else []
     lines = [
         f"# {' beside '.join(names.values())}",
         "",
@@ -34,6 +35,7 @@ def markdown(results: Results, plot: str = "") -> str:
         cells.append(_holds(results, line) if judged else "")
         cells += [_ratio(results, line, key) for key in ratios if key != OURS]
         cells += [_cell(line, results.samples[key][line.key]) for key in names]
+        cells += [_disk(results, line)] if results.disk else []
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *verdict(results), "", *_cpu(results), ""]
     lines += [f"* {note}" for note in results.notes]
@@ -53,12 +55,24 @@ def verdict(results: Results) -> list[str]:
         lines += ["", "Below their bars:", ""]
         lines += [
             f"* {line.title}: "
-            + (f"{_ratio(results, line, OURS)} of ×{line.bar:g}" if line.bar else _excess(line, results))
+            + (f"{_ratio(results, line, OURS)} of ×{line.bar:g}{_reach(results, line)}" if line.bar else "")
+            + (_excess(line, results) if line.limit else "")
             for line in below
         ]
     if unknown:
         lines += ["", f"Without a figure: {', '.join(line.title for line in unknown)}."]
     return lines
+
+
+def _reach(results: Results, line: Line) -> str:
+    ratio = results.disk_ratio(line)
+    return f"; the disk alone, without archive and client, makes {ratio:.2f}" if ratio is not None else ""
+
+
+def _disk(results: Results, line: Line) -> str:
+    samples = results.disk.get(line.key)
+    ratio = results.disk_ratio(line)
+    return (_cell(line, samples) + (f", ratio {ratio:.2f}" if ratio is not None else "")) if samples else ""
 
 
 def _excess(line: Line, results: Results) -> str:

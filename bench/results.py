@@ -50,7 +50,10 @@ class Samples:
 
 @dataclass
 class Results:
-    """names, versions, cpu_s: by the keys of the archives. samples: by the keys of archives and of rows."""
+    """names, versions, cpu_s: by the keys of the archives. samples: by the keys of archives and of rows.
+
+    disk: by the keys of rows, what the disk needs by itself (``bench.disk``).
+    """
 
     date: str
     runs: int
@@ -59,15 +62,21 @@ class Results:
     names: dict[str, str]
     versions: dict[str, str]
     samples: dict[str, dict[str, Samples]]
+    disk: dict[str, Samples] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def ratio(self, line: Line, subject: str) -> float | None:
         """Orthanc's time, or memory, by that of a subject; above 1 the subject needs less."""
-        mine, other = self.samples[subject][line.key], self.samples.get(OTHER, {}).get(line.key)
-        if subject == OTHER or other is None or not (mine.values and other.values):
-            return None
-        return other.middle / mine.middle
+        return None if subject == OTHER else self._ratio(line, self.samples[subject][line.key])
+
+    def disk_ratio(self, line: Line) -> float | None:
+        """Orthanc's time by that of the disk alone: no archive gets further."""
+        return self._ratio(line, self.disk.get(line.key, Samples()))
+
+    def _ratio(self, line: Line, mine: Samples) -> float | None:
+        other = self.samples.get(OTHER, {}).get(line.key, Samples())
+        return other.middle / mine.middle if mine.values and other.values else None
 
     def is_held(self, line: Line, subject: str) -> bool | None:
         """Whether the bar holds; None where there is no bar, or no figure."""
@@ -88,6 +97,7 @@ class Results:
             subject: {key: Samples(**samples) for key, samples in found.items()}
             for subject, found in data["samples"].items()
         }
+        data["disk"] = {key: Samples(**samples) for key, samples in data.get("disk", {}).items()}
         return cls(**data)
 
 

@@ -8,16 +8,18 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from pacs.blobs.base import IDENTITY_KEY, BlobHead, BlobState, checked, identity_file, read_identity
+from pacs.blobs.early_writing import start_writing
 from pacs.dicom.model import BlobRef
 from pacs.errors import Corrupt, NotFound, OutOfResources, PacsError
 
 PIECE_BYTES = 1 << 20
 _KNOWN_FOLDERS = 4096
 _ATTEMPTS = 5
+_SYNCED_TOGETHER = 64
 
 
 class FilesystemBlobs:
@@ -74,11 +76,12 @@ class FilesystemBlobs:
 
     def settle(self, keys: Sequence[str]) -> None:
         names = [self._name(key) for key in keys]
+        folders = dict.fromkeys(name.rpartition("/")[0] for name in names)
         with _translated("the file could not be stored"):
             # After the rename: the journal of most filesystems then takes bytes and name in one turn.
-            for name in names:
-                _fsync(name)
-            for folder in dict.fromkeys(name.rpartition("/")[0] for name in names):
+            for part in range(0, len(names), _SYNCED_TOGETHER):
+                _fsync_all(names[part : part + _SYNCED_TOGETHER])
+            for folder in folders:
                 _fsync(folder)
 
     def read(self, ref: BlobRef, offset: int = 0, length: int | None = None) -> bytes:
@@ -214,6 +217,18 @@ def _fsync(path: str | Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _fsync_all(names: Sequence[str]) -> None:
+    with ExitStack() as opened:
+        files = []
+        for name in names:
+            files.append(os.open(name, os.O_RDONLY))
+            opened.callback(os.close, files[-1])
+            # Of all before the first is waited for: the disk then has them at once, and the journal takes fewer turns.
+            start_writing(files[-1])
+        for file in files:
+            os.fsync(file)
 
 
 @contextmanager

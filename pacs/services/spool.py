@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from pacs.blobs.early_writing import start_writing
 from pacs.dicom import file_meta
 from pacs.dicom.buffer import Buffer
 from pacs.dicom.file_meta import FileMeta
 from pacs.errors import OutOfResources, TooLarge
-from pacs.services.early_writing import start_writing
 
 # Preamble, "DICM" and the element (0002,0000) with its value: what tells where the data set begins (PS3.10 7.1).
 _HEAD_BYTES = 144

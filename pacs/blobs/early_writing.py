@@ -8,8 +8,8 @@ import sys
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE, sync_file_range(2)
 
 
-def start_writing(file: int, offset: int, length: int) -> None:
-    """Have the system begin to write this part of an open file; where it cannot, nothing happens.
+def start_writing(file: int, offset: int = 0, length: int = 0) -> None:
+    """Have the system begin to write this part of an open file (0: to its end); where it cannot, nothing happens.
 
     Nothing is durable by this: failures show when the file is synced.
     """
