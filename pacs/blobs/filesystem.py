@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
+from types import TracebackType
 
 from pacs.blobs.base import IDENTITY_KEY, BlobHead, BlobState, checked, identity_file, read_identity
 from pacs.blobs.early_writing import start_writing
@@ -79,8 +79,11 @@ class FilesystemBlobs:
         folders = dict.fromkeys(name.rpartition("/")[0] for name in names)
         with _translated("the file could not be stored"):
             # After the rename: the journal of most filesystems then takes bytes and name in one turn.
-            for part in range(0, len(names), _SYNCED_TOGETHER):
-                _fsync_all(names[part : part + _SYNCED_TOGETHER])
+            if len(names) == 1:
+                _fsync(names[0])
+            else:
+                for part in range(0, len(names), _SYNCED_TOGETHER):
+                    _fsync_all(names[part : part + _SYNCED_TOGETHER])
             for folder in folders:
                 _fsync(folder)
 
@@ -171,8 +174,10 @@ class FilesystemBlobs:
         return self.identity() or name
 
     def free_bytes(self) -> int | None:
+        # Asked for every object: not by shutil and a Path, which cost more than the call.
         with _translated("the data folder cannot be read"):
-            return shutil.disk_usage(self._root).free
+            found = os.statvfs(self._prefix)
+            return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -231,15 +236,24 @@ def _fsync_all(names: Sequence[str]) -> None:
             os.fsync(file)
 
 
-@contextmanager
-def _translated(message: str) -> Iterator[None]:
-    try:
-        yield
-    except PacsError:
-        raise
-    except FileNotFoundError as error:
-        raise NotFound("the stored file is not there") from error
-    except OSError as error:
+class _translated:
+    """A context whose OSErrors become the archive's. Not a generator: it is entered several times for every object."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError) or isinstance(error, PacsError):
+            return
+        if isinstance(error, FileNotFoundError):
+            raise NotFound("the stored file is not there") from error
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise OutOfResources(f"{message}: {'the disk is full' if full else reason}") from error
+        raise OutOfResources(f"{self._message}: {'the disk is full' if full else reason}") from error

@@ -58,7 +58,7 @@ class Writer:
             if self._is_closed:
                 raise OutOfResources("the index is closed")
             if before_commit is not None:
-                job.may_commit = threading.Event()
+                job.may_commit = _Signal()
             self._jobs.put(job)
         if job.may_commit is not None and before_commit is not None:
             try:
@@ -93,7 +93,7 @@ class Writer:
         waited_s = 0.0
         while not job.done.wait(min(1.0, self._timeout_s)):
             waited_s += min(1.0, self._timeout_s)
-            if not self._thread.is_alive() and not job.done.is_set():
+            if not self._thread.is_alive() and not job.is_finished:
                 raise OutOfResources("the index's writer has stopped")
             if waited_s < self._timeout_s:
                 continue
@@ -255,19 +255,37 @@ class _NotBegun(Exception):
     """No transaction could be opened (locked, read-only, gone): one more try for each job would only take longer."""
 
 
+class _Signal:
+    """Is set once, and may be waited for again and again: a ``threading.Event`` costs several times as much."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.set = self._lock.release
+
+    def wait(self, timeout_s: float = -1) -> bool:
+        """Whether it was set, within that time; -1: wait for as long as it takes."""
+        is_set = self._lock.acquire(timeout=timeout_s)
+        if is_set:
+            self._lock.release()
+        return is_set
+
+
 class _Job:
     def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
         self.function = function
         self.state = _State.QUEUED
         self.is_skipped = False
-        self.done = threading.Event()
-        self.may_commit: threading.Event | None = None
+        self.done = _Signal()
+        self.is_finished = False
+        self.may_commit: _Signal | None = None
         self.value: Any = None
         self.error: BaseException | None = None
 
     def finish(self, error: BaseException | None = None) -> None:
-        if not self.done.is_set():
+        if not self.is_finished:
             self.error = error or self.error
+            self.is_finished = True
             self.done.set()
 
     def restart(self, lock: threading.Lock) -> None:
